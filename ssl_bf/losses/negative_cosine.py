@@ -1,0 +1,20 @@
+"""Negative cosine similarity, the loss of SimSiam."""
+
+import torch
+from torch import Tensor
+
+from ssl_bf.losses.unit_length import unit_length
+
+
+def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of -cos(prediction, target) over rows, in [-1, 1].
+
+    Args:
+        prediction: (N, P), any length. The gradient flows here only.
+        target: (N, P), any length; detached here (SimSiam's stop-gradient).
+
+    Source: Chen & He 2021, eq. 1 and 3 (arXiv 2011.10566).
+    """
+    with torch.autocast(prediction.device.type, enabled=False):
+        cosine = (unit_length(prediction) * unit_length(target.detach())).sum(dim=1)
+        return -cosine.mean()

@@ -1,0 +1,9 @@
+"""One file per SSL method; each reads like the algorithm box of its paper."""
+
+from ssl_bf.methods.moco_v2 import MoCoV2Config
+from ssl_bf.methods.moco_v3 import MoCoV3Config
+from ssl_bf.methods.simsiam import SimSiamConfig
+
+MethodConfig = MoCoV2Config | MoCoV3Config | SimSiamConfig
+
+__all__ = ["MethodConfig"]

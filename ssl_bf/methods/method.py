@@ -1,0 +1,110 @@
+"""The contract of an SSL method: a loss from two views, and what follows the optimizer step.
+
+Shapes: N local batch, S streams, P projection width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from linear_eval.errors import InputError
+from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.methods.measurements import feature_std
+from ssl_bf.optimizers import ParameterGroup
+from ssl_bf.parts.slow_copy import move_slow_copies
+from ssl_bf.relations.relation import Relation
+
+
+class Method(nn.Module, ABC):
+    """Owns every trained module once: backbone, heads, relation, slow copies, queues.
+
+    One step of training is `loss = method(view_1, view_2, context)`, backward, optimizer step,
+    `method.after_step(momentum)`. `forward` writes nothing but BatchNorm buffers.
+    """
+
+    backbone: nn.Module
+    projector: nn.Module
+    relation: Relation
+    projections: Tensor | None = None  # (S, N, P) of the last forward, detached: for monitoring
+
+    @abstractmethod
+    def forward(
+        self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
+    ) -> Tensor:
+        """Two views (N, 3, H, W) of the same N images to a scalar loss.
+
+        `context` keys the randomness of the step and names the images.
+        """
+
+    @abstractmethod
+    def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """(slow copy, what it follows), without the relation's own."""
+
+    def push_keys(self) -> None:
+        """Hand the keys of the last forward to the queue, where there is one."""
+
+    def move_slow_copies(self, momentum: float) -> None:
+        """Move every slow copy towards its source; momentum 1 leaves them."""
+        move_slow_copies([*self.slow_pairs(), *self.relation.slow_pairs()], momentum)
+
+    def after_step(self, momentum: float) -> None:
+        """Follow the optimizer step; `momentum` is that of the next step, whose keys use it."""
+        self.push_keys()
+        self.move_slow_copies(momentum)
+
+    def parameter_groups(self, relation_lr_scale: float) -> list[ParameterGroup]:
+        """Trainable parameters by learning-rate rule; each exactly once."""
+        apart = [*self.constant_rate_modules(), self.relation]
+        main = _trainable(self, exclude=apart)
+        groups = [ParameterGroup("network", main)]
+        for module in self.constant_rate_modules():
+            named = _trainable(self, only=module)
+            groups.append(ParameterGroup("constant", named, schedule="constant"))
+        if related := _trainable(self, only=self.relation):
+            groups.append(ParameterGroup("relation", related, relation_lr_scale))
+        return groups
+
+    def constant_rate_modules(self) -> list[nn.Module]:
+        """Modules whose learning rate stays at its peak (SimSiam's predictor)."""
+        return []
+
+    def check_batch(self, local_batch: int, num_devices: int) -> None:
+        """Refuse a batch that this method or its relation cannot work with.
+
+        Raises:
+            InputError: naming the key and a value that would do.
+        """
+        del num_devices
+        if local_batch < 2:
+            raise InputError(
+                f"batch_size: {local_batch} image per device, BatchNorm and contrast need at "
+                "least 2; raise batch_size"
+            )
+        group = self.relation.context
+        if isinstance(group, int) and self.relation.relating and local_batch % group:
+            raise InputError(
+                f"relation.context: groups of {group} do not divide the {local_batch} images per "
+                "device; choose a divisor of it, or 'local'"
+            )
+
+    def notes(self) -> list[str]:
+        """What a user should know about this combination of settings before it trains."""
+        return []
+
+    def measurements(self) -> dict[str, float]:
+        """Monitoring values of the last forward; reads from the device, so call it when logging."""
+        return {} if self.projections is None else feature_std(self.projections)
+
+
+def _trainable(
+    owner: nn.Module, *, only: nn.Module | None = None, exclude: Iterable[nn.Module] = ()
+) -> list[tuple[str, nn.Parameter]]:
+    """Named trainable parameters of `owner`, chosen by module identity, never by name."""
+    chosen = {id(p) for p in (only or owner).parameters()}
+    excluded = {id(p) for module in exclude for p in module.parameters()}
+    return [
+        (name, p)
+        for name, p in owner.named_parameters()
+        if p.requires_grad and id(p) in chosen - excluded
+    ]

@@ -1,0 +1,248 @@
+"""MoCo-v2: momentum contrast against a queue of past keys.
+
+Source: Chen et al. 2020 (arXiv 2003.04297), He et al. 2020 (arXiv 1911.05722), the order of
+operations from facebookresearch/moco 7397dfe. Shapes: N local batch, S streams, P projection
+width, K queue rows, W devices.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from linear_eval.distributed import all_gather_rows, world_size
+from linear_eval.errors import InputError
+from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.losses.info_nce import info_nce
+from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.methods.measurements import context_gap
+from ssl_bf.methods.method import Method
+from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
+from ssl_bf.parts.batch_shuffle import shuffle_rows, unshuffle_rows
+from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.parts.key_queue import KeyQueue
+from ssl_bf.parts.mlp_head import mlp_head
+from ssl_bf.parts.negatives import batch_negatives, queued_negatives
+from ssl_bf.parts.slow_copy import make_slow_copy
+from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoV2Config:
+    """Keys of MoCo-v2; defaults are the published ImageNet values."""
+
+    name: Literal["moco_v2"] = "moco_v2"
+    temperature: float = 0.2
+    momentum: float = 0.999
+    momentum_schedule: Literal["constant", "cosine"] = "constant"
+    projection_dim: int = 128
+    hidden_dim: int | None = None  # None: the backbone's width, as published
+    hidden_layers: int = 1
+    head_batch_norm: bool = False
+    queue_size: int = 65536  # rows per queue
+    queue_streams: Literal["dual", "both", "plain"] = "dual"
+    mask_same_image: bool = True
+    in_batch_negatives: bool = False
+    symmetric: bool = False
+    batch_norm: str = "local"
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        num_groups(self.batch_norm)
+        if self.temperature <= 0:
+            raise ValueError(f"temperature: must be > 0, got {self.temperature}")
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum: must lie in [0, 1], got {self.momentum}")
+        for name in ("projection_dim", "queue_size", "hidden_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
+
+    def build(
+        self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int
+    ) -> "MoCoV2":
+        """Make the method around a backbone (N, 3, H, W) -> (N, width)."""
+        return MoCoV2(self, backbone, width, relation, seed)
+
+
+class MoCoV2(Method):
+    """Query encoder, slow key encoder, and queues of keys.
+
+    Differs: keys of the same image as the query are no negatives (`mask_same_image`); the
+    symmetric form averages its two directions, so the loss keeps its scale.
+    """
+
+    pending: tuple[Tensor, Tensor | None] | None = None  # keys (S, N, P) and image ids to push
+    observed: tuple[Tensor, Tensor] | None = None  # queries and keys, detached: for monitoring
+
+    def __init__(
+        self,
+        config: MoCoV2Config,
+        backbone: nn.Module,
+        width: int,
+        relation: RelationConfig,
+        seed: int = 0,
+    ) -> None:
+        """Build heads, relation and queues from `seed`; the slow copies start equal."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        hidden = [config.hidden_dim or width] * config.hidden_layers
+        with initial_values(seed, "projector"):
+            self.projector = mlp_head(
+                [width, *hidden, config.projection_dim],
+                batch_norm=config.head_batch_norm,
+                hidden_bias=True,
+                last_bias=True,
+            )
+        with initial_values(seed, "relation"):
+            self.relation = relation.build(width, config.projection_dim, has_key_side=True)
+        self.slow_backbone = make_slow_copy(backbone)
+        self.slow_projector = make_slow_copy(self.projector)
+        self.queues = nn.ModuleList()
+        for number in range(2 if config.queue_streams == "dual" and self._key_streams > 1 else 1):
+            with initial_values(seed, f"queue/{number}"):
+                self.queues.append(KeyQueue(config.queue_size, config.projection_dim))
+        set_batch_norm_mode(self, config.batch_norm)
+
+    def forward(
+        self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
+    ) -> Tensor:
+        """Contrast queries of view 1 with keys of view 2 (symmetric: and the reverse)."""
+        queries = self.query(view_1, context, 1)  # (S, N, P)
+        keys = self.key(view_2, context, 2)
+        loss = self.contrast(queries, keys, context.image_ids)
+        ids = context.image_ids
+        self.observed = queries.detach(), keys
+        if self.config.symmetric:
+            reverse_keys = self.key(view_1, context, 1)
+            reverse = self.contrast(self.query(view_2, context, 2), reverse_keys, ids)
+            loss = (loss + reverse) / 2
+            keys = torch.cat([keys, reverse_keys], dim=1)
+            ids = None if ids is None else ids.repeat(2)
+        self.pending = keys, ids
+        return loss
+
+    def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
+        """(N, 3, H, W) -> (S, N, P) with gradient."""
+        relate = partial(self.relation.queries, context=context, view=number)
+        queries = project_and_relate(
+            self.backbone(view), self.projector, relate, self.relation.rules
+        )
+        self.projections = queries.detach()
+        return queries
+
+    @torch.no_grad()
+    def key(self, view: Tensor, context: StepContext, number: int) -> Tensor:
+        """(N, 3, H, W) -> (S, N, P) unit length, computed in a shuffled batch."""
+        order = None
+        if self._shuffles:
+            total = len(view) * world_size()
+            order = context.global_permutation(f"shuffle/{number}", total)
+            view = shuffle_rows(view, order)
+        relate = partial(self.relation.keys, context=context, view=number)
+        keys = unit_length(
+            project_and_relate(
+                self.slow_backbone(view), self.slow_projector, relate, self.relation.rules
+            )
+        )
+        if order is None:
+            return keys
+        return unshuffle_rows(keys.transpose(0, 1), order).transpose(0, 1)  # each stream alike
+
+    def contrast(self, queries: Tensor, keys: Tensor, image_ids: Tensor | None) -> Tensor:
+        """InfoNCE of query streams (S, N, P) against key streams and their negatives."""
+        candidates = [self._negatives(c, key, image_ids) for c, key in enumerate(keys)]
+
+        def loss(query: Tensor, key: Tensor, key_stream: int) -> Tensor:
+            negatives, excluded = candidates[key_stream]
+            return info_nce(query, key, negatives, self.config.temperature, excluded)
+
+        return mean_over_stream_pairs(loss, queries, keys, self.relation.rules)
+
+    def queue(self, number: int) -> KeyQueue:
+        """Queue 0, or with `queue_streams: dual` the queue of that key stream."""
+        queue = self.queues[number]
+        assert isinstance(queue, KeyQueue)
+        return queue
+
+    def push_keys(self) -> None:
+        """Enqueue the keys of the last forward, of all devices in rank order, and forget them."""
+        if self.pending is None:
+            return
+        keys, ids = self.pending
+        self.pending = None
+        if self.config.queue_streams == "both":
+            ids = None if ids is None else ids.repeat(len(keys))
+            keys = keys.flatten(0, 1).unsqueeze(0)  # rows of a device: plain, then related
+        ids = None if ids is None else all_gather_rows(ids)
+        for number in range(len(self.queues)):  # plain: the related stream goes nowhere
+            stream = keys[number]
+            self.queue(number).push(all_gather_rows(stream.contiguous()), ids)
+
+    def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Backbone and projector of the key encoder."""
+        return [(self.slow_backbone, self.backbone), (self.slow_projector, self.projector)]
+
+    def check_batch(self, local_batch: int, num_devices: int) -> None:
+        """Also refuse a queue that a whole number of steps does not fill."""
+        super().check_batch(local_batch, num_devices)
+        both = self._key_streams if self.config.queue_streams == "both" else 1
+        rows = local_batch * num_devices * both * (2 if self.config.symmetric else 1)
+        if self.config.queue_size % rows:
+            nearest = max(1, round(self.config.queue_size / rows)) * rows
+            raise InputError(
+                f"method.queue_size: {self.config.queue_size} is not divisible by the {rows} keys "
+                f"that a step pushes; try {nearest}"
+            )
+        if local_batch % num_groups(self.config.batch_norm):
+            raise InputError(
+                f"method.batch_norm: {self.config.batch_norm} does not divide the {local_batch} "
+                "images per device"
+            )
+
+    def notes(self) -> list[str]:
+        """Warn when keys made by a module at full learning rate enter a queue."""
+        trained = [p for p in self.relation.parameters() if p.requires_grad]
+        queued = self._key_streams > 1 and self.config.queue_streams != "plain"
+        if queued and trained and self.relation.slow_relating is None:
+            return [
+                "warning: relation.parameters=shared puts keys of a fast-moving module into a "
+                "queue; learning may stop. Consider relation.parameters=ema or pairs=plain_keys"
+            ]
+        return []
+
+    def measurements(self) -> dict[str, float]:
+        """Add the context gap of each query stream."""
+        values = super().measurements()
+        if self.observed is not None:
+            queries, keys = self.observed
+            values |= context_gap(queries, keys[0], self.queue(0).keys)
+        return values
+
+    @property
+    def _shuffles(self) -> bool:
+        # BatchNorm over part of the batch leaks which images share that part.
+        mode = self.config.batch_norm
+        return self.training and (num_groups(mode) > 1 or (mode == "local" and world_size() > 1))
+
+    @property
+    def _key_streams(self) -> int:
+        return 2 if self.relation.relating is not None and self.relation.rules.relates_keys else 1
+
+    def _negatives(
+        self, key_stream: int, key: Tensor, image_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Candidates (M, P) besides the own key, and which of them are none for a query (N, M)."""
+        queue = self.queue(min(key_stream, len(self.queues) - 1))
+        masked_ids = image_ids if self.config.mask_same_image else None
+        negatives, excluded = queued_negatives(queue, masked_ids)
+        if self.config.in_batch_negatives:
+            batch, is_own = batch_negatives(key)
+            if excluded is None:
+                excluded = is_own.new_zeros(len(key), len(negatives))
+            excluded = torch.cat([is_own, excluded], dim=1)
+            negatives = torch.cat([batch.to(negatives.dtype), negatives])
+        return negatives, excluded

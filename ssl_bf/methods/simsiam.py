@@ -1,0 +1,149 @@
+"""SimSiam: predict one view's projection from the other's, with a stop-gradient.
+
+Source: Chen & He 2021 (arXiv 2011.10566), facebookresearch/simsiam a7bc177. BatchFormer with
+SimSiam is this project's own combination. Shapes: N local batch, S streams, P projection width.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.losses.negative_cosine import negative_cosine
+from ssl_bf.methods.method import Method
+from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
+from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.parts.mlp_head import mlp_head
+from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimSiamConfig:
+    """Keys of SimSiam; defaults are the published ImageNet values."""
+
+    name: Literal["simsiam"] = "simsiam"
+    projection_dim: int = 2048
+    hidden_dim: int | None = None  # of the projector; None: the backbone's width, as published
+    hidden_layers: int = 2  # of the projector; 1 in the published CIFAR-10 recipe
+    predictor_hidden_dim: int = 512
+    constant_predictor_rate: bool = True
+    batch_norm: str = "synchronised"
+    momentum: ClassVar[float] = 1.0  # there is no slow copy to move
+    momentum_schedule: ClassVar[Literal["constant", "cosine"]] = "constant"
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        num_groups(self.batch_norm)
+        for name in ("projection_dim", "hidden_layers", "predictor_hidden_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
+
+    def build(
+        self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int
+    ) -> "SimSiam":
+        """Make the method around a backbone (N, 3, H, W) -> (N, width)."""
+        return SimSiam(self, backbone, width, relation, seed)
+
+
+class SimSiam(Method):
+    """One network for both views, and a predictor; no slow copy, no negatives.
+
+    Differs: the bias before the projector's last BatchNorm, which the published code freezes at
+    random values, is kept (frozen) so that its weights load; it has no effect in training.
+    """
+
+    def __init__(
+        self,
+        config: SimSiamConfig,
+        backbone: nn.Module,
+        width: int,
+        relation: RelationConfig,
+        seed: int = 0,
+    ) -> None:
+        """Build heads and relation from `seed`."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        hidden = [config.hidden_dim or width] * config.hidden_layers
+        out = config.projection_dim
+        with initial_values(seed, "projector"):
+            self.projector = mlp_head(
+                [width, *hidden, out],
+                batch_norm=True,
+                hidden_bias=False,
+                last_bias=True,
+                last_batch_norm="affine_free",
+            )
+        last_linear = self.projector[-2]
+        assert isinstance(last_linear, nn.Linear)
+        last_linear.bias.requires_grad_(False)
+        with initial_values(seed, "predictor"):
+            self.predictor = mlp_head(
+                [out, config.predictor_hidden_dim, out],
+                batch_norm=True,
+                hidden_bias=False,
+                last_bias=True,
+            )
+        with initial_values(seed, "relation"):
+            self.relation = relation.build(width, out, has_key_side=False)
+        self.recentre: nn.Sequential | None = None
+        if self.relation.recentre and self.relation.rules.insert_at == "projection":
+            # Without it a constant related stream would satisfy the loss.
+            self.recentre = nn.Sequential(nn.BatchNorm1d(out, affine=False))
+        set_batch_norm_mode(self, config.batch_norm)
+
+    def forward(
+        self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
+    ) -> Tensor:
+        """Mean of both directions: (D(p1, z2) + D(p2, z1)) / 2, in [-1, 1]."""
+        projections_1, projections_2 = (
+            self.project(view_1, context, 1),
+            self.project(view_2, context, 2),
+        )
+        predictions_1, predictions_2 = self.predict(projections_1), self.predict(projections_2)
+
+        def loss(prediction: Tensor, target: Tensor, stream: int) -> Tensor:
+            del stream
+            return negative_cosine(prediction, target)  # the target is detached there
+
+        rules = self.relation.rules
+        forth = mean_over_stream_pairs(loss, predictions_1, projections_2, rules)
+        back = mean_over_stream_pairs(loss, predictions_2, projections_1, rules)
+        return (forth + back) / 2
+
+    def project(self, view: Tensor, context: StepContext, number: int) -> Tensor:
+        """(N, 3, H, W) -> projections z (S, N, P): the source of predictions and the targets."""
+        relation = self.relation
+        side = relation.queries if relation.rules.relates_queries else relation.keys
+        relate = partial(side, context=context, view=number)
+        projections = project_and_relate(
+            self.backbone(view), self.projector, relate, relation.rules
+        )
+        if self.recentre is not None and len(projections) > 1:
+            projections = torch.stack([projections[0], self.recentre(projections[1])])
+        self.projections = projections.detach()
+        return projections
+
+    def predict(self, projections: Tensor) -> Tensor:
+        """(S, N, P) -> predictions p (S, N, P), of the streams that serve as queries."""
+        rules = self.relation.rules
+        queries = projections if rules.relates_queries else projections[:1]
+        return per_row(self.predictor, queries, rules.batch_norm)
+
+    def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """No slow copies."""
+        return []
+
+    def constant_rate_modules(self) -> list[nn.Module]:
+        """The predictor's learning rate does not decay (published as `--fix-pred-lr`)."""
+        return [self.predictor] if self.config.constant_predictor_rate else []
+
+    def notes(self) -> list[str]:
+        """Say once what `ema` and `shared` mean without a key side."""
+        if any(p.requires_grad for p in self.relation.parameters()):
+            return ["SimSiam has no key side: relation.parameters ema and shared both mean trained"]
+        return []

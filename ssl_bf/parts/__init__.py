@@ -1,0 +1,1 @@
+"""Stateful pieces that methods are made of: heads, slow copies, queues, batch norms, shuffles."""

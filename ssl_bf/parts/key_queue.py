@@ -1,0 +1,49 @@
+"""A first-in first-out queue of past keys, written in place and saved with the checkpoint.
+
+Shapes: K rows, P projection width, N pushed rows.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ssl_bf.losses.unit_length import unit_length
+
+NO_IMAGE = -1
+
+
+class KeyQueue(nn.Module):
+    """K unit-length keys with the ids of their images.
+
+    It starts with random directions that belong to no image, as published. Buffers: `keys` (K, P)
+    float32, `image_ids` (K,) int64, `pointer` () int64, the row that is overwritten next.
+
+    Source: facebookresearch/moco 7397dfe, moco/builder.py.
+    """
+
+    def __init__(self, size: int, width: int) -> None:
+        """Fill with random directions drawn from torch's global generator (the caller seeds)."""
+        super().__init__()
+        self.keys: Tensor
+        self.image_ids: Tensor
+        self.pointer: Tensor
+        self.register_buffer("keys", unit_length(torch.randn(size, width)))
+        self.register_buffer("image_ids", torch.full((size,), NO_IMAGE, dtype=torch.long))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, keys: Tensor, image_ids: Tensor | None) -> None:
+        """Overwrite the oldest rows; the ring wraps exactly, nothing is dropped.
+
+        Args:
+            keys: (N, P) unit length, N <= K.
+            image_ids: (N,) or None when the images are unknown.
+        """
+        size, count = len(self.keys), len(keys)
+        assert count <= size, f"{count} keys do not fit into a queue of {size}"
+        rows = (self.pointer + torch.arange(count, device=keys.device)) % size
+        self.keys.index_copy_(0, rows, keys.to(self.keys.dtype))
+        if image_ids is None:
+            self.image_ids.index_fill_(0, rows, NO_IMAGE)
+        else:
+            self.image_ids.index_copy_(0, rows, image_ids)
+        self.pointer.copy_((self.pointer + count) % size)  # stays on the device: no sync

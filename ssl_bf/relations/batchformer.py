@@ -1,0 +1,151 @@
+"""BatchFormer (V1): a transformer encoder whose sequence is the batch.
+
+Source: Hou et al. 2022 (arXiv 2203.01522); sizes as in the published code. Shapes: N local batch,
+g rows per group, D width.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_bf.relations.relation import Relation, TwoStreamConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchTransformerConfig(TwoStreamConfig):
+    """Keys of the transformer over the batch."""
+
+    layers: int = 1
+    heads: int = 4
+    feedforward: float = 1.0  # hidden width over D
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        super().__post_init__()
+        if self.layers < 1 or self.heads < 1:
+            raise ValueError(f"layers and heads: must be >= 1, got {self.layers}, {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: must lie in [0, 1), got {self.dropout}")
+        if self.feedforward <= 0:
+            raise ValueError(f"feedforward: must be > 0, got {self.feedforward}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchFormerConfig(BatchTransformerConfig):
+    """BatchFormer as relation."""
+
+    name: Literal["batchformer"] = "batchformer"
+    context: int | Literal["local"] = 32
+
+    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+        """Make the relation from torch's global generator (the caller seeds)."""
+        width = self.width(backbone_width, projection_width)
+        return Relation(
+            batch_transformer(self, width, group=self.context),
+            self,
+            parameters=self.parameters,
+            has_key_side=has_key_side,
+            key_dropout=self.key_dropout == "on",
+            context=self.context,
+            recentre=True,
+        )
+
+
+def batch_transformer(
+    config: BatchTransformerConfig, width: int, *, group: int | Literal["local"]
+) -> "BatchTransformer":
+    """The module behind `batchformer` and its control `self_only`, equal in parameters."""
+    if width % config.heads:
+        raise ValueError(f"relation.heads: {config.heads} heads do not divide the width {width}")
+    return BatchTransformer(
+        width,
+        layers=config.layers,
+        heads=config.heads,
+        feedforward_width=max(1, round(config.feedforward * width)),
+        dropout=config.dropout,
+        group=group,
+    )
+
+
+class BatchTransformer(nn.Module):
+    """Relates the rows of a batch in groups: (N, D) -> (N, D).
+
+    The N rows are permuted, cut into N / g groups, and every group is one sequence. There is no
+    position encoding, so the order inside a group does not matter.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        layers: int,
+        heads: int,
+        feedforward_width: int,
+        dropout: float,
+        group: int | Literal["local"],
+    ) -> None:
+        """Initialise as the framework's encoder layer does: Xavier attention, zero biases."""
+        super().__init__()
+        self.group = group
+        self.encoder_layers = nn.ModuleList(
+            BatchTransformerLayer(width, heads, feedforward_width, dropout) for _ in range(layers)
+        )
+
+    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
+        """Relate rows of one view; gradient flows between the rows of a group.
+
+        Args:
+            features: (N, D).
+            order: (N,) permutation that deals the rows into groups, or None to keep them.
+            dropout: False switches every dropout off.
+        """
+        rows = features if order is None else features[order]
+        group = len(rows) if self.group == "local" else self.group
+        sequences = rows.reshape(-1, group, rows.shape[1])  # (N / g, g, D)
+        for layer in self.encoder_layers:
+            sequences = layer(sequences, dropout=dropout)
+        related = sequences.flatten(0, 1)
+        return related if order is None else related[order.argsort()]
+
+
+class BatchTransformerLayer(nn.Module):
+    """One post-norm encoder layer; parameter names equal `nn.TransformerEncoderLayer`'s.
+
+    Written out because the framework's layer ties dropout to its train mode, and the key side
+    needs dropout switched off in train mode (`key_dropout: off`).
+    """
+
+    def __init__(self, width: int, heads: int, feedforward_width: int, dropout: float) -> None:
+        """Dropout `p` acts in four places, as published."""
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.self_attn = nn.MultiheadAttention(width, heads)  # holds and initialises parameters
+        self.linear1 = nn.Linear(width, feedforward_width)
+        self.linear2 = nn.Linear(feedforward_width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, rows: Tensor, *, dropout: bool) -> Tensor:
+        """(B, g, D) -> (B, g, D): a row attends to all rows of its sequence, itself included."""
+        p = self.dropout if dropout else 0.0
+        rows = self.norm1(rows + functional.dropout(self._attend(rows, p), p))
+        hidden = functional.dropout(functional.relu(self.linear1(rows)), p)
+        out: Tensor = self.norm2(rows + functional.dropout(self.linear2(hidden), p))
+        return out
+
+    def _attend(self, rows: Tensor, p: float) -> Tensor:
+        attention = self.self_attn
+        projected = functional.linear(rows, attention.in_proj_weight, attention.in_proj_bias)
+        query, key, value = (
+            part.reshape(*part.shape[:2], self.heads, -1).transpose(
+                1, 2
+            )  # (B, heads, g, D / heads)
+            for part in projected.chunk(3, dim=2)
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=p)
+        out: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out

@@ -1,0 +1,90 @@
+"""Controls: relations that lack one ingredient of BatchFormer, so that a gain can be attributed.
+
+`copy` doubles the batch and adds nothing (an A/A check: must equal `none`); `dropout_only` adds
+noise but no other sample; `self_only` has BatchFormer's parameters, each sample attending to
+itself only.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_bf.relations.batchformer import BatchTransformerConfig, batch_transformer
+from ssl_bf.relations.relation import Relation, TwoStreamConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyConfig(TwoStreamConfig):
+    """Stream 1 is stream 0."""
+
+    name: Literal["copy"] = "copy"
+
+    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+        """Make the relation; it owns no parameter."""
+        del backbone_width, projection_width
+        return Relation(Copy(), self, has_key_side=has_key_side)
+
+
+class Copy(nn.Module):
+    """(N, D) -> (N, D), the same values."""
+
+    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
+        """Return the features unchanged."""
+        del order, dropout
+        return features
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutOnlyConfig(TwoStreamConfig):
+    """Stream 1 is dropout of stream 0: what noise alone does."""
+
+    name: Literal["dropout_only"] = "dropout_only"
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        super().__post_init__()
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: must lie in [0, 1), got {self.dropout}")
+
+    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+        """Make the relation; it owns no parameter."""
+        del backbone_width, projection_width
+        relating = DropoutOnly(self.dropout)
+        drops = self.key_dropout == "on"
+        return Relation(relating, self, has_key_side=has_key_side, key_dropout=drops, recentre=True)
+
+
+class DropoutOnly(nn.Module):
+    """(N, D) -> (N, D) with elements dropped and the rest scaled up."""
+
+    def __init__(self, dropout: float) -> None:
+        """`dropout` is the probability of losing an element, in [0, 1)."""
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
+        """Drop elements of each row independently; rows never meet."""
+        del order
+        return functional.dropout(features, self.dropout if dropout else 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfOnlyConfig(BatchTransformerConfig):
+    """BatchFormer whose groups hold one sample: same parameters, no relation."""
+
+    name: Literal["self_only"] = "self_only"
+
+    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+        """Make the relation; attention over a group of one returns the sample's own value."""
+        width = self.width(backbone_width, projection_width)
+        return Relation(
+            batch_transformer(self, width, group=1),
+            self,
+            parameters=self.parameters,
+            has_key_side=has_key_side,
+            key_dropout=self.key_dropout == "on",
+            recentre=True,
+        )
