@@ -12,6 +12,7 @@ from linear_eval.errors import InputError
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.methods.measurements import feature_std
 from ssl_bf.optimizers import ParameterGroup
+from ssl_bf.parts.batch_norm import GroupedBatchNorm
 from ssl_bf.parts.slow_copy import move_slow_copies
 from ssl_bf.relations.relation import Relation
 
@@ -81,6 +82,12 @@ class Method(nn.Module, ABC):
                 f"batch_size: {local_batch} image per device, BatchNorm and contrast need at "
                 "least 2; raise batch_size"
             )
+        for groups in {m.groups for m in self.modules() if isinstance(m, GroupedBatchNorm)}:
+            if local_batch % groups or local_batch == groups:
+                raise InputError(
+                    f"method.batch_norm: groups:{groups} does not cut the {local_batch} images per "
+                    "device into equal groups of at least 2; choose another number of groups"
+                )
         group = self.relation.context
         if isinstance(group, int) and self.relation.relating and local_batch % group:
             raise InputError(

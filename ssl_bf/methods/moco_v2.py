@@ -56,9 +56,10 @@ class MoCoV2Config:
             raise ValueError(f"temperature: must be > 0, got {self.temperature}")
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum: must lie in [0, 1], got {self.momentum}")
-        for name in ("projection_dim", "queue_size", "hidden_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
+        for name in ("projection_dim", "hidden_dim", "queue_size", "hidden_layers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: must be >= 1, got {value}")
 
     def build(
         self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int
@@ -196,11 +197,6 @@ class MoCoV2(Method):
             raise InputError(
                 f"method.queue_size: {self.config.queue_size} is not divisible by the {rows} keys "
                 f"that a step pushes; try {nearest}"
-            )
-        if local_batch % num_groups(self.config.batch_norm):
-            raise InputError(
-                f"method.batch_norm: {self.config.batch_norm} does not divide the {local_batch} "
-                "images per device"
             )
 
     def notes(self) -> list[str]:

@@ -38,9 +38,10 @@ class SimSiamConfig:
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
         num_groups(self.batch_norm)
-        for name in ("projection_dim", "hidden_layers", "predictor_hidden_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
+        for name in ("projection_dim", "hidden_dim", "hidden_layers", "predictor_hidden_dim"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: must be >= 1, got {value}")
 
     def build(
         self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int

@@ -108,7 +108,7 @@ def _converted(norm: _BatchNorm, mode: str) -> _BatchNorm:
     new.weight, new.bias = norm.weight, norm.bias
     new.running_mean, new.running_var = norm.running_mean, norm.running_var
     new.num_batches_tracked = norm.num_batches_tracked
-    return new
+    return new.train(norm.training)
 
 
 def num_groups(mode: str) -> int:

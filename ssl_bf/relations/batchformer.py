@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from linear_eval.errors import InputError
 from ssl_bf.relations.relation import Relation, TwoStreamConfig
 
 
@@ -59,7 +60,10 @@ def batch_transformer(
 ) -> "BatchTransformer":
     """The module behind `batchformer` and its control `self_only`, equal in parameters."""
     if width % config.heads:
-        raise ValueError(f"relation.heads: {config.heads} heads do not divide the width {width}")
+        raise InputError(
+            f"relation.heads: {config.heads} heads do not divide the width {width}; choose a "
+            "divisor of it"
+        )
     return BatchTransformer(
         width,
         layers=config.layers,

@@ -79,8 +79,9 @@ def per_row(head: nn.Module, streams: Tensor, batch_norm: Literal["joint", "spli
             are those of stream 0, the only one that exists in evaluation.
     """
     if batch_norm == "joint" or len(streams) == 1:
-        rows: Tensor = head(streams.flatten(0, 1))
-        return rows.reshape(*streams.shape[:2], -1)
+        # Image by image, so that each part of `groups:G` has all streams of its images.
+        rows: Tensor = head(streams.transpose(0, 1).flatten(0, 1))
+        return rows.reshape(streams.shape[1], len(streams), -1).transpose(0, 1)
     plain = head(streams[0])
     with frozen_running_statistics(head):
         return torch.stack([plain, *(head(stream) for stream in streams[1:])])

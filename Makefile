@@ -1,0 +1,82 @@
+# make quickstart   pretrain with and without BatchFormer and judge both, on the CPU in minutes
+# make test         run the tests
+# make check        lint, format, types, tests
+# make venv         create the environment only
+#
+# SEED=n sets the seed of data and runs of the quickstart; VENV=folder the environment's place;
+# PYTHON=name the interpreter it is made from; REQUIRE='package>=1' adds to what is installed.
+
+SEED ?= 0
+VENV ?= .venv
+PYTHON ?= python3
+REQUIRE ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart whole-number-seed test check lint format-check types venv
+
+help:
+	@sed -n '/^# make /s/^# //p' Makefile
+
+# ---- environment: made once, and again when what it is made from changes
+
+STAMP := $(VENV)/ssl-bf-$(shell cat setup.cfg pyproject.toml | sha256sum | cut -c1-16)
+PIP = "$(VENV)/bin/python" -m pip install -q
+WANTED = -e '.[dev]' $(if $(REQUIRE),'$(REQUIRE)')
+
+# Empty, or one line that names what the machine lacks.
+MISSING = $(shell \
+	command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON): not found, expected python3 >= 3.11; sudo apt install python3 python3-venv"; exit; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON): is $$($(PYTHON) -V 2>&1), expected >= 3.11; install a newer one and give it as PYTHON=python3.12"; exit; }; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		echo "python3-venv: missing ($(PYTHON) cannot create environments); sudo apt install python3-venv")
+
+venv: $(STAMP)
+
+# The mark `ssl-bf-unfinished` stays behind when the installation is interrupted: what we made, whole
+# or in part, is emptied and made anew; an environment of the user's own is added to, never emptied.
+$(STAMP):
+	$(if $(MISSING),$(error $(MISSING)))
+	@echo "creating the environment $(VENV) (once; about 7 GB, 1 to 4 minutes) ..."
+	@if ls "$(VENV)"/ssl-bf-* >/dev/null 2>&1; then clear=--clear; fi; $(PYTHON) -m venv $$clear "$(VENV)"
+	@touch "$(VENV)/ssl-bf-unfinished"
+	@if $(PIP) uv && VIRTUAL_ENV="$(abspath $(VENV))" "$(VENV)/bin/uv" pip install -q $(WANTED); then :; \
+		else echo "uv could not install; trying pip ..." && $(PIP) $(WANTED); fi
+	@mv "$(VENV)/ssl-bf-unfinished" "$@"
+
+# ---- the checks; one after the other, so that pytest's summary is the last line of `make check`
+
+.NOTPARALLEL:
+
+check: lint format-check types test
+
+lint: $(STAMP)
+	"$(VENV)/bin/ruff" check .
+
+format-check: $(STAMP)
+	"$(VENV)/bin/ruff" format --check .
+
+types: $(STAMP)
+	"$(VENV)/bin/mypy"
+
+test: $(STAMP)
+	"$(VENV)/bin/python" -m pytest $(PYTEST_ARGS)
+
+# ---- the quickstart
+
+without = runs/quickstart/without_relation
+with = runs/quickstart/with_batchformer
+seeds = seed=$(SEED) data.seed=$(SEED)
+without_digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,$(subst 5,,$(subst 6,,$(subst 7,,$(subst 8,,$(subst 9,,$1))))))))))
+is_whole_number = $(and $(filter 1,$(words $(SEED))),$(filter "",$(call without_digits,"$(SEED)")))
+
+whole-number-seed:
+	$(if $(is_whole_number),@:,$(error SEED=$(SEED): expected a whole number >= 0, as in SEED=1 make quickstart))
+
+quickstart: whole-number-seed $(STAMP)
+	"$(VENV)/bin/ssl-bf" pretrain quickstart relation.name=none run.directory=$(without) run.overwrite=true $(seeds)
+	"$(VENV)/bin/ssl-bf" pretrain quickstart run.directory=$(with) run.overwrite=true $(seeds)
+	"$(VENV)/bin/linear-eval" run quickstart backbone=$(with)/backbone.safetensors \
+		"baselines=[pixels, random, $(without)/backbone.safetensors]" output=runs/quickstart/results.json $(seeds)

@@ -1,0 +1,206 @@
+"""The hand-over file: a backbone's tensors under plain keys, and how to use them in the header.
+
+The file is a safetensors file (tensors and text, no code). Its metadata holds one JSON object under
+the key `backbone`. `torchvision.models.resnet18().load_state_dict(...)` accepts the tensors once
+`fc` is excepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from linear_eval.atomic_file import atomic_file
+from linear_eval.backbones import build_backbone, expected_tensors, feature_dim
+from linear_eval.errors import InputError
+
+FORMAT_VERSION = 1
+_HEADER_KEY = "backbone"
+_MAX_IMAGE_SIZE = 4096
+_NUM_NAMED = 3  # how many keys a message lists before it only counts
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What the header says: enough to build the backbone and to feed it.
+
+    Attributes:
+        architecture: a name in `backbones.ARCHITECTURES`.
+        feature_dim: D.
+        image_size: side of the training views in pixels.
+        mean: per channel, of images in [0, 1].
+        std: per channel, > 0.
+        provenance: JSON; has a `title` such as "pretrained with BatchFormer".
+        format_version: of this header.
+    """
+
+    architecture: str
+    feature_dim: int
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
+    """Write a backbone; `path` appears whole or not at all.
+
+    Raises:
+        InputError: `path` cannot be written.
+    """
+    tensors = {name: _storable(tensor) for name, tensor in backbone.state_dict().items()}
+    problems = _differences(tensors, info.architecture)
+    assert not problems, f"not a plain {info.architecture}: {problems}"
+    assert info.feature_dim == feature_dim(info.architecture), info
+    # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
+    data = save(tensors, metadata={_HEADER_KEY: json.dumps(asdict(info))})
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def load_backbone(path: Path) -> tuple[nn.Module, BackboneInfo]:
+    """Read a backbone on the CPU: in eval mode, frozen, every key and shape checked.
+
+    Raises:
+        InputError: no such file, not a backbone file, damaged, or tensors of another architecture.
+    """
+    tensors, info = _read(path)
+    if problems := _differences(tensors, info.architecture):
+        raise InputError(
+            f"{path}: its tensors are not those of '{info.architecture}', which its header names "
+            f"({problems}); export the backbone again"
+        )
+    with torch.device("meta"):  # draws no weights: all of them are about to be replaced
+        backbone = build_backbone(info.architecture)
+    backbone.to_empty(device="cpu").load_state_dict(tensors, strict=True)
+    backbone.eval().requires_grad_(False)
+    _check_forward(path, backbone, info)
+    return backbone, info
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _storable(tensor: Tensor) -> Tensor:
+    # channels_last weights and views are no plain rows of numbers; safetensors takes only those
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], BackboneInfo]:
+    try:
+        if not path.is_file():
+            found = "is a folder" if path.is_dir() else "no such file"
+            raise InputError(f"{path}: {found}, expected a backbone file; give the path of one")
+        with safe_open(path, framework="pt") as file:
+            info = _parse_header(path, file.metadata())
+            return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path}: {_diagnose(path)} [{error}]") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _diagnose(path: Path) -> str:
+    # only after safetensors refused: a sound file may begin with the same bytes as a pickle
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
+        return (
+            "holds a pickle, which can run code, expected tensors (safetensors); "
+            "convert it to a backbone file first"
+        )
+    if start[8:9] == b"{":
+        return "is truncated or damaged, expected a whole backbone file; copy or export it again"
+    return "is no safetensors file, expected a backbone file; export one with `ssl-bf export`"
+
+
+def _parse_header(path: Path, metadata: dict[str, str] | None) -> BackboneInfo:
+    text = (metadata or {}).get(_HEADER_KEY)
+    if text is None:
+        raise InputError(
+            f"{path}: its header does not say which backbone it holds, expected the metadata key "
+            f"'{_HEADER_KEY}'; convert it to a backbone file first"
+        )
+    try:
+        return _info_from_json(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: its header cannot be understood ({error}); export the backbone again"
+        ) from error
+
+
+def _info_from_json(text: str) -> BackboneInfo:
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise ValueError("the metadata is no JSON object")
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"format version {version}, expected {FORMAT_VERSION}")
+    known = {entry.name for entry in fields(BackboneInfo)}
+    if missing := known - header.keys():
+        raise ValueError(f"missing {', '.join(sorted(missing))}")
+    info = BackboneInfo(
+        architecture=str(header["architecture"]),
+        feature_dim=int(header["feature_dim"]),
+        image_size=int(header["image_size"]),
+        mean=_three_numbers(header["mean"], "mean"),
+        std=_three_numbers(header["std"], "std"),
+        provenance=dict(header["provenance"]),
+    )
+    if info.feature_dim != feature_dim(info.architecture):
+        raise ValueError(f"feature_dim {info.feature_dim} does not belong to {info.architecture}")
+    if not 1 <= info.image_size <= _MAX_IMAGE_SIZE:
+        raise ValueError(f"image_size {info.image_size} is not between 1 and {_MAX_IMAGE_SIZE}")
+    if min(info.std) <= 0:
+        raise ValueError(f"std {info.std} is not above 0")
+    return info
+
+
+def _three_numbers(value: Any, name: str) -> tuple[float, float, float]:
+    numbers = tuple(float(number) for number in value)
+    if len(numbers) != 3:
+        raise ValueError(f"{name} has {len(numbers)} numbers, expected 3")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _differences(tensors: dict[str, Tensor], architecture: str) -> str:
+    """What is missing, unexpected or of another shape; "" when the tensors fit the architecture."""
+    expected = expected_tensors(architecture)
+    shared = expected.keys() & tensors.keys()
+    problems = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {tuple(tensors[name].shape)} instead of {expected[name]}"
+            for name in sorted(shared)
+            if tuple(tensors[name].shape) != expected[name]
+        ],
+    }
+    return "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:_NUM_NAMED])}{', ...' * (len(names) > _NUM_NAMED)}"
+        for kind, names in problems.items()
+        if names
+    )
+
+
+def _check_forward(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
+    with torch.inference_mode():
+        features = backbone(torch.zeros(1, 3, info.image_size, info.image_size))
+    assert features.shape == (1, info.feature_dim), features.shape
+    if not bool(features.isfinite().all()):
+        raise InputError(
+            f"{path}: a black image gives features that are NaN or infinite; the weights are "
+            "broken, export a backbone of a run that converged"
+        )

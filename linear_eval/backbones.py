@@ -1,0 +1,101 @@
+"""Architecture name -> backbone: (N, 3, H, W) -> (N, D), without any head.
+
+The names and the state_dict keys are torchvision's, so that its models accept our weights (except
+`fc`).
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from linear_eval.errors import InputError
+
+_RESNET_WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
+_CIFAR = "_cifar"
+ARCHITECTURES: dict[str, int] = {
+    "small_conv": 128,
+    **_RESNET_WIDTHS,
+    **{name + _CIFAR: width for name, width in _RESNET_WIDTHS.items()},
+}
+"""Every architecture and the width D of its features."""
+
+
+def build_backbone(architecture: str, *, zero_init_residual: bool = False) -> nn.Module:
+    """Make a backbone with weights drawn from torch's global generator (the caller seeds it).
+
+    Args:
+        architecture: a name in `ARCHITECTURES`. `_cifar` means a 3x3 stride-1 first convolution and
+            no max-pool.
+        zero_init_residual: start the last BatchNorm weight of every residual branch at 0;
+            `small_conv` has no residual branch, so there it changes nothing.
+
+    Raises:
+        InputError: unknown architecture.
+    """
+    feature_dim(architecture)
+    if architecture == "small_conv":
+        return SmallConv()
+    return _build_resnet(architecture, zero_init_residual=zero_init_residual)
+
+
+def feature_dim(architecture: str) -> int:
+    """Width D of the features of an architecture.
+
+    Raises:
+        InputError: unknown architecture; names the nearest known one.
+    """
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    near = get_close_matches(architecture, ARCHITECTURES, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(ARCHITECTURES)}"
+    raise InputError(f"architecture: '{architecture}' is not known; {hint}")
+
+
+class SmallConv(nn.Module):
+    """Four 3x3 conv-BatchNorm-ReLU layers and a global average pool.
+
+    16-32-64-128 channels, strides 1-2-2-2, 97,680 parameters: small enough to pretrain on a CPU in
+    minutes.
+    """
+
+    def __init__(self) -> None:
+        """Draw the weights as torchvision's ResNets do (He et al. 2015, fan-out)."""
+        super().__init__()
+        widths = (3, 16, 32, 64, 128)
+        self.layers = nn.Sequential()
+        for i, stride in enumerate((1, 2, 2, 2)):
+            conv = nn.Conv2d(widths[i], widths[i + 1], 3, stride=stride, padding=1, bias=False)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            self.layers.append(
+                nn.Sequential(conv, nn.BatchNorm2d(widths[i + 1]), nn.ReLU(inplace=True))
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 128)."""
+        features: Tensor = self.layers(images)
+        return features.mean(dim=(2, 3))
+
+
+def _build_resnet(architecture: str, *, zero_init_residual: bool) -> nn.Module:
+    from torchvision import models  # lazy: most of the suite never builds a ResNet
+
+    build = getattr(models, architecture.removesuffix(_CIFAR))
+    resnet = cast(nn.Module, build(weights=None, zero_init_residual=zero_init_residual))
+    if architecture.endswith(_CIFAR):
+        stem = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        resnet.conv1 = stem
+        resnet.maxpool = nn.Identity()
+    resnet.fc = nn.Identity()
+    return resnet
+
+
+def expected_tensors(architecture: str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight and buffer of an architecture, without allocating them."""
+    with torch.device("meta"):
+        backbone = build_backbone(architecture)
+    return {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}

@@ -1,0 +1,101 @@
+"""The configuration of `linear-eval`: one YAML file, as frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from linear_eval.datasets import DatasetConfig
+from linear_eval.errors import InputError
+from linear_eval.evaluators.knn import KnnConfig
+from linear_eval.evaluators.linear_probe import LinearProbeConfig
+from linear_eval.evaluators.retrieval import RetrievalConfig
+from linear_eval.images import EvalImages
+
+PIXELS = "pixels"
+RANDOM = "random"
+
+Evaluator = Literal["knn", "linear_probe", "retrieval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """Changes the results by rounding at most."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def open_device(self) -> torch.device:
+        """The device to run on.
+
+        Raises:
+            InputError: `cuda` is asked for and there is none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise InputError(
+                "speed.device: 'cuda' is not available here; set speed.device=auto or cpu"
+            )
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What is judged, on which data, and how.
+
+    Attributes:
+        data: train (gallery, probe) and test.
+        backbone: path of a backbone file, or `pixels`, or `random`.
+        architecture: of `random`; None takes that of the first backbone file.
+        baselines: judged beside the backbone; each a path, `pixels` or `random`.
+        seed: of `random`.
+        protocol: the rules; see `protocols.py`.
+        evaluators: which to run.
+        image_size: short for images.resize and images.crop both of this many pixels.
+        images: how an image reaches the backbone.
+        batch_size: images at a time; changes results by rounding at most.
+        speed: likewise.
+        output: where `results.json` goes, a file or a folder; None: beside the backbone.
+    """
+
+    data: DatasetConfig
+    backbone: str
+    architecture: str | None = None
+    baselines: tuple[str, ...] = ()
+    seed: int = 0
+    protocol: Literal["ours"] = "ours"
+    evaluators: tuple[Evaluator, ...] = ("knn", "linear_probe", "retrieval")
+    image_size: int | None = None
+    images: EvalImages = field(default_factory=EvalImages)
+    knn: KnnConfig = field(default_factory=KnnConfig)
+    linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    batch_size: int = 256
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges, and what contradicts itself."""
+        if self.image_size is not None:
+            if self.image_size < 1:
+                raise ValueError(f"image_size: must be >= 1, got {self.image_size}")
+            if self.images != EvalImages():
+                raise ValueError("image_size: cannot be set together with images; leave one out")
+        if not self.evaluators or len(set(self.evaluators)) < len(self.evaluators):
+            raise ValueError(f"evaluators: expected each name once, got {list(self.evaluators)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: must be >= 1, got {self.batch_size}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed: must be between 0 and 2**63 - 1, got {self.seed}")
+        twice = [name for name in self.baselines if self.baselines.count(name) > 1]
+        if twice or self.backbone in self.baselines:
+            name = twice[0] if twice else self.backbone
+            raise ValueError(f"baselines: '{name}' would be judged twice; leave one out")
+
+    def transform(self) -> EvalImages:
+        """The evaluation transform, from `image_size` or `images`."""
+        if self.image_size is None:
+            return self.images
+        return EvalImages(resize=self.image_size, crop=self.image_size)

@@ -1,0 +1,175 @@
+"""Where configuration text comes from: YAML files and `dotted.key=value` overrides.
+
+Nothing is guessed from the looks of a value: a scalar without quotes stays text (`Plain`), and
+the field it is meant for decides whether `1e-4` is a number, `on` a word and `007` a folder.
+"""
+
+import importlib.resources
+import importlib.util
+import re
+from collections.abc import Sequence
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from linear_eval.config_types import Plain, nearest
+from linear_eval.errors import ConfigError
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader; scalars without quotes become `Plain`, repeated keys are errors."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the class attribute that PyYAML reads
+        first: [("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"))]
+        for first in ("~", "n", "N", "")
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse aliases: they can make a config refer to itself."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs' gap
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is given twice; PyYAML would keep the last one without a word."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value if isinstance(key_node.value, str) else None)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _construct_text(loader: _PlainLoader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    return Plain(text) if node.style is None else text
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:str", _construct_text)
+
+
+def parse_yaml(text: str) -> Any:
+    """Read one YAML document.
+
+    Raises:
+        yaml.YAMLError: it is not valid YAML, uses an alias, or gives a key twice.
+    """
+    loader = _PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+    finally:
+        loader.dispose()
+
+
+def read_config_file(source: str, packaged: str) -> dict[str, Any]:
+    """Read a config file as nested mappings.
+
+    Args:
+        source: a path, or the name of a packaged config (no folder, no `.yaml`).
+        packaged: folder of the packaged configs, "pretrain" or "evaluate".
+
+    Raises:
+        ConfigError: no such file or name, unreadable, or not a YAML mapping.
+    """
+    file = _find(source, packaged)
+    try:
+        content = parse_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"{source}: cannot be read ({reason}), expected a YAML file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{_place(source, error)}: not valid YAML ({_problem(error)})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: not a configuration, expected lines of the form key: value")
+    return content
+
+
+def parse_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Turn `dotted.key=value` texts into nested mappings; a later one wins.
+
+    A value that begins with a bracket, a brace or a quote is read as YAML, anything else is taken
+    to the letter (a path may contain ` #` or `: `).
+
+    Returns:
+        The nested mapping, and one message for each text that is not of that form.
+    """
+    tree: dict[str, Any] = {}
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            problems.append(f"{override}: not an override, expected key=value as in epochs=10")
+            continue
+        section = tree
+        for part in parts[:-1]:
+            if not isinstance(section.get(part), dict):
+                section[part] = {}
+            section = section[part]
+        _merge(section, parts[-1], _override_value(text.strip()))
+    return tree, problems
+
+
+def _merge(section: dict[str, Any], key: str, value: Any) -> None:
+    if isinstance(value, dict) and isinstance(section.get(key), dict):
+        for name, inner in value.items():
+            _merge(section[key], name, inner)
+    else:
+        section[key] = value
+
+
+def _override_value(text: str) -> Any:
+    if text[:1] in ("[", "{", "'", '"'):
+        try:
+            return parse_yaml(text)
+        except yaml.YAMLError:
+            return Plain(text)  # a folder may be called "[old] images"; other types will object
+    return None if text in ("", "~", "null") else Plain(text)
+
+
+def _find(source: str, packaged: str) -> Traversable:
+    folder = _packaged_folder() / packaged
+    is_name = "/" not in source and "\\" not in source and not source.endswith((".yaml", ".yml"))
+    if is_name and (folder / f"{source}.yaml").is_file():
+        return folder / f"{source}.yaml"
+    path = Path(source)
+    if path.is_dir():
+        raise ConfigError(f"{source}: is a folder, expected a YAML file or the name of a config")
+    if path.is_file():
+        return path
+    known = sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in (folder.iterdir() if folder.is_dir() else ())
+        if entry.name.endswith(".yaml")
+    )
+    what = "no such config" if is_name else "no such file"
+    raise ConfigError(
+        f"{source}: {what}, expected a path or one of the packaged configs "
+        f"({', '.join(known)}).{nearest(path.stem, known)}"
+    )
+
+
+def _packaged_folder() -> Traversable:
+    # A checkout that is not installed has no package linear_eval.configs, only the folder.
+    if importlib.util.find_spec("linear_eval.configs") is None:
+        return Path(__file__).parents[1] / "configs"
+    return importlib.resources.files("linear_eval.configs")
+
+
+def _place(source: str, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return source if mark is None else f"{source}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    return getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)

@@ -1,0 +1,32 @@
+"""One file per data set; both packages open their images through these configs."""
+
+from linear_eval.datasets.cifar import Cifar10Config, Cifar100Config
+from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.image_folder import ImageFolderConfig
+from linear_eval.datasets.imagenet_subset import ImagenetSubsetConfig
+from linear_eval.datasets.imagenette import ImagenetteConfig
+from linear_eval.datasets.textures import TexturesConfig
+from linear_eval.datasets.tiny_imagenet import TinyImagenetConfig
+
+DatasetConfig = (
+    TexturesConfig
+    | ImageFolderConfig
+    | Cifar10Config
+    | Cifar100Config
+    | ImagenetSubsetConfig
+    | ImagenetteConfig
+    | TinyImagenetConfig
+)
+
+__all__ = [
+    "Cifar10Config",
+    "Cifar100Config",
+    "DatasetConfig",
+    "DatasetSettings",
+    "ImageFolderConfig",
+    "ImageSplit",
+    "ImagenetSubsetConfig",
+    "ImagenetteConfig",
+    "TexturesConfig",
+    "TinyImagenetConfig",
+]

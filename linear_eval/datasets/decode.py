@@ -1,0 +1,124 @@
+"""Image files -> RGB pixels, whatever colour mode the file has; every failure names the file."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from linear_eval.errors import InputError
+
+MAX_PIXELS = 50_000_000
+# Only these parsers run: Pillow knows many more, and some start other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+# Pillow's parsers raise all of these on damaged or hostile files.
+_PILLOW_FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+# Files that Pillow opens as 32-bit integers although they hold 16-bit values.
+_SIXTEEN_BIT_IN_32 = ("PNG", "PPM")
+
+# Pillow warns from 89 million pixels on; such a file ends in our own error anyway.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class BadImageError(InputError):
+    """A file that should be an image cannot be decoded."""
+
+
+def decode_image(source: Path | bytes, name: str) -> Tensor:
+    """Decode an image file to RGB.
+
+    Gray values are repeated; transparent pixels are put on white; 16-bit values are rescaled by
+    their whole range, never clipped; of an animation the first frame is taken. The EXIF
+    orientation is not applied, as torchvision's loaders do not.
+
+    Args:
+        source: a path, or the bytes of the file.
+        name: how messages call the image.
+
+    Returns:
+        (3, H, W) uint8, contiguous.
+
+    Raises:
+        BadImageError: unreadable, damaged, not one of FORMATS, over 50 million pixels (known from
+            the header, before anything is decoded), or 32-bit pixels, whose range is unknown.
+    """
+    try:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            Image.open(file, formats=FORMATS) as image,
+        ):
+            _check_size(image)
+            pixels = _rgb_pixels(image)
+    except BadImageError as error:
+        raise BadImageError(f"{printable(name)}: {error}; {_ADVICE}") from None
+    except _PILLOW_FAILURES as error:
+        raise BadImageError(
+            f"{printable(name)}: cannot be decoded ({_reason(error)}),"
+            f" expected a whole image file ({', '.join(FORMATS)}); {_ADVICE}"
+        ) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+_ADVICE = "replace or remove the file, or set data.on_bad_image=skip"
+
+
+def printable(name: str) -> str:
+    """The name in one line: line breaks, control characters and broken bytes are escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if not 1 <= width * height <= MAX_PIXELS:
+        raise BadImageError(f"is {width} x {height} pixels, expected at most {MAX_PIXELS}")
+
+
+def _rgb_pixels(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """(H, W, 3) uint8."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT_IN_32):
+        return _from_sixteen_bit(image)
+    if image.mode in ("I", "F"):
+        raise BadImageError(
+            "has 32-bit pixels whose range is unknown, expected 8 or 16 bits per channel"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return np.array(Image.alpha_composite(white, image).convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+def _from_sixteen_bit(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    values = np.asarray(image).astype(np.uint32)
+    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)  # exact: 65535 -> 255, rounded
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        gray[values == transparent] = 255
+    return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {printable(lines[0])}" if lines else type(error).__name__

@@ -1,0 +1,108 @@
+"""What can go wrong at the user's side, and the exit code of a command."""
+
+import importlib.metadata
+import io
+import os
+import select
+import sys
+from collections.abc import Callable
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_WRONG_INPUT = 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL: start the same run again and it goes on
+
+
+class InputError(ValueError):
+    """The user's input (config, data, file, command line) is wrong.
+
+    The message is one line: "<thing>: <what is wrong>, <expected>; <what to do>".
+    """
+
+
+class ConfigError(InputError):
+    """A configuration is wrong; every message begins with the dotted key it is about."""
+
+
+class StoppedBySignal(Exception):  # noqa: N818 - a run that stops when asked is no error
+    """A signal asked the run to stop, and its state is saved."""
+
+
+def run_command(command: Callable[[], None]) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        command: does the work; raises `InputError` or `StoppedBySignal` where these apply.
+
+    Returns:
+        0 done; 2 the user's input is wrong (one line on stderr, no traceback); 75 stopped by a
+        signal and saved; 1 when the reader of the output went away.
+
+    Raises:
+        Exception: whatever else `command` raises is left to Python: a traceback and exit code 1.
+    """
+    try:
+        require_matching_torch()
+        command()
+        sys.stdout.flush()  # so that a closed pipe is met here and not while Python shuts down
+    except InputError as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return EXIT_WRONG_INPUT
+    except StoppedBySignal as stop:
+        print(one_line(str(stop)) or "stopped by a signal", file=sys.stderr)
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise  # another pipe broke, and that is a failure to be seen
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+def require_matching_torch() -> None:
+    """Check that torch and torchvision are builds that load together.
+
+    Raises:
+        InputError: one of them is missing, or torchvision was compiled for another torch (its
+            operators then do not register, and every command would die with a traceback).
+    """
+    versions = {}
+    for package in ("torch", "torchvision"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise InputError(
+                f"{package}: not installed; install torch and torchvision from one index"
+            ) from error
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        raise InputError(
+            f"torch {versions['torch']} and torchvision {versions['torchvision']} are different "
+            f"builds; reinstall both from one index ({one_line(str(error))[:120]})"
+        ) from error
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line, with control characters (file names may hold some) escaped."""
+    joined = " ".join(text.split("\n")).strip()
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in joined
+    )
+
+
+def _reader_is_gone() -> bool:
+    """Tell whether stdout or stderr is a closed pipe; if so, send what is left of it nowhere."""
+    gone = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            descriptor = stream.fileno()
+        except io.UnsupportedOperation:
+            continue  # captured in memory
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            gone = True
+            # Python flushes again at exit, and would print a second error there.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return gone

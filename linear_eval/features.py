@@ -1,0 +1,138 @@
+"""Images of a split -> features (M, D): by a frozen backbone, or the pixels themselves.
+
+Shapes: N images of a batch, M images of a split, D feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.errors import InputError
+from linear_eval.images import EvalImages as EvalImages
+from linear_eval.images import ImageBatches
+
+PIXELS_SIDE = 32  # the baseline "pixels" looks at images of at most this many pixels a side
+
+Embed = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W) uint8 -> features (N, D) on any device."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """One row per image.
+
+    Attributes:
+        features: (M, D) float32 on the CPU.
+        labels: (M,) int64.
+        ids: M names.
+    """
+
+    features: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+
+
+def extract_features(
+    backbone: nn.Module,
+    split: ImageSplit,
+    *,
+    images: EvalImages,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    batch_size: int,
+    device: torch.device,
+) -> FeatureTable:
+    """Features of a whole split, in its order, without gradient.
+
+    Args:
+        backbone: (N, 3, H, W) -> (N, D); moved to `device`, run in eval mode and float32, and left
+            with every module in the mode it had. (On CUDA, convolutions round as torch is set to.)
+        split: the images.
+        images: the evaluation transform.
+        mean: per channel, of images in [0, 1].
+        std: per channel, > 0.
+        batch_size: changes speed and memory, the features by rounding only.
+        device: where the backbone runs.
+
+    Raises:
+        InputError: an image cannot be read, or the images differ in size after the transform.
+    """
+    batches = ImageBatches(split=split, images=images, batch_size=batch_size)
+    with frozen(backbone, mean=mean, std=std, device=device) as embed:
+        return collect_features(embed, batches)
+
+
+def pixel_features(split: ImageSplit, *, images: EvalImages, batch_size: int) -> FeatureTable:
+    """The baseline "pixels" for a whole split; see `raw_pixels`."""
+    return collect_features(
+        raw_pixels, ImageBatches(split=split, images=images, batch_size=batch_size)
+    )
+
+
+def collect_features(embed: Embed, batches: ImageBatches, label: str = "") -> FeatureTable:
+    """Run `embed` over all batches, with a progress bar when a terminal is attached.
+
+    Raises:
+        InputError: see `ImageBatches`; or no image could be read.
+    """
+    kept: list[Tensor] = []
+    rows: list[Tensor] = []
+    # disable=None: no bar where stderr is no terminal
+    for index, images in tqdm(batches, desc=label or None, unit="batch", leave=False, disable=None):
+        kept.append(index)
+        rows.append(embed(images).float().cpu())
+    if not kept:
+        raise InputError(
+            f"data: none of the {len(batches.split)} images could be read; look at the files"
+        )
+    index = torch.cat(kept)
+    return FeatureTable(
+        features=torch.cat(rows),
+        labels=batches.split.labels[index],
+        ids=tuple(batches.split.ids[i] for i in index.tolist()),
+    )
+
+
+@contextmanager
+def frozen(
+    backbone: nn.Module,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    device: torch.device,
+) -> Iterator[Embed]:
+    """`backbone` as a function of uint8 images, in eval mode; the modes are restored after it."""
+    backbone.to(device)
+    modes = [(module, module.training) for module in backbone.modules()]
+    shift, scale = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (mean, std))
+
+    def embed(images: Tensor) -> Tensor:
+        # autocast off: the caller may be a training loop in bf16
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            features: Tensor = backbone((images.to(device).float() / 255 - shift) / scale)
+        return features
+
+    backbone.eval()
+    try:
+        yield embed
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def raw_pixels(images: Tensor) -> Tensor:
+    """(N, 3, H, W) uint8 -> (N, 3*h*w) float32 in [0, 1]; h, w <= 32 by box averages.
+
+    Nothing is centred or scaled: cosine k-NN looks at directions only.
+    """
+    height, width = images.shape[-2:]
+    size = (min(height, PIXELS_SIDE), min(width, PIXELS_SIDE))
+    return F.adaptive_avg_pool2d(images.float() / 255, size).flatten(1)

@@ -1,0 +1,181 @@
+"""The evaluation transform, and a split of images as batches of one size.
+
+Shapes: N images of a batch, M images of a split.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from linear_eval.datasets.dataset import ImageSplit, MemoryReader
+from linear_eval.datasets.decode import BadImageError
+from linear_eval.errors import InputError
+
+DECODE_THREADS = 4
+IN_MEMORY_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class EvalImages:
+    """How an image reaches the backbone: the short side resized, then the centre cut out.
+
+    The resize is bilinear with antialiasing, on uint8.
+
+    Attributes:
+        resize: length of the short side in pixels; None leaves the images as they are.
+        crop: side of the centre in pixels; None keeps everything.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("resize", "crop"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: must be >= 1, got {value}")
+        if self.resize is not None and self.crop is not None and self.crop > self.resize:
+            raise ValueError(f"crop: must be <= resize ({self.resize}), got {self.crop}")
+
+    def apply(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, 3, H', W') uint8.
+
+        Raises:
+            InputError: an image is smaller than the crop.
+        """
+        height, width = images.shape[-2:]
+        short = min(height, width)
+        if self.resize is not None and self.resize != short:
+            # the long side is cut to an integer, not rounded, as torchvision does
+            size = [height * self.resize // short, width * self.resize // short]
+            images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
+        return images if self.crop is None else _centre_crop(images, self.crop)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageBatches:
+    """A split in order, `batch_size` images at a time, decoded in a few threads.
+
+    With `on_bad_image` "skip", images that cannot be read are left out of their batch.
+    """
+
+    split: ImageSplit
+    images: EvalImages
+    batch_size: int
+    on_bad_image: Literal["error", "skip"] = "error"
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.split) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Index into the split (N,) int64, and images (N, 3, H, W) uint8; N >= 1.
+
+        Raises:
+            InputError: a bad image, or images of unequal size after the transform.
+        """
+        indices = torch.arange(len(self.split)).split(self.batch_size)
+        batches = (
+            self._from_pixels(indices) if self.split.pixels is not None else self._decoded(indices)
+        )
+        first: Tensor | None = None
+        for index, images in batches:
+            first = images[0] if first is None else first
+            if images.shape[1:] != first.shape:
+                raise _unequal(self.split.ids[0], first, self.split.ids[int(index[0])], images[0])
+            yield index, images
+
+    def _from_pixels(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        pixels = self.split.pixels
+        assert pixels is not None
+        for index in indices:
+            yield index, self.images.apply(pixels[index])
+
+    def _decoded(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        pool = ThreadPoolExecutor(DECODE_THREADS)
+        waiting: deque[tuple[Tensor, list[Future[Tensor | None]]]] = deque()
+        try:
+            for index in indices:
+                waiting.append((index, [pool.submit(self._read, i) for i in index.tolist()]))
+                if len(waiting) > 1:  # one batch is decoded while the caller works on another
+                    yield from self._gather(*waiting.popleft())
+            while waiting:
+                yield from self._gather(*waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, index: int) -> Tensor | None:
+        try:
+            image = self.split.read(index)
+        except BadImageError:
+            if self.on_bad_image == "error":
+                raise
+            return None
+        try:
+            return self.images.apply(image[None])[0]
+        except InputError as error:
+            raise InputError(f"{self.split.ids[index]}: {error}") from error
+
+    def _gather(
+        self, index: Tensor, futures: list[Future[Tensor | None]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        images = [future.result() for future in futures]
+        kept = [
+            (i, image) for i, image in zip(index.tolist(), images, strict=True) if image is not None
+        ]
+        for i, image in kept:
+            if image.shape != kept[0][1].shape:
+                raise _unequal(self.split.ids[kept[0][0]], kept[0][1], self.split.ids[i], image)
+        if kept:
+            yield torch.tensor([i for i, _ in kept]), torch.stack([image for _, image in kept])
+
+
+def hold_in_memory(batches: ImageBatches, max_bytes: int = IN_MEMORY_BYTES) -> ImageBatches:
+    """The same batches decoded once, if the transformed images fit `max_bytes`; else as they were.
+
+    Several backbones then look at the same images without decoding them again. Bad images are gone
+    from the returned split where `on_bad_image` is "skip".
+    """
+    if batches.split.pixels is not None or not len(batches.split):
+        return batches
+    kept: list[Tensor] = []
+    pixels: list[Tensor] = []
+    for index, images in batches:
+        if len(batches.split) * images[0].numel() > max_bytes:
+            return batches
+        kept.append(index)
+        pixels.append(images)
+    if not kept:
+        raise InputError("images: not one could be read; look at the files")
+    held = torch.cat(pixels)
+    split = replace(batches.split.select(torch.cat(kept)), pixels=held, read=MemoryReader(held))
+    return replace(batches, split=split, images=EvalImages())
+
+
+def _centre_crop(images: Tensor, crop: int) -> Tensor:
+    height, width = images.shape[-2:]
+    if min(height, width) < crop:
+        raise InputError(
+            f"images.crop: {crop} does not fit into an image of {width} x {height} pixels; "
+            "set images.resize as well"
+        )
+    # round() as torchvision: half a pixel goes to the even side
+    top, left = round((height - crop) / 2), round((width - crop) / 2)
+    return images[..., top : top + crop, left : left + crop]
+
+
+def _unequal(first_id: str, first: Tensor, other_id: str, other: Tensor) -> InputError:
+    sizes = [f"{image.shape[-1]} x {image.shape[-2]} pixels" for image in (first, other)]
+    return InputError(
+        f"images: '{first_id}' has {sizes[0]} but '{other_id}' has {sizes[1]}, expected one size; "
+        "set images.resize and images.crop, e.g. images.resize=256 images.crop=224"
+    )

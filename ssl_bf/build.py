@@ -1,0 +1,204 @@
+"""From the configuration to objects: the only file that reads the whole of it.
+
+Derived values (peak learning rate, steps) are computed here once, reported, never written back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from linear_eval.backbone_file import BackboneInfo, load_backbone
+from linear_eval.backbones import build_backbone, feature_dim
+from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.selection import limit_images, split_holdout
+from linear_eval.distributed import rank, world_size
+from linear_eval.errors import InputError
+from linear_eval.strict_config import to_yaml
+from ssl_bf.config import PretrainConfig, ResNetConfig
+from ssl_bf.input.loader import TwoViewLoader
+from ssl_bf.input.store import ImageStore
+from ssl_bf.methods.method import Method
+from ssl_bf.monitor import Monitor
+from ssl_bf.optimizers import build_optimizer, peak_learning_rate
+from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.relations.relation import TwoStreamConfig
+from ssl_bf.schedules import Plan
+
+RELATION_TITLES = {"none": "without relation", "batchformer": "with BatchFormer"}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Everything that training needs, built and checked, nothing written yet."""
+
+    config: PretrainConfig
+    device: torch.device
+    method: Method
+    model: nn.Module  # the method, inside DDP when there are several processes
+    optimizer: torch.optim.Optimizer
+    plan: Plan
+    loader: TwoViewLoader
+    monitor: Monitor | None
+    notes: list[str]  # log lines
+
+
+def choose_device(config: PretrainConfig) -> torch.device:
+    """The device of this process.
+
+    Raises:
+        InputError: CUDA is asked for and absent.
+    """
+    if config.speed.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("speed.device: no CUDA device is visible; use speed.device=cpu")
+    if config.speed.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def build_run(config: PretrainConfig) -> Run:
+    """Make every object of a run.
+
+    Raises:
+        InputError: the data, a file or a combination of settings does not work.
+    """
+    device = choose_device(config)
+    if config.speed.threads is not None:
+        torch.set_num_threads(config.speed.threads)
+    method = _build_method(config).to(device)
+    if config.speed.channels_last:
+        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.batch_size % world_size():
+        raise InputError(
+            f"batch_size: {config.batch_size} is not divisible by {world_size()} devices"
+        )
+    method.check_batch(config.batch_size // world_size(), world_size())
+
+    train, holdout = _open_data(config)
+    loader = _build_loader(config, train, device)
+    plan = _build_plan(config, loader.steps_per_epoch)
+    relation_lr = config.relation.lr_scale if isinstance(config.relation, TwoStreamConfig) else 1.0
+    optimizer = build_optimizer(config.optimizer, method.parameter_groups(relation_lr))
+    notes = [
+        f"{len(train)} training images, {len(holdout)} held out; {loader.steps_per_epoch} steps "
+        f"per epoch, {plan.total_steps} in all; peak learning rate {plan.peak_learning_rate:.4g}; "
+        f"{world_size()} process(es) on {device.type}",
+        *method.notes(),
+    ]
+    monitor = _build_monitor(config, train, holdout, device)
+    if monitor is None and config.run.monitor_every:
+        notes.append("no k-NN monitor: the images have no labels or data.holdout is 0")
+    return Run(
+        config=config,
+        device=device,
+        method=method,
+        model=_distribute(method, device),
+        optimizer=optimizer,
+        plan=plan,
+        loader=loader,
+        monitor=monitor,
+        notes=notes,
+    )
+
+
+def backbone_info(config: PretrainConfig, *, commit: str | None, step: int) -> BackboneInfo:
+    """The header of the hand-over file."""
+    architecture, relation = config.backbone.architecture, config.relation.name
+    return BackboneInfo(
+        architecture=architecture,
+        feature_dim=feature_dim(architecture),
+        image_size=config.views.size,
+        mean=config.views.mean,
+        std=config.views.std,
+        provenance={
+            "title": f"pretrained {RELATION_TITLES.get(relation, f'with {relation}')}",
+            "method": config.method.name,
+            "relation": relation,
+            "step": step,
+            "commit": commit,
+            "config": to_yaml(config),
+        },
+    )
+
+
+def _build_method(config: PretrainConfig) -> Method:
+    backbone = _build_backbone(config)
+    width = feature_dim(config.backbone.architecture)
+    return config.method.build(backbone, width, config.relation, config.seed)
+
+
+def _build_backbone(config: PretrainConfig) -> nn.Module:
+    architecture = config.backbone.architecture
+    zero_init = isinstance(config.backbone, ResNetConfig) and config.backbone.zero_init_residual
+    with initial_values(config.seed, "backbone"):
+        backbone = build_backbone(architecture, zero_init_residual=zero_init)
+    if config.backbone.init is not None:
+        given, info = load_backbone(Path(config.backbone.init))
+        if info.architecture != architecture:
+            raise InputError(
+                f"backbone.init: {config.backbone.init} holds a {info.architecture}, the run "
+                f"trains a {architecture}; set backbone.name and backbone.stem to match"
+            )
+        backbone.load_state_dict(given.state_dict())
+    return backbone
+
+
+def _open_data(config: PretrainConfig) -> tuple[ImageSplit, ImageSplit]:
+    """The images to train on, and the labelled hold-out (empty where there are no labels)."""
+    train = limit_images(config.data.open_train(), config.data.max_images)
+    is_labelled = bool((train.labels >= 0).all())
+    return split_holdout(train, config.data.holdout if is_labelled else 0.0)
+
+
+def _build_loader(config: PretrainConfig, train: ImageSplit, device: torch.device) -> TwoViewLoader:
+    images = ImageStore(
+        train, on_bad_image=config.data.on_bad_image, memory_mib=config.speed.image_memory_mib
+    )
+    return TwoViewLoader(
+        images,
+        config.views,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        rank=rank(),
+        world_size=world_size(),
+        device=device,
+        channels_last=config.speed.channels_last,
+    )
+
+
+def _build_plan(config: PretrainConfig, steps_per_epoch: int) -> Plan:
+    return Plan(
+        steps_per_epoch=steps_per_epoch,
+        epochs=config.epochs,
+        warmup_epochs=config.optimizer.warmup_epochs,
+        peak_learning_rate=peak_learning_rate(config.optimizer, config.batch_size),
+        start_momentum=config.method.momentum,
+        momentum_schedule=config.method.momentum_schedule,
+    )
+
+
+def _build_monitor(
+    config: PretrainConfig, train: ImageSplit, holdout: ImageSplit, device: torch.device
+) -> Monitor | None:
+    if not config.run.monitor_every or not len(holdout):
+        return None
+    limit = config.run.monitor_images
+    return Monitor(
+        gallery=limit_images(train, limit),
+        holdout=limit_images(holdout, limit),
+        views=config.views,
+        device=device,
+        on_bad_image=config.data.on_bad_image,
+    )
+
+
+def _distribute(method: Method, device: torch.device) -> nn.Module:
+    if world_size() == 1:
+        return method
+    # Keys are gathered, so the queues agree by themselves; running statistics are rank 0's.
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)

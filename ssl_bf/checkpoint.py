@@ -1,0 +1,240 @@
+"""Checkpoints: folders of tensors and JSON, committed by one rename, verified by checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from linear_eval.errors import InputError
+
+FORMAT_VERSION = 1
+TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"
+_PUBLISHED = re.compile(r"step-(\d{9})")
+_LEFTOVER = re.compile(r"\.(tmp|trash)-step-\d{9}")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a run needs to go on.
+
+    Attributes:
+        step: optimizer updates done.
+        tensors: by name, on the CPU.
+        state: JSON values.
+        notes: lines for the log, one for each newer checkpoint that had to be passed over.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def save(
+    run_directory: Path,
+    *,
+    step: int,
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    keep: int,
+) -> Path:
+    """Publish a checkpoint, then delete older ones.
+
+    Whatever interrupts it, each checkpoint published before still loads, and this one is either
+    whole or absent. A sound checkpoint of the same step is left as it is.
+
+    Args:
+        run_directory: must exist; the checkpoint goes to checkpoints/step-NNNNNNNNN in it.
+        step: optimizer updates done.
+        tensors: any device, layout or shared memory; stored as contiguous copies, bit for bit.
+        state: JSON values without NaN and infinities.
+        keep: how many sound checkpoints stay, this one included; >= 1.
+
+    Raises:
+        InputError: the disk is full, read-only or damaged.
+    """
+    assert keep >= 1, f"keep is {keep}"
+    folder = run_directory / "checkpoints"
+    final = folder / f"step-{step:09d}"
+    try:
+        folder.mkdir(exist_ok=True)
+        _delete_leftovers(folder)
+        if _damage(final) is not None:
+            _commit(final, _encode(step, tensors, state))
+        damage = _damage(final)
+        if damage is not None:
+            raise OSError(f"it does not read back as written: {damage}")
+        _delete_older(folder, step, keep)
+    except OSError as error:
+        raise InputError(
+            f"{final}: the checkpoint cannot be saved ({error.strerror or error}); "
+            "free some space or mend the disk, then go on with `ssl-bf resume`: "
+            "checkpoints saved before are untouched"
+        ) from error
+    return final
+
+
+def load_newest(run_directory: Path) -> Checkpoint:
+    """Newest checkpoint that matches its checksums; `notes` names each newer one that does not.
+
+    Raises:
+        InputError: there is no checkpoint, or none is sound (each is listed with its reason).
+    """
+    folder = run_directory / "checkpoints"
+    reasons = []
+    for path in _published(folder):
+        try:
+            files = _verified_files(path)
+            tensors = tensors_from_bytes(files[TENSORS])
+            state = json.loads(files[STATE])
+        except (OSError, ValueError, SafetensorError) as error:
+            reasons.append(f"{path.name}: {_reason(error)}")
+            continue
+        notes = [f"warning: passed over damaged checkpoint {reason}" for reason in reasons]
+        return Checkpoint(_step(path), tensors, state, notes)
+    if not reasons:
+        raise InputError(
+            f"{run_directory}: holds no checkpoint, expected checkpoints/step-NNNNNNNNN; "
+            "give the directory of a run that has saved one, or start again with `ssl-bf pretrain`"
+        )
+    raise InputError(
+        f"{run_directory}: no checkpoint is sound, expected one that matches its checksums; "
+        f"restore one from a backup or start again with run.overwrite=true ({'; '.join(reasons)})"
+    )
+
+
+def _encode(step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> dict[str, bytes]:
+    # safetensors refuses shared memory and strides such as channels_last, hence the copies.
+    plain = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    files = {TENSORS: tensors_to_bytes(plain), STATE: _to_json(state)}
+    return files | {MANIFEST: _to_json(_manifest(step, files))}
+
+
+def _to_json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode()
+
+
+def _manifest(step: int, files: dict[str, bytes]) -> dict[str, Any]:
+    described = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in files.items()
+    }
+    return {"format_version": FORMAT_VERSION, "step": step, "files": described}
+
+
+def _commit(final: Path, files: dict[str, bytes]) -> None:
+    """Write `files` beside `final`, reach the disk, and rename: the rename is the commit."""
+    temporary = final.with_name(f".tmp-{final.name}")
+    try:
+        temporary.mkdir()
+        for name, content in files.items():
+            with (temporary / name).open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(temporary)
+        if final.exists():  # damaged, or save() would not have come here
+            _discard(final)
+        temporary.rename(final)
+        _sync_folder(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _published(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first; anything else in the folder is none of our business."""
+    if not folder.is_dir():
+        return []
+    return sorted(_folders(folder, _PUBLISHED), key=_step, reverse=True)
+
+
+def _folders(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    return [
+        path
+        for path in folder.iterdir()
+        if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    ]
+
+
+def _verified_files(path: Path) -> dict[str, bytes]:
+    """Content of tensors and state, read once and checked. Raises OSError or ValueError."""
+    manifest = json.loads((path / MANIFEST).read_bytes())
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"format version is {version!r}, this program reads {FORMAT_VERSION}")
+    files = {name: (path / name).read_bytes() for name in (TENSORS, STATE)}
+    actual = _manifest(_step(path), files)
+    if manifest != actual:
+        listed = manifest.get("files")
+        changed = [
+            name
+            for name in files
+            if not isinstance(listed, dict) or listed.get(name) != actual["files"][name]
+        ]
+        raise ValueError(f"{' and '.join(changed) or MANIFEST} does not match its checksum")
+    return files
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        _verified_files(path)
+    except (OSError, ValueError) as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(str(error.filename)).name} is missing"
+    return " ".join(str(error).split())
+
+
+def _delete_leftovers(folder: Path) -> None:
+    for path in _folders(folder, _LEFTOVER):
+        shutil.rmtree(path)
+
+
+def _delete_older(folder: Path, step: int, keep: int) -> None:
+    """Delete what is older than the `keep`-th sound checkpoint, counting down from `step`."""
+    sound = 1
+    for path in _published(folder):
+        if _step(path) >= step:
+            continue  # newer ones were found damaged when this run resumed: they count for nothing
+        if sound >= keep:
+            _discard(path)
+        elif _damage(path) is None:
+            sound += 1
+
+
+def _discard(path: Path) -> None:
+    # Renamed first, so that a half-deleted checkpoint is never seen as a published one.
+    trash = path.with_name(f".trash-{path.name}")
+    path.rename(trash)
+    shutil.rmtree(trash)

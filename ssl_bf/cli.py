@@ -1,0 +1,75 @@
+"""The command `ssl-bf`; nothing heavy is imported before a command runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from linear_eval.errors import EXIT_DONE, EXIT_FAILED, run_command
+
+OVERRIDES_HELP = "settings that replace those of the file, such as epochs=10 method.temperature=0.2"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 wrong input, 75 stopped and saved, 1 else."""
+    options = _parser().parse_args(arguments)
+    codes: list[int] = []
+    return run_command(lambda: codes.append(_run(options))) or codes[0]
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ssl_bf.pretrain import export_backbone, pretrain, resume
+    from ssl_bf.run_log import NonFiniteLoss
+
+    try:
+        if options.command == "pretrain":
+            pretrain(options.config, options.overrides)
+        elif options.command == "resume":
+            resume(options.directory)
+        else:
+            export_backbone(options.directory, options.output)
+    except NonFiniteLoss as stop:
+        print(f"error: {stop}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ssl-bf",
+        description="Pretrain image backbones with MoCo-v2, MoCo-v3 or SimSiam and BatchFormer.",
+        epilog="example: ssl-bf pretrain quickstart run.directory=runs/mine seed=1",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "pretrain",
+        help="train a backbone",
+        epilog="example: ssl-bf pretrain moco_v3_batchformer_cifar10 data.root=data/cifar10 "
+        "epochs=20; on several devices: torchrun --nproc-per-node 8 -m ssl_bf pretrain ...",
+    )
+    command.add_argument("config", help="path of a YAML file, or the name of a packaged config")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
+
+    command = commands.add_parser(
+        "resume",
+        help="go on exactly where a run stopped",
+        epilog="example: ssl-bf resume runs/quickstart/with_batchformer",
+    )
+    command.add_argument("directory", type=Path, help="the run's directory")
+
+    command = commands.add_parser(
+        "export",
+        help="write the stripped backbone of a run's newest checkpoint",
+        epilog="example: ssl-bf export runs/mine --output backbone.safetensors",
+    )
+    command.add_argument("directory", type=Path, help="the run's directory")
+    command.add_argument(
+        "--format", choices=["safetensors"], default="safetensors", help="file format"
+    )
+    command.add_argument("--output", type=Path, required=True, help="file to write")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

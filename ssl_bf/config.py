@@ -1,0 +1,113 @@
+"""The whole pretraining run as typed sections; only the last two leave the result alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from linear_eval.datasets import DatasetConfig
+from ssl_bf.input.views import ViewsConfig
+from ssl_bf.methods import MethodConfig
+from ssl_bf.optimizers import OptimizerConfig
+from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.no_relation import NoRelationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """A torchvision ResNet without its classifier."""
+
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+    stem: Literal["imagenet", "cifar"] = "imagenet"  # cifar: 3x3 stride 1, no max-pool
+    zero_init_residual: bool = False
+    init: str | None = None  # a backbone file to start from
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return self.name if self.stem == "imagenet" else f"{self.name}_cifar"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConvConfig:
+    """Four convolutions, 98k parameters: for CPUs."""
+
+    name: Literal["small_conv"]
+    init: str | None = None
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return self.name
+
+
+BackboneConfig = ResNetConfig | SmallConvConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """How fast it runs; changes the result by rounding at most."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    channels_last: bool = True
+    threads: int | None = None  # of torch on the CPU; None: torch decides
+    image_memory_mib: int = 8192  # decoded images are kept in memory when they fit
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads: must be >= 1, got {self.threads}")
+        if self.image_memory_mib < 0:
+            raise ValueError(f"image_memory_mib: must be >= 0, got {self.image_memory_mib}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where the run is written and how often; never changes the result."""
+
+    directory: str
+    overwrite: bool = False
+    log_every: int = 50  # steps
+    monitor_every: int = 10  # epochs between k-NN monitors; 0 switches them off
+    monitor_images: int = 5000  # at most so many in the gallery, and in the hold-out
+    checkpoint_every: int = 5  # epochs
+    keep_checkpoints: int = 2
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
+        if self.monitor_every < 0:
+            raise ValueError(f"monitor_every: must be >= 0, got {self.monitor_every}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """One pretraining run."""
+
+    data: DatasetConfig
+    views: ViewsConfig
+    backbone: BackboneConfig
+    method: MethodConfig
+    relation: RelationConfig = field(default_factory=NoRelationConfig)
+    optimizer: OptimizerConfig
+    epochs: int
+    batch_size: int  # of all devices together
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: int = 0
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    run: RunConfig
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if self.epochs < 1:
+            raise ValueError(f"epochs: must be >= 1, got {self.epochs}")
+        if self.batch_size < 2:
+            raise ValueError(
+                f"batch_size: must be >= 2 (BatchNorm and contrast need company), "
+                f"got {self.batch_size}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed: must be >= 0, got {self.seed}")

@@ -1,0 +1,1 @@
+"""Everything between a split of images and the two views of a training step."""

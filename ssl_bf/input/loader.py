@@ -1,0 +1,188 @@
+"""The batches of a run: two views of each image, as a pure function of the step.
+
+Shapes: N images on this device, S x S pixels of a view, M images in the store.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from linear_eval.errors import InputError
+from ssl_bf.input.keyed_random import generator
+from ssl_bf.input.store import ImageStore
+from ssl_bf.input.view_draws import ViewDraws
+from ssl_bf.input.views import Images, ViewsConfig, make_view
+
+Read = tuple[Images, Tensor]  # of N images, and (N,) their indices in the split
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Two views of the same images.
+
+    Attributes:
+        view_1: (N, 3, S, S) float32, normalised.
+        view_2: (N, 3, S, S), row i from the image of row i in `view_1`.
+        image_ids: (N,) int64, the index of each image in the split.
+    """
+
+    view_1: Tensor
+    view_2: Tensor
+    image_ids: Tensor
+
+
+class TwoViewLoader:
+    """Makes the batch of any step.
+
+    The order of the images is a function of (seed, epoch), a view of (seed, epoch, image, view):
+    neither the ranks nor a restart change them. All ranks together see every image at most once
+    per epoch; the last partial batch is dropped.
+
+    Images that have to be decoded are read one batch ahead in a thread. Views are made in the
+    caller's: on a CPU, two threads that both compute on all cores slow each other down. Not
+    thread-safe; close it when done.
+    """
+
+    def __init__(  # noqa: PLR0913 - what identifies a batch, each by its name
+        self,
+        images: ImageStore,
+        views: ViewsConfig,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        channels_last: bool,
+    ) -> None:
+        """Check that at least one whole batch exists.
+
+        Args:
+            images: where the pixels come from; closed with the loader.
+            views: how views are made.
+            seed: of the run.
+            batch_size: of all ranks together.
+            rank: of this process.
+            world_size: number of processes.
+            device: where views are made and left.
+            channels_last: memory format of the views.
+
+        Raises:
+            InputError: fewer images than a batch, or a batch that the ranks cannot share.
+        """
+        if batch_size % world_size:
+            raise InputError(
+                f"batch_size: {batch_size} cannot be shared by {world_size} processes, expected a "
+                "multiple of their number; change batch_size or the number of processes"
+            )
+        if len(images) < batch_size:
+            raise InputError(
+                f"batch_size: {batch_size} is more than the {len(images)} training images, "
+                "expected at least one whole batch; lower batch_size or add images"
+            )
+        self.steps_per_epoch = len(images) // batch_size
+        self._images = images
+        self._views = views
+        self._seed = seed
+        self._batch_size = batch_size
+        self._share = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        self._device = _with_index(device)
+        self._channels_last = channels_last
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
+        self._reader = ThreadPoolExecutor(1, "next-batch")
+        self._ahead: tuple[int, Future[Read]] | None = None
+
+    def batch(self, step: int) -> Batch:
+        """The batch of optimizer step `step`, counted from 0 over all epochs.
+
+        Raises:
+            BadImageError: an image cannot be decoded (met here, even when the thread met it).
+        """
+        images, ids = self._read_ahead(step)
+        view_1, view_2 = self._make_views(images, ids, epoch=step // self.steps_per_epoch)
+        return Batch(view_1, view_2, ids.to(self._device))
+
+    def close(self) -> None:
+        """Stop the threads; a batch that is being read is dropped."""
+        self._reader.shutdown(cancel_futures=True)
+        self._images.close()
+
+    def __enter__(self) -> "TwoViewLoader":
+        """Return the loader itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the loader."""
+        self.close()
+
+    def _make_views(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, Tensor]:
+        """Both views on the device, in the memory format asked for."""
+        if self._views.engine == "lightly":
+            from ssl_bf.input.lightly_views import make_lightly_views
+
+            layout = torch.channels_last if self._channels_last else torch.contiguous_format
+            pair = make_lightly_views(images, ids, self._views, seed=self._seed, epoch=epoch)
+            view_1, view_2 = (view.to(self._device, memory_format=layout) for view in pair)
+            return view_1, view_2
+        if isinstance(images, Tensor):
+            images = images.to(self._device, non_blocking=True)
+        else:
+            images = [image.to(self._device, non_blocking=True) for image in images]
+        view_1, view_2 = (
+            make_view(
+                images,
+                ViewDraws(self._seed, epoch, view, ids),
+                self._views,
+                channels_last=self._channels_last,
+            )
+            for view in (1, 2)
+        )
+        return view_1, view_2
+
+    def _read_ahead(self, step: int) -> Read:
+        """The images of a step; those of the next are read meanwhile, unless in memory."""
+        if self._images.pixels is not None:
+            return self._read(step)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == step:
+            future = ahead[1]
+        else:
+            future = self._reader.submit(self._read, step)
+        read = future.result()
+        self._ahead = step + 1, self._reader.submit(self._read, step + 1)
+        return read
+
+    def _read(self, step: int) -> Read:
+        """Pixels and split indices of this rank's part of the batch.
+
+        An image that turns out bad is replaced by the one that stands a whole batch further on
+        in the epoch's order (then two batches, ...): never an image of the same batch.
+        """
+        epoch, number = divmod(step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            source = generator(self._seed, "order", epoch)
+            self._order = (epoch, torch.randperm(len(self._images), generator=source))
+        order = self._order[1]
+        places = torch.arange(len(order))[number * self._batch_size :][self._share]
+        substitutes = [self._further_on(order, place) for place in places.tolist()]
+        return self._images.read(order[places], substitutes=substitutes)
+
+    def _further_on(self, order: Tensor, place: int) -> Iterator[int]:
+        for batches in range(1, self.steps_per_epoch):
+            yield int(order[(place + batches * self._batch_size) % len(order)])
+
+
+def _with_index(device: torch.device) -> torch.device:
+    """The device with its number: the current one is a matter of the thread."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device

@@ -1,0 +1,159 @@
+"""What the commands `pretrain`, `resume` and `export` do, from the command line to the loop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from linear_eval.atomic_file import atomic_file
+from linear_eval.backbone_file import save_backbone
+from linear_eval.backbones import build_backbone, expected_tensors
+from linear_eval.distributed import barrier, is_main, shut_down, start_from_environment, world_size
+from linear_eval.errors import InputError
+from linear_eval.strict_config import load_config, to_yaml
+from ssl_bf import checkpoint
+from ssl_bf.build import Run, backbone_info, build_run
+from ssl_bf.config import PretrainConfig
+from ssl_bf.environment import git_commit
+from ssl_bf.train import BACKBONE_FILE, train
+from ssl_bf.training_state import restore
+
+CONFIG_FILE = "config.yaml"
+_NUMBER = "[0-9]" * 9
+# What a run writes into its directory; run.overwrite deletes nothing else. The backbone comes
+# first: a file that looks finished must not outlive its run.
+RUN_ENTRIES = (
+    BACKBONE_FILE,
+    "metrics.jsonl",
+    "status.json",
+    "environment.json",
+    CONFIG_FILE,
+    f"checkpoints/step-{_NUMBER}",
+    f"checkpoints/.tmp-step-{_NUMBER}",
+    f"checkpoints/.trash-step-{_NUMBER}",
+    "tensorboard/events.out.tfevents.*",
+)
+
+
+def pretrain(source: str, overrides: Sequence[str]) -> None:
+    """Train as a config file and overrides say; nothing is written before all is checked."""
+    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain")
+    config = loaded.value
+    directory = Path(config.run.directory)
+    with _processes(config):
+        _refuse_existing_run(directory, overwrite=config.run.overwrite)
+        run = build_run(config)
+        run.notes[:0] = loaded.notes
+        if is_main():
+            _start_directory(directory, config)
+        barrier()
+        train(run, directory)
+
+
+def resume(directory: Path) -> None:
+    """Go on with a run where its newest sound checkpoint left it."""
+    config = _config_of(directory)
+    with _processes(config):
+        run, first_step = _restored(config, directory)
+        if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
+            print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
+            return
+        train(run, directory, first_step=first_step)
+
+
+def export_backbone(directory: Path, output: Path) -> None:
+    """Write the stripped backbone of a run's newest checkpoint; needs no data."""
+    config = _config_of(directory)
+    saved = checkpoint.load_newest(directory)
+    prefix = "method/backbone."
+    tensors = {k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)}
+    architecture = config.backbone.architecture
+    if {name: tuple(value.shape) for name, value in tensors.items()} != expected_tensors(
+        architecture
+    ):
+        raise InputError(
+            f"{directory}: its newest checkpoint holds no {architecture}, as {CONFIG_FILE} names "
+            f"it; put back the {CONFIG_FILE} that the run was started with"
+        )
+    backbone = build_backbone(architecture)
+    backbone.load_state_dict(tensors)
+    save_backbone(output, backbone, backbone_info(config, commit=git_commit(), step=saved.step))
+    print(f"backbone after step {saved.step}: {output}")
+
+
+def _config_of(directory: Path) -> PretrainConfig:
+    file = directory / CONFIG_FILE
+    if not file.is_file():
+        raise InputError(
+            f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "
+            "by `ssl-bf pretrain`"
+        )
+    return load_config(PretrainConfig, str(file), [], packaged="pretrain").value
+
+
+def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
+    saved = checkpoint.load_newest(directory)
+    then = saved.state["world_size"]
+    if then != world_size():
+        raise InputError(
+            f"{directory}: was trained by {then} process(es) and resumes on {world_size()}, which "
+            f"would change its batches; start it with torchrun --nproc-per-node {then}"
+        )
+    # The weights come from the checkpoint; the file that the run began with may be gone.
+    without_init = replace(config, backbone=replace(config.backbone, init=None))
+    run = replace(build_run(without_init), config=config)
+    run.notes.extend(saved.notes)
+    restore(run.method, run.optimizer, saved.tensors)
+    return run, saved.step
+
+
+def _refuse_existing_run(directory: Path, *, overwrite: bool) -> None:
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"run.directory: {directory} is a file, expected a directory")
+    found = _entries(directory)
+    if found and not overwrite:
+        names = ", ".join(path.relative_to(directory).as_posix() for path in found[:3])
+        raise InputError(
+            f"run.directory: {directory} already holds a run ({names}); go on with "
+            f"`ssl-bf resume {directory}`, choose another directory, or set run.overwrite=true"
+        )
+
+
+def _entries(directory: Path) -> list[Path]:
+    return [path for pattern in RUN_ENTRIES for path in sorted(directory.glob(pattern))]
+
+
+def _start_directory(directory: Path, config: PretrainConfig) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for entry in _entries(directory):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        with atomic_file(directory / CONFIG_FILE) as file:
+            file.write(to_yaml(config).encode())
+    except OSError as error:
+        raise InputError(
+            f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
+            "another directory"
+        ) from error
+
+
+@contextmanager
+def _processes(config: PretrainConfig) -> Iterator[None]:
+    """Join torchrun's process group, if there is one, and leave it in the end."""
+    on_cuda = config.speed.device != "cpu" and torch.cuda.is_available()
+    start_from_environment("cuda" if on_cuda else "cpu")
+    if on_cuda and world_size() == 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        yield
+    finally:
+        shut_down()

@@ -1,0 +1,240 @@
+"""What a run leaves to be read: metrics, status, environment, and TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from linear_eval.atomic_file import atomic_file
+from linear_eval.distributed import is_main
+from linear_eval.errors import InputError, StoppedBySignal, one_line
+from ssl_bf.environment import changed_keys, describe_environment
+from ssl_bf.progress import Progress
+from ssl_bf.schedules import Plan
+
+
+class NonFiniteLoss(RuntimeError):  # noqa: N818 - named after what happened
+    """The loss became NaN or infinite; the message is one line that names the step."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(
+            f"loss: is {loss} at step {step}, expected a finite number; lower "
+            "optimizer.base_learning_rate, lengthen optimizer.warmup_epochs or set "
+            "precision=float32 (checkpoints saved before are untouched)"
+        )
+
+
+class RunLog:
+    """Log of one run; a context manager that leaves the right state in status.json.
+
+    Only the main process writes and prints; the others still check their losses. Steps count
+    finished updates, so the first is 1. A line of metrics.jsonl holds step, epoch, the values
+    given, and `timing`; all but `timing` is reproducible, and null stands for a value that is not
+    finite.
+    """
+
+    def __init__(
+        self,
+        run_directory: Path,
+        *,
+        plan: Plan,
+        batch_size: int,
+        resume_step: int | None = None,
+        tensorboard: bool = True,
+    ) -> None:
+        """Start the log, or with `resume_step` go on with the one that is there.
+
+        Args:
+            run_directory: must exist.
+            plan: length of the run.
+            batch_size: global, for images per second.
+            resume_step: step of the checkpoint; lines of later steps are dropped.
+            tensorboard: write events too, where the package is installed.
+        """
+        self._directory = run_directory
+        self._plan = plan
+        self._batch_size = batch_size
+        self._step = self._last_step = resume_step or 0
+        self._started = self._last_time = time.monotonic()
+        self._watched: list[tuple[int, Tensor]] = []
+        self._progress = Progress(plan, first_step=self._step)
+        self._writer: Any = None
+        if not is_main():
+            return
+        if resume_step is None:
+            (run_directory / "metrics.jsonl").write_bytes(b"")
+        else:
+            _drop_lines_after(run_directory / "metrics.jsonl", resume_step)
+        self._write_environment(is_resumed=resume_step is not None)
+        if tensorboard:
+            self._open_tensorboard(resume_step)
+        self._write_status("running")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.close()
+        if self._writer is not None:
+            self._writer.close()
+        if error is None:
+            self._write_status("finished")
+        elif isinstance(error, StoppedBySignal):
+            self._write_status("stopped", reason=str(error))
+        else:
+            self._write_status("failed", reason=f"{type(error).__name__}: {error}")
+
+    def note(self, line: str) -> None:
+        """Print one line."""
+        self._progress.note(line)
+
+    def watch(self, step: int, loss: Tensor) -> None:
+        """Take note of a finished step; nothing waits for the device."""
+        self._step = step
+        self._watched.append((step, loss.detach()))
+        self._progress.advance(step)
+
+    def check_losses(self) -> None:
+        """Look at the losses watched since the last time; call it before a checkpoint is saved.
+
+        Raises:
+            NonFiniteLoss: naming the first step whose loss is NaN or infinite.
+        """
+        if not self._watched:
+            return
+        losses = torch.stack([loss for _, loss in self._watched]).tolist()
+        steps = [step for step, _ in self._watched]
+        self._watched.clear()
+        for step, loss in zip(steps, losses, strict=True):
+            if not math.isfinite(loss):
+                raise NonFiniteLoss(step, loss)
+
+    def write(self, step: int, values: Mapping[str, float | Tensor]) -> None:
+        """Write one line of metrics, and show it on the screen.
+
+        Args:
+            step: finished updates.
+            values: scalars; `loss` and `learning_rate` are shown, or all if there is no loss.
+
+        Raises:
+            NonFiniteLoss: as `check_losses`.
+            InputError: the line cannot be written.
+        """
+        self.check_losses()
+        if not is_main():
+            return
+        numbers = {name: _number(value) for name, value in values.items()}
+        if "loss" in numbers and numbers["loss"] is None:
+            raise NonFiniteLoss(step, float(values["loss"]))
+        now = time.monotonic()
+        done = step - self._last_step
+        seconds_per_step = max(now - self._last_time, 1e-9) / max(done, 1)
+        speed = self._batch_size / seconds_per_step
+        self._step, self._last_step, self._last_time = step, step, now
+        record: dict[str, Any] = {
+            "step": step,
+            "epoch": round(step / self._plan.steps_per_epoch, 4),
+        }
+        timing = {"seconds": round(now - self._started, 3)}
+        if done:  # a second line of the same step took no training
+            timing["images_per_second"] = round(speed, 1)
+        self._append(record | numbers | {"timing": timing})
+        self._write_events(step, numbers)
+        self._progress.show(
+            step, numbers, images_per_second=speed, seconds_per_step=seconds_per_step
+        )
+        self._write_status("running")
+
+    def _append(self, record: dict[str, Any]) -> None:
+        path = self._directory / "metrics.jsonl"
+        try:
+            with path.open("ab") as file:
+                file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror or error}); free some space, then "
+                "go on with `ssl-bf resume`"
+            ) from error
+
+    def _write_events(self, step: int, numbers: dict[str, float | None]) -> None:
+        if self._writer is None:
+            return
+        for name, number in numbers.items():
+            if number is not None:
+                self._writer.add_scalar(name, number, step)
+
+    def _write_status(
+        self,
+        state: Literal["running", "finished", "stopped", "failed"],
+        *,
+        reason: str | None = None,
+    ) -> None:
+        if not is_main():
+            return
+        status: dict[str, Any] = {
+            "state": state,
+            "step": self._step,
+            "total_steps": self._plan.total_steps,
+            "updated_unix_seconds": int(time.time()),
+        }
+        if reason is not None:
+            status["reason"] = one_line(reason)
+        _write_json(self._directory / "status.json", status)
+
+    def _write_environment(self, *, is_resumed: bool) -> None:
+        path = self._directory / "environment.json"
+        now = describe_environment()
+        if is_resumed and path.exists():
+            changes = changed_keys(json.loads(path.read_bytes()), now)
+            if changes:
+                self.note(f"warning: results may differ in the last bits; {'; '.join(changes)}")
+        _write_json(path, now)
+
+    def _open_tensorboard(self, resume_step: int | None) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.note("no TensorBoard events: the package tensorboard is not installed")
+            return
+        purge_step = None if resume_step is None else resume_step + 1
+        self._writer = SummaryWriter(self._directory / "tensorboard", purge_step=purge_step)
+
+
+def _number(value: float | Tensor) -> float | None:
+    number = value.item() if isinstance(value, Tensor) else value
+    return number if math.isfinite(number) else None
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    with atomic_file(path) as file:
+        file.write(json.dumps(value, indent=2).encode() + b"\n")
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    """Keep the lines up to `step`; a line cut short by a killed process goes too."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines()
+    with atomic_file(path) as file:
+        file.writelines(line + b"\n" for line in lines if _is_up_to(step, line))
+
+
+def _is_up_to(step: int, line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.get("step", math.inf) <= step

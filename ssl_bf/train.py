@@ -1,0 +1,118 @@
+"""The loop: one training step on one screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from linear_eval.backbone_file import save_backbone
+from linear_eval.distributed import all_reduce_sum, barrier, is_main, rank, world_size
+from linear_eval.errors import StoppedBySignal
+from ssl_bf import checkpoint
+from ssl_bf.build import Run, backbone_info
+from ssl_bf.environment import git_commit
+from ssl_bf.input.keyed_random import StepContext, key
+from ssl_bf.input.loader import Batch
+from ssl_bf.optimizers import set_learning_rates
+from ssl_bf.run_log import RunLog
+from ssl_bf.signals import StopSignals
+from ssl_bf.training_state import training_tensors
+
+BACKBONE_FILE = "backbone.safetensors"
+
+
+def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
+    """Train from `first_step` to the end and write the stripped backbone.
+
+    Args:
+        run: from `build_run`, its state restored when `first_step` > 0.
+        directory: the run directory; exists and holds config.yaml.
+        first_step: updates already done.
+
+    Raises:
+        StoppedBySignal: a signal asked for it; a checkpoint was saved first.
+        NonFiniteLoss: the loss is NaN or infinite; names the step.
+    """
+    plan, method = run.plan, run.method
+    log = RunLog(
+        directory,
+        plan=plan,
+        batch_size=run.config.batch_size,
+        resume_step=first_step or None,
+        tensorboard=run.config.run.tensorboard,
+    )
+    with log, run.loader, StopSignals() as signals:
+        for line in run.notes:
+            log.note(line)
+        run.model.train()
+        for step in range(first_step, plan.total_steps):
+            loss = _one_step(run, run.loader.batch(step), step)
+            done = step + 1
+            log.watch(done, loss)
+            if done % run.config.run.log_every == 0 or done == plan.total_steps:
+                log.write(done, _values(run, step, loss))
+            if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
+                log.check_losses()  # or the monitor would meet the broken network first
+                if is_main():
+                    log.write(done, {"monitor/knn_top1": run.monitor(method.backbone)})
+            stopping = signals.should_stop()
+            if stopping or _ends_epochs(run, done, run.config.run.checkpoint_every):
+                _save(run, directory, done, log)
+            if stopping and done < plan.total_steps:
+                raise StoppedBySignal(
+                    f"stopped at step {done} of {plan.total_steps} and saved; "
+                    f"go on with: ssl-bf resume {directory}"
+                )
+        if is_main():
+            info = backbone_info(run.config, commit=git_commit(), step=plan.total_steps)
+            save_backbone(directory / BACKBONE_FILE, method.backbone, info)
+            log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
+        barrier()
+
+
+def _one_step(run: Run, batch: Batch, step: int) -> Tensor:
+    """One update; everything random in it is a function of (seed, step, shard)."""
+    seed, shard = run.config.seed, rank()
+    context = StepContext(seed=seed, step=step, shard=shard, image_ids=batch.image_ids)
+    set_learning_rates(run.optimizer, run.plan, step)
+    torch.manual_seed(key(seed, "dropout", step, shard))
+
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
+        loss: Tensor = run.model(batch.view_1, batch.view_2, context)
+    run.optimizer.zero_grad()
+    loss.backward()
+    run.optimizer.step()
+    # The slow copies follow now; the next step's keys use them, hence its momentum.
+    run.method.after_step(run.plan.momentum(step + 1))
+    return loss
+
+
+def _ends_epochs(run: Run, done: int, every: int) -> bool:
+    """Whether `every` epochs (0: never) or the whole run end with this many finished steps."""
+    is_last = done == run.plan.total_steps
+    return every > 0 and (is_last or done % (every * run.plan.steps_per_epoch) == 0)
+
+
+def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
+    return {
+        # Of the global batch; a process by itself knows its share only.
+        "loss": all_reduce_sum(loss.detach()) / world_size(),
+        "learning_rate": run.plan.learning_rate(step),
+        "momentum": run.plan.momentum(step),
+        **run.method.measurements(),
+    }
+
+
+def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
+    log.check_losses()  # on every process: never a checkpoint of a broken run
+    if is_main():
+        checkpoint.save(
+            directory,
+            step=done,
+            tensors=training_tensors(run.method, run.optimizer),
+            state={"world_size": world_size(), "seed": run.config.seed},
+            keep=run.config.run.keep_checkpoints,
+        )
+    barrier()

@@ -1,0 +1,31 @@
+"""A pretraining run that takes a second: the quickstart, cut down by overrides."""
+
+from collections.abc import Callable
+
+import pytest
+
+TINY = [
+    "data.train_images=128",
+    "epochs=2",
+    "batch_size=32",
+    "precision=float32",
+    "method.projection_dim=32",
+    "method.hidden_dim=32",
+    "optimizer.warmup_epochs=0",
+    "run.log_every=1",
+    "run.monitor_every=1",
+    "run.checkpoint_every=1",
+    "run.tensorboard=false",
+]
+METHODS = {
+    "moco_v2": ["method.queue_size=128"],
+    "moco_v3": ["method.name=moco_v3"],
+    "simsiam": ["method.name=simsiam", "method.predictor_hidden_dim=16"],
+}
+RELATIONS = {"none": ["relation.name=none"], "batchformer": ["relation.context=8"]}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[[str, str], list[str]]:
+    """(method, relation) -> overrides of the quickstart: 118 images and 10 held out, 6 steps."""
+    return lambda method, relation: [*TINY, *METHODS[method], *RELATIONS[relation]]

@@ -1,0 +1,426 @@
+"""Two gloo processes with batch N / 2 equal one process with batch N, where mathematics says so.
+
+Everything is float64, so that only another order of summation separates the two: 1e-9 relative.
+The processes are started once; each test sends them a function of this file.
+"""
+
+import io
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from linear_eval.distributed import all_gather_rows, all_reduce_sum, rank, world_size
+from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.methods.method import Method
+from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
+from ssl_bf.methods.moco_v3 import MoCoV3Config
+from ssl_bf.methods.simsiam import SimSiamConfig
+from ssl_bf.optimizers import SgdConfig, build_optimizer
+from ssl_bf.parts.batch_norm import SynchronisedBatchNorm
+from ssl_bf.parts.batch_shuffle import shuffle_rows, unshuffle_rows
+from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.relations.no_relation import NoRelationConfig
+
+pytestmark = pytest.mark.dist
+
+N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
+LOCAL = N // 2
+STEPS = 3
+Result = dict[str, Tensor]
+Work = Callable[..., Result]
+
+
+# The two processes
+
+
+def serve(number: int, store: str, connection: Connection) -> None:
+    """Body of a process: run what is asked for until nothing more is."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=2)
+    while (request := connection.recv()) is not None:
+        work, arguments = request
+        try:
+            data = io.BytesIO()
+            torch.save(work(*arguments), data)
+            connection.send((data.getvalue(), ""))
+        except Exception:  # whatever it is, the test shows it
+            connection.send((b"", traceback.format_exc()))
+    dist.destroy_process_group()
+
+
+@dataclass
+class TwoProcesses:
+    """Runs a function in both processes at once and returns both results."""
+
+    processes: Sequence[BaseProcess]
+    connections: Sequence[Connection]
+
+    def __call__(self, work: Work, *arguments: Any) -> list[Result]:
+        for connection in self.connections:
+            connection.send((work, arguments))
+        answers = []
+        for number, connection in enumerate(self.connections):
+            assert connection.poll(120), f"process {number} does not answer"
+            answers.append(connection.recv())
+        for number, (_, error) in enumerate(answers):
+            assert not error, f"process {number}: {error}"
+        return [torch.load(io.BytesIO(data), weights_only=True) for data, _ in answers]
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProcesses]:
+    store: Path = tmp_path_factory.mktemp("processes") / "store"
+    spawn = mp.get_context("spawn")
+    processes, connections = [], []
+    for number in range(2):
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=serve, args=(number, str(store), theirs), daemon=True)
+        process.start()
+        processes.append(process)
+        connections.append(ours)
+    yield TwoProcesses(processes, connections)
+    for connection in connections:
+        connection.send(None)
+    for process in processes:
+        process.join(30)
+        if process.is_alive():
+            process.kill()
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """The share of this process, all rows where there is only one."""
+    return rows.chunk(world_size())[rank()]
+
+
+def assert_same(ours: Result, theirs: Result) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+# Gathers and sums
+
+
+def gather_and_sum() -> Result:
+    x = torch.arange(6.0).reshape(2, 3) + 10 * rank()
+    gathered = all_gather_rows(x.T)  # not contiguous
+    x.requires_grad_()
+    total = all_reduce_sum(x * (rank() + 1))
+    torch.autograd.backward((total * torch.tensor([1.0, 2.0, 3.0]) * (rank() + 2)).sum())
+    assert x.grad is not None
+    return {"gathered": gathered, "total": total.detach(), "gradient": x.grad}
+
+
+def test_gathers_are_in_rank_order_and_sums_carry_their_gradient(
+    two_processes: TwoProcesses,
+) -> None:
+    results = two_processes(gather_and_sum)
+    x = torch.arange(6.0).reshape(2, 3)
+    for number, result in enumerate(results):
+        assert torch.equal(result["gathered"], torch.cat([x.T, (x + 10).T]))
+        assert torch.equal(result["total"], x + 2 * (x + 10))
+        # The sum stands in both losses, weighted 2 and 3; x enters it times (rank + 1).
+        expected = 5 * torch.tensor([1.0, 2.0, 3.0]).expand(2, 3) * (number + 1)
+        assert torch.equal(result["gradient"], expected)
+
+
+# Synchronised BatchNorm
+
+
+def normalise(shape: tuple[int, ...], mean: float, dtype: torch.dtype) -> Result:
+    """A training step of BatchNorm over the rows of all processes."""
+    generator = torch.Generator().manual_seed(1)
+    everything = mean + torch.randn(*shape, generator=generator, dtype=torch.float64)
+    weights = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
+    norm = SynchronisedBatchNorm(shape[1]) if world_size() > 1 else kind(shape[1])
+    norm = norm.to(dtype)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, shape[1]))
+        norm.bias.copy_(torch.linspace(-1, 1, shape[1]))
+    x = own_rows(everything.to(dtype)).requires_grad_()
+    out = norm(x)
+    torch.autograd.backward((out * own_rows(weights.to(dtype))).sum())
+    assert x.grad is not None
+    assert norm.weight.grad is not None
+    assert norm.bias.grad is not None
+    return {
+        **{"rows/out": out.detach(), "rows/gradient": x.grad},
+        **{"sum/weight": norm.weight.grad, "sum/bias": norm.bias.grad},
+        **{f"same/{name}": buffer for name, buffer in norm.named_buffers()},
+    }
+
+
+def joined(results: list[Result]) -> Result:
+    """Rows one after the other; gradients of parameters summed; the rest is equal on both."""
+    whole: Result = {}
+    for name in results[0]:
+        first, second = (result[name] for result in results)
+        if name.startswith("rows/"):
+            whole[name] = torch.cat([first, second])
+        elif name.startswith("sum/"):
+            whole[name] = first + second
+        elif name.startswith("mean/"):
+            whole[name] = (first + second) / 2
+        else:
+            assert torch.equal(first, second), name
+            whole[name] = first
+    return whole
+
+
+@pytest.mark.parametrize("shape", [(N, 3), (N, 3, 2, 4)])
+def test_synchronised_batch_norm_equals_one_process(
+    two_processes: TwoProcesses, shape: tuple[int, ...]
+) -> None:
+    results = two_processes(normalise, shape, 5.0, torch.float64)
+    assert_same(joined(results), normalise(shape, 5.0, torch.float64))
+
+
+def test_synchronised_batch_norm_keeps_the_digits_when_the_mean_is_large(
+    two_processes: TwoProcesses,
+) -> None:
+    results = two_processes(normalise, (N, 3), 3000.0, torch.float32)
+    expected = normalise((N, 3), 3000.0, torch.float64)
+    out = joined(results)["rows/out"].double()
+    # float32 keeps 2e-4 of a number near 3000, so the inputs differ by that; 20 times is room.
+    torch.testing.assert_close(out, expected["rows/out"], rtol=0, atol=5e-3)
+
+
+# ShuffleBN
+
+
+def shuffle_and_back(seed: int) -> Result:
+    images = own_rows(torch.randn(N, 3, 2, generator=torch.Generator().manual_seed(0)))
+    order = StepContext(seed=seed, shard=rank()).global_permutation("shuffle", N)
+    shuffled = shuffle_rows(images, order)
+    return {
+        "rows/images": images,
+        "rows/shuffled": shuffled,
+        "rows/back": unshuffle_rows(shuffled, order),
+        "same/order": order,
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unshuffling_undoes_the_shuffle_across_processes(
+    two_processes: TwoProcesses, seed: int
+) -> None:
+    whole = joined(two_processes(shuffle_and_back, seed))
+    assert torch.equal(whole["rows/back"], whole["rows/images"])
+    assert torch.equal(whole["rows/shuffled"], whole["rows/images"][whole["same/order"]])
+    assert not torch.equal(whole["rows/shuffled"], whole["rows/images"])
+
+
+# Methods
+
+
+def backbone(batch_norm: bool) -> nn.Sequential:
+    with initial_values(0, "backbone"):
+        layers = [nn.Flatten(), nn.Linear(12, WIDTH), nn.BatchNorm1d(WIDTH), nn.Tanh()]
+    return nn.Sequential(*(x for x in layers if batch_norm or not isinstance(x, nn.BatchNorm1d)))
+
+
+def views(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    both = torch.randn(2, N, 3, 2, 2, generator=generator, dtype=torch.float64)
+    return own_rows(both[0]), own_rows(both[1])
+
+
+class InOrder(StepContext):
+    """Groups are cut from the batch as it lies, which is how two processes share it."""
+
+    def permutation(self, purpose: str, n: int) -> Tensor:
+        return torch.arange(n)
+
+
+def context_of(step: int, *, in_order: bool) -> StepContext:
+    ids = own_rows((torch.arange(N) * 3 + step) % 11)  # some images come back in the next step
+    kind = InOrder if in_order else StepContext
+    return kind(seed=1, step=step, shard=rank(), image_ids=ids)
+
+
+def train(
+    config: MoCoV2Config | MoCoV3Config | SimSiamConfig,
+    relation: RelationConfig,
+    *flags: str,
+) -> Result:
+    """Some steps as a run makes them; flags: `batch norm`, `fixed statistics`, `in order`."""
+    method: Method = config.build(backbone("batch norm" in flags), WIDTH, relation, seed=2)
+    method.double()
+    for module in method.modules():
+        if "fixed statistics" in flags and isinstance(module, _BatchNorm):
+            module.eval()
+    several = world_size() > 1
+    model = DistributedDataParallel(method, broadcast_buffers=False) if several else method
+    optimizer = build_optimizer(SgdConfig(), method.parameter_groups(1.0))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    result: Result = {}
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        with torch.random.fork_rng():
+            torch.manual_seed(10 * step + rank())  # dropout
+            loss = model(*views(step), context_of(step, in_order="in order" in flags))
+        torch.autograd.backward(loss)
+        result[f"mean/loss of step {step}"] = loss.detach()
+        if step == 0:
+            for name, p in method.named_parameters():
+                if p.grad is not None:
+                    result[f"same/gradient of {name}"] = p.grad.clone()
+        optimizer.step()
+        method.after_step(0.7)
+    for name, value in method.state_dict().items():
+        is_local = "running_" in name and "synchronised" not in config.batch_norm
+        result[f"{'mean' if is_local else 'same'}/{name}"] = value
+    return result
+
+
+def batchformer(**keys: Any) -> BatchFormerConfig:
+    """Without dropout and with one group per process, so that both have the same context."""
+    keys = {"heads": 2, "dropout": 0.0, "context": LOCAL, **keys}
+    return BatchFormerConfig(**keys)
+
+
+MOCO_V2 = MoCoV2Config(projection_dim=OUT, hidden_dim=8, queue_size=QUEUE)
+MOCO_V3 = MoCoV3Config(projection_dim=OUT, hidden_dim=16, temperature=0.5)
+SIMSIAM = SimSiamConfig(projection_dim=OUT, hidden_dim=8, predictor_hidden_dim=4)
+RELATIONS: dict[str, RelationConfig] = {
+    "none": NoRelationConfig(),
+    "plain keys": batchformer(),
+    "all": batchformer(pairs="all"),
+    "all, shared": batchformer(pairs="all", parameters="shared"),
+    "all, frozen": batchformer(pairs="all", parameters="frozen"),
+    "all, at the backbone": batchformer(pairs="all", insert_at="backbone"),
+    "all, at the backbone, split": batchformer(
+        pairs="all", insert_at="backbone", batch_norm="split"
+    ),
+}
+
+
+@pytest.mark.parametrize("config", [MOCO_V3, SIMSIAM], ids=["moco_v3", "simsiam"])
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_synchronised_methods_train_as_one_process(
+    two_processes: TwoProcesses, config: MoCoV3Config | SimSiamConfig, relation: str
+) -> None:
+    work = (train, config, RELATIONS[relation], "batch norm", "in order")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
+
+
+def test_local_batch_norm_is_seen_to_differ(two_processes: TwoProcesses) -> None:
+    work = (train, replace(SIMSIAM, batch_norm="local"), NoRelationConfig(), "batch norm")
+    whole, one = joined(two_processes(*work)), train(*work[1:])
+    difference = whole["mean/loss of step 0"] - one["mean/loss of step 0"]
+    assert difference.abs() > 1e-4
+
+
+@pytest.mark.parametrize("in_batch", [True, False])
+@pytest.mark.parametrize("relation", ["none", "plain keys"])
+def test_moco_v2_without_batch_norm_trains_as_one_process(
+    two_processes: TwoProcesses, relation: str, in_batch: bool
+) -> None:
+    """Keys are shuffled between the processes here; they are plain, so their company is nothing."""
+    config = replace(MOCO_V2, in_batch_negatives=in_batch)
+    work = (train, config, RELATIONS[relation], "in order")
+    whole = joined(two_processes(*work))
+    assert_same(whole, train(*work[1:]))
+    assert int(whole["same/queues.0.pointer"]) == STEPS * N
+    ids = torch.cat([(torch.arange(N) * 3 + step) % 11 for step in range(STEPS)])
+    assert whole["same/queues.0.image_ids"][: STEPS * N].tolist() == ids.tolist()
+
+
+def test_moco_v2_with_fixed_statistics_trains_as_one_process(two_processes: TwoProcesses) -> None:
+    config = replace(MOCO_V2, head_batch_norm=True)
+    flags = ("batch norm", "fixed statistics", "in order")
+    work = (train, config, RELATIONS["plain keys"], *flags)
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
+
+
+@pytest.mark.parametrize("queue_streams", ["dual", "both", "plain"])
+def test_moco_v2_queues_hold_the_keys_of_both_processes_in_rank_order(
+    two_processes: TwoProcesses, queue_streams: Any
+) -> None:
+    """Related keys of both sides, one group per process; nothing shuffles with synchronised BN."""
+    config = replace(MOCO_V2, queue_streams=queue_streams, batch_norm="synchronised")
+    work = (train, config, RELATIONS["all"], "batch norm", "in order")
+    whole, one = joined(two_processes(*work)), train(*work[1:])
+    if queue_streams == "both":
+        # Rank by rank: plain keys of process 0, its related ones, then those of process 1.
+        order = torch.arange(2 * N).reshape(2, 2, LOCAL).transpose(0, 1).flatten()
+        for name in ("keys", "image_ids"):
+            queue = one[f"same/queues.0.{name}"]
+            for step in range(STEPS):
+                rows = slice(step * 2 * N, (step + 1) * 2 * N)
+                queue[rows] = queue[rows][order]
+    assert_same(whole, one)
+
+
+def test_moco_v2_symmetric_holds_the_same_keys_in_another_order(
+    two_processes: TwoProcesses,
+) -> None:
+    work = (train, replace(MOCO_V2, symmetric=True), RELATIONS["plain keys"], "in order")
+    results = [joined(two_processes(*work)), train(*work[1:])]
+    for result in results:
+        keys = result["same/queues.0.keys"]
+        by_value = keys[:, 0].argsort()
+        result["same/queues.0.keys"] = keys[by_value]
+        result["same/queues.0.image_ids"] = result["same/queues.0.image_ids"][by_value]
+    assert_same(*results)
+    assert int(results[0]["same/queues.0.pointer"]) == STEPS * 2 * N % QUEUE
+
+
+def keys_in_local_batch_norm() -> Result:
+    method = MOCO_V2.build(backbone(True), WIDTH, NoRelationConfig(), seed=2).double()
+    _, view = views(0)
+    return {"rows/keys": method.key(view, context_of(0, in_order=False), 2)[0]}
+
+
+def test_keys_normalised_in_shuffled_company_return_to_their_images(
+    two_processes: TwoProcesses,
+) -> None:
+    keys = joined(two_processes(keys_in_local_batch_norm))["rows/keys"]
+    method = MOCO_V2.build(backbone(True), WIDTH, NoRelationConfig(), seed=2).double()
+    assert isinstance(method, MoCoV2)
+    encoder = nn.Sequential(method.slow_backbone, method.slow_projector)
+    _, view = views(0)
+    order = context_of(0, in_order=False).global_permutation("shuffle/2", N)
+    with torch.no_grad():
+        shuffled = torch.cat([encoder(rows) for rows in view[order].chunk(2)])
+        in_order = torch.cat([encoder(rows) for rows in view.chunk(2)])
+    torch.testing.assert_close(keys[order], unit_length(shuffled), rtol=1e-9, atol=1e-12)
+    assert (keys - unit_length(in_order)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)
+@pytest.mark.parametrize("parameters", ["ema", "shared", "frozen"])
+def test_relations_of_every_policy_train_alike_on_both_processes(
+    two_processes: TwoProcesses,
+    config: MoCoV2Config | MoCoV3Config | SimSiamConfig,
+    parameters: Any,
+) -> None:
+    """With dropout and local BatchNorm, which differ between the processes."""
+    config = replace(config, batch_norm="local")
+    relation = batchformer(parameters=parameters, pairs="all", dropout=0.5, context=2)
+    first, second = two_processes(train, config, relation, "batch norm")
+    assert first["mean/loss of step 0"] != second["mean/loss of step 0"]
+    whole = joined([first, second])  # fails where a parameter, a queue or a slow copy differs
+    initial = config.build(backbone(True), WIDTH, relation, seed=2).double().state_dict()
+    moved = {
+        name: not torch.equal(whole[f"same/{name}"], value)
+        for name, value in initial.items()
+        if name.startswith("relation.")
+    }
+    assert len(moved) == (24 if parameters == "ema" and config.name != "simsiam" else 12)
+    assert set(moved.values()) == {parameters != "frozen"}

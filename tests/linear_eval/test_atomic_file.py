@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from linear_eval.atomic_file import atomic_file
+from linear_eval.errors import InputError
+
+
+def test_the_file_appears_only_when_the_block_is_over(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    with atomic_file(path) as file:
+        file.write(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
+        file.write(b"new")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_others_may_read_the_file_as_the_umask_allows(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    with atomic_file(tmp_path / "atomic"):
+        pass
+    assert (tmp_path / "atomic").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["missing/file", "folder"])
+def test_an_impossible_path_is_the_users_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with (
+        pytest.raises(InputError, match=rf"{name}: cannot be written"),
+        atomic_file(tmp_path / name),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

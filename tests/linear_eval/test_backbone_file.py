@@ -1,0 +1,210 @@
+import errno
+import hashlib
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import nn
+
+from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone, save_backbone
+from linear_eval.backbones import build_backbone
+from linear_eval.errors import InputError
+
+INFO = BackboneInfo(
+    architecture="small_conv",
+    feature_dim=128,
+    image_size=32,
+    mean=(0.4, 0.5, 0.6),
+    std=(0.2, 0.25, 0.3),
+    provenance={"title": "pretrained without relation", "commit": None, "step": 7},
+)
+
+
+def _trained(architecture: str = "small_conv") -> nn.Module:
+    """A backbone whose BatchNorm statistics are those of data, not the initial ones."""
+    backbone = build_backbone(architecture)
+    with torch.no_grad():
+        backbone(torch.randn(8, 3, 32, 32))
+    return backbone
+
+
+def _write(
+    path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any] | str | None
+) -> Path:
+    text = header if isinstance(header, str) else json.dumps(header)
+    metadata = None if header is None else {"backbone": text}
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    return path
+
+
+def _header(**changes: Any) -> dict[str, Any]:
+    return {**INFO.__dict__, **changes}
+
+
+def _error(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_backbone(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_loaded_backbone_equals_the_saved_one_bit_for_bit(tmp_path: Path) -> None:
+    saved = _trained()
+    save_backbone(tmp_path / "b.safetensors", saved, INFO)
+    loaded, info = load_backbone(tmp_path / "b.safetensors")
+    assert info == INFO
+    assert loaded.state_dict().keys() == saved.state_dict().keys()
+    for name, tensor in saved.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    images = torch.randn(5, 3, 32, 32)
+    assert torch.equal(loaded(images), saved.eval()(images))
+
+
+def test_a_loaded_backbone_is_frozen_in_eval_mode(tmp_path: Path) -> None:
+    save_backbone(tmp_path / "b.safetensors", build_backbone("small_conv"), INFO)
+    loaded, _ = load_backbone(tmp_path / "b.safetensors")
+    assert not any(module.training for module in loaded.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_loading_draws_nothing_from_the_global_generator(tmp_path: Path) -> None:
+    save_backbone(tmp_path / "b.safetensors", build_backbone("small_conv"), INFO)
+    before = torch.get_rng_state()
+    load_backbone(tmp_path / "b.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_torchvision_reads_the_file_except_fc(tmp_path: Path) -> None:
+    info = replace(INFO, architecture="resnet18", feature_dim=512)
+    save_backbone(tmp_path / "b.safetensors", _trained("resnet18"), info)
+    tensors = safetensors.torch.load_file(tmp_path / "b.safetensors")
+    keys = torchvision.models.resnet18().load_state_dict(tensors, strict=False)
+    assert set(keys.missing_keys) == {"fc.weight", "fc.bias"}
+    assert keys.unexpected_keys == []
+    assert int(tensors["bn1.num_batches_tracked"]) == 1
+
+
+def test_channels_last_weights_are_stored_as_plain_ones(tmp_path: Path) -> None:
+    backbone = _trained()
+    save_backbone(tmp_path / "a", backbone, INFO)
+    save_backbone(tmp_path / "b", backbone.to(memory_format=torch.channels_last), INFO)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "b.safetensors"
+    save_backbone(path, build_backbone("small_conv"), INFO)
+    before = path.read_bytes()
+
+    def no_room(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(InputError, match="cannot be written .No space left"):
+        save_backbone(path, build_backbone("small_conv"), INFO)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_wrapped_backbone_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"0\.layers"):
+        save_backbone(tmp_path / "b", nn.Sequential(build_backbone("small_conv")), INFO)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"abc" * 1_000_000)
+    assert file_sha256(tmp_path / "b") == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    assert "no such file" in _error(tmp_path / "b")
+    assert "is a folder" in _error(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_refused_and_the_way_out_named(tmp_path: Path, zipped: bool) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "b.pth", _use_new_zipfile_serialization=zipped)
+    message = _error(tmp_path / "b.pth")
+    assert "holds a pickle" in message
+    assert "convert it" in message
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "b"
+    save_backbone(path, build_backbone("small_conv"), INFO)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert ("truncated" if kept in (100, -1) else "no safetensors file") in _error(path)
+
+
+def test_a_sound_file_that_begins_like_a_pickle_is_read(tmp_path: Path) -> None:
+    # byte 0 is the low byte of the header's length: pad the header until it is pickle's 0x80
+    path = tmp_path / "b"
+    for padding in range(0, 300, 8):
+        save_backbone(
+            path, build_backbone("small_conv"), replace(INFO, provenance={"x": "y" * padding})
+        )
+        if path.read_bytes()[0] == 0x80:
+            break
+    else:
+        pytest.fail("no header length ended in 0x80")
+    load_backbone(path)
+
+
+def test_text_is_no_safetensors_file(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("hello, this is no backbone")
+    assert "is no safetensors file" in _error(tmp_path / "b")
+
+
+def test_tensors_without_our_header_are_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path / "b", build_backbone("small_conv").state_dict(), None)
+    assert "does not say which backbone" in _error(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("{", "cannot be understood"),
+        ("[]", "no JSON object"),
+        (_header(format_version=2), "format version 2, expected 1"),
+        (_header(architecture="resnet19"), "did you mean 'resnet1"),
+        (_header(feature_dim=64), "feature_dim 64 does not belong to small_conv"),
+        (_header(image_size=0), "image_size 0"),
+        (_header(mean=[0.1, 0.2]), "mean has 2 numbers"),
+        (_header(std=[0.1, 0.2, 0.0]), "not above 0"),
+        (_header(mean=None), "cannot be understood"),
+        ({"format_version": 1, "architecture": "small_conv"}, "missing feature_dim, image_size"),
+    ],
+)
+def test_a_strange_header_is_refused(tmp_path: Path, header: Any, said: str) -> None:
+    assert said in _error(_write(tmp_path / "b", build_backbone("small_conv").state_dict(), header))
+
+
+def test_tensors_of_another_architecture_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    path = _write(tmp_path / "b", build_backbone("resnet18").state_dict(), _header())
+    message = _error(path)
+    assert re.search(r"24 missing: layers\.0\.0\.weight, layers\.0\.1\.bias, .*, \.\.\.;", message)
+    assert re.search(r"120 unexpected: bn1\.bias, ", message)
+
+
+def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
+    info = _header(architecture="resnet18_cifar", feature_dim=512)
+    path = _write(tmp_path / "b", build_backbone("resnet18").state_dict(), info)
+    assert "1 of another shape: conv1.weight (64, 3, 7, 7) instead of (64, 3, 3, 3)" in _error(path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    backbone = build_backbone("small_conv")
+    with torch.no_grad():
+        list(backbone.parameters())[-1][5] = float("nan")  # one feature of 128
+    save_backbone(tmp_path / "b", backbone, INFO)
+    assert "NaN or infinite" in _error(tmp_path / "b")

@@ -1,0 +1,69 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import linear_eval
+from linear_eval.cli import main
+
+ROOT = Path(linear_eval.__file__).parents[1]
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "linear_eval", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["extract", "--help"]])
+def test_help_shows_an_example_and_does_not_wait_for_torch(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe = (
+        "import sys; from linear_eval.cli import main\n"
+        f"try: main({arguments})\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'torchvision', 'numpy', 'yaml'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "example:\n  linear-eval " in done.stdout
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert linear_eval.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["rnu"],
+        ["run"],
+        ["run", "quickstart", "--bakcbone=x"],
+        ["extract", "b", "d"],
+        ["extract", "b", "d", "--output", "f.npy", "--splt", "test"],
+    ],
+)
+def test_a_malformed_command_line_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: linear-eval" in capsys.readouterr().err
+
+
+def test_wrong_input_is_one_line_and_exit_2() -> None:
+    done = _run("run", "no_such_config", "backbone=pixels")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert "no_such_config" in done.stderr

@@ -1,0 +1,80 @@
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from linear_eval.config import EvaluateConfig, SpeedConfig
+from linear_eval.errors import InputError
+from linear_eval.images import EvalImages
+from linear_eval.strict_config import parse_config, to_yaml
+
+TINY: dict[str, Any] = {"data": {"name": "textures"}, "backbone": "b.safetensors"}
+
+
+def _error(mapping: dict[str, Any], *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        parse_config(EvaluateConfig, mapping, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_backbone_and_the_data_have_no_default() -> None:
+    message = _error({})
+    assert "backbone: missing" in message
+    assert "data" in message
+
+
+def test_everything_else_has_one() -> None:
+    config = parse_config(EvaluateConfig, TINY).value
+    assert config.evaluators == ("knn", "linear_probe", "retrieval")
+    assert 20 in config.knn.k
+    assert config.baselines == ()
+
+
+def test_a_config_survives_the_way_through_yaml() -> None:
+    config = parse_config(
+        EvaluateConfig, TINY, ["knn.k=[1, 5]", "images.resize=40", "baselines=[pixels, random]"]
+    ).value
+    assert parse_config(EvaluateConfig, yaml.safe_load(to_yaml(config))).value == config
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("basline=[pixels]", "Did you mean 'baselines'"),
+        ("batch_size=0", "batch_size: must be >= 1"),
+        ("image_size=0", "image_size: must be >= 1"),
+        ("seed=-1", "seed: must be between"),
+        ("evaluators=[knn, knn]", "evaluators: expected each name once"),
+        ("evaluators=[]", "evaluators: expected each name once"),
+        ("evaluators=[kmn]", "evaluators"),
+        ("baselines=[pixels, pixels]", "'pixels' would be judged twice"),
+        ("baselines=[b.safetensors]", "'b.safetensors' would be judged twice"),
+        ("images.crop=0", "images.crop: must be >= 1"),
+        ("speed.device=gpu", "speed.device"),
+        ("protocol=dino", "protocol"),
+    ],
+)
+def test_impossible_values_name_the_key(override: str, said: str) -> None:
+    assert said in _error(TINY, override)
+
+
+def test_image_size_is_short_for_resize_and_crop_and_excludes_them() -> None:
+    config = parse_config(EvaluateConfig, TINY, ["image_size=24"]).value
+    assert config.transform() == EvalImages(resize=24, crop=24)
+    config = parse_config(EvaluateConfig, TINY, ["images.resize=24"]).value
+    assert config.transform() == EvalImages(resize=24)
+    assert "leave one out" in _error(TINY, "image_size=24", "images.resize=24")
+
+
+def test_the_cpu_is_always_there_and_a_missing_gpu_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert SpeedConfig(device="cpu").open_device() == torch.device("cpu")
+    assert SpeedConfig().open_device() == torch.device("cpu")
+    with pytest.raises(InputError, match="speed.device: 'cuda' is not available"):
+        SpeedConfig(device="cuda").open_device()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert SpeedConfig().open_device() == torch.device("cuda")

@@ -1,0 +1,120 @@
+"""Run: pytest tests/linear_eval/test_config_source.py."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from linear_eval import config_source
+from linear_eval.config_source import parse_overrides, parse_yaml, read_config_file
+from linear_eval.config_types import Plain
+from linear_eval.errors import ConfigError
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packaged configs: pretrain/quickstart.yaml and pretrain/moco_v2.yaml."""
+    folder = tmp_path / "configs" / "pretrain"
+    folder.mkdir(parents=True)
+    (folder / "quickstart.yaml").write_text("epochs: 3\n", encoding="utf-8")
+    (folder / "moco_v2.yaml").write_text("epochs: 4\n", encoding="utf-8")
+    monkeypatch.setattr(config_source, "_packaged_folder", lambda: folder.parent)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def problem(source: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(source, "pretrain")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_scalar_without_quotes_stays_the_text_it_was() -> None:
+    read = parse_yaml("[1e-4, 007, on, 3:30, 2026-01-02, 0x1F]")
+    assert read == ["1e-4", "007", "on", "3:30", "2026-01-02", "0x1F"]
+    assert all(type(value) is Plain for value in read)
+
+
+def test_quotes_make_text_and_null_is_null() -> None:
+    assert parse_yaml("['1', null, ~, 'null']") == ["1", None, None, "null"]
+    assert type(parse_yaml("'1'")) is str
+
+
+def test_a_packaged_config_is_found_by_its_name(packaged: Path) -> None:
+    assert read_config_file("quickstart", "pretrain") == {"epochs": "3"}
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_packaged_config(packaged: Path) -> None:
+    Path("quickstart").mkdir()
+    assert read_config_file("quickstart", "pretrain") == {"epochs": "3"}
+
+
+def test_a_path_is_read_as_a_file(packaged: Path) -> None:
+    Path("quickstart.yaml").write_text("epochs: 5\n", encoding="utf-8")
+    assert read_config_file("quickstart.yaml", "pretrain") == {"epochs": "5"}
+    assert read_config_file(str(packaged / "moco_v2.yaml"), "pretrain") == {"epochs": "4"}
+
+
+def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")
+    assert read_config_file(str(tmp_path / "empty.yaml"), "pretrain") == {}
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(packaged: Path) -> None:
+    assert problem("quickstat") == (
+        "quickstat: no such config, expected a path or one of the packaged configs "
+        "(moco_v2, quickstart). Did you mean 'quickstart'?"
+    )
+    assert problem("configs/moco_v2.yaml").startswith("configs/moco_v2.yaml: no such file")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: 1\na: 2\n", ":2:1: not valid YAML (key 'a' is given twice)"),
+        (b"a: {b: 1, b: 2}\n", ":1:11: not valid YAML (key 'b' is given twice)"),
+        (b"a: [1, 2\n", ":2:1: not valid YAML (expected ',' or ']', but got '<stream end>')"),
+        (b"a: &x [1]\nb: *x\n", ":2:4: not valid YAML (aliases (*name) are not supported)"),
+        (
+            b"a: !!python/name:os.system\n",
+            ":1:4: not valid YAML (could not determine a constructor",
+        ),
+        (b"\xff\xfe\x00", ": cannot be read (not UTF-8 text), expected a YAML file"),
+        (b"a\x00b: 1\n", ": not valid YAML (special characters are not allowed)"),
+        (b"- 1\n- 2\n", ": not a configuration, expected lines of the form key: value"),
+        (b"[" * 5000, ": not valid YAML (nested too deeply)"),
+    ],
+)
+def test_a_file_that_is_no_config_is_named_with_the_place(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    assert problem(str(path)).startswith(f"{path}{message}")
+
+
+def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    assert problem(str(tmp_path)) == (
+        f"{tmp_path}: is a folder, expected a YAML file or the name of a config"
+    )
+
+
+def test_without_an_installation_the_checkout_holds_the_packaged_configs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert (config_source._packaged_folder() / "__init__.py").is_file()
+
+
+def test_overrides_nest_by_their_dots() -> None:
+    tree, problems = parse_overrides(["a.b=1", "a.c= [2, x] ", "d==", "e={f: 3}", "e.g=4", "h='5'"])
+    assert tree == {"a": {"b": "1", "c": ["2", "x"]}, "d": "=", "e": {"f": "3", "g": "4"}, "h": "5"}
+    assert problems == []
+    assert type(tree["d"]) is Plain
+    assert type(tree["h"]) is str
+
+
+@pytest.mark.parametrize("text", ["", "null", "~"])
+def test_an_override_without_a_value_is_null(text: str) -> None:
+    assert parse_overrides([f"a={text}"]) == ({"a": None}, [])

@@ -1,0 +1,109 @@
+"""Run: pytest tests/linear_eval/test_errors.py."""
+
+import builtins
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linear_eval.errors import ConfigError, InputError, StoppedBySignal, one_line, run_command
+
+ROOT = Path(__file__).parents[2]
+
+
+def raises(error: BaseException) -> Callable[[], None]:
+    def command() -> None:
+        raise error
+
+    return command
+
+
+def test_a_command_that_returns_is_done() -> None:
+    assert run_command(lambda: None) == 0
+
+
+@pytest.mark.parametrize("error_class", [InputError, ConfigError])
+def test_wrong_input_is_one_line_and_exit_code_2(
+    error_class: type[InputError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(raises(error_class("a\nb\x1b[2J: no such\tfile"))) == 2
+    assert capsys.readouterr() == ("", "error: a b\\x1b[2J: no such\\tfile\n")
+
+
+def test_a_saved_stop_is_exit_code_75(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(raises(StoppedBySignal("stopped at step 7"))) == 75
+    assert capsys.readouterr().err == "stopped at step 7\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), BrokenPipeError("a worker")])
+def test_any_other_failure_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        run_command(raises(error))
+    assert caught.value is error
+
+
+def test_a_reader_that_goes_away_is_met_quietly() -> None:
+    code = (
+        "import sys, types; from linear_eval.errors import run_command\n"
+        "sys.modules['torchvision'] = types.ModuleType('torchvision')  # fast\n"
+        "def command():\n"
+        "    for _ in range(100_000): print('x' * 80)\n"
+        "sys.exit(run_command(command))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("operator torchvision::nms does not exist"),
+        ImportError("libcudart.so.13: cannot open shared object file"),
+        AttributeError("partially initialized module 'torchvision' has no attribute 'extension'"),
+    ],
+)
+def test_a_broken_pair_of_torch_and_torchvision_is_one_line_with_both_versions(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imports = builtins.__import__
+
+    def broken(name: str, *arguments: Any, **more: Any) -> Any:
+        if name == "torchvision":
+            raise error
+        return imports(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    monkeypatch.setattr(importlib.metadata, "version", {"torch": "2.13", "torchvision": "0.9"}.get)
+    assert run_command(lambda: pytest.fail("the command must not start")) == 2
+    assert capsys.readouterr().err == (
+        "error: torch 2.13 and torchvision 0.9 are different builds; "
+        f"reinstall both from one index ({error})\n"
+    )
+
+
+def test_a_missing_torchvision_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def version(package: str) -> str:
+        if package == "torchvision":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return "2.15"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert run_command(lambda: None) == 2
+    assert capsys.readouterr().err.startswith("error: torchvision: not installed; install torch")
+
+
+def test_a_file_name_that_is_not_text_is_escaped() -> None:
+    assert one_line("a\udce4b\u202e é.jpg ") == "a\\udce4b\\u202e é.jpg"

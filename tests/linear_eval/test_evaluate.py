@@ -1,0 +1,228 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import linear_eval
+from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
+from linear_eval.backbones import build_backbone
+from linear_eval.cli import main
+
+ROOT = Path(linear_eval.__file__).parents[1]
+CONFIG = """\
+data: {name: textures, train_images: 120, test_images: 40}
+knn: {k: [1, 20]}
+linear_probe: {epochs: 3, learning_rates: [0.01, 0.1, 1.0]}
+batch_size: 32
+"""
+BLOCK_SSL_BF = """\
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'ssl_bf':
+            raise ImportError('ssl_bf is blocked')
+sys.meta_path.insert(0, Blocker())
+from linear_eval.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _save(path: Path, title: str, seed: int) -> Path:
+    torch.manual_seed(seed)
+    backbone = build_backbone("small_conv")
+    backbone(torch.randn(64, 3, 32, 32))
+    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    save_backbone(path, backbone, BackboneInfo("small_conv", 128, 32, mean, std, {"title": title}))
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a config, the judged backbone and another one."""
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    (tmp_path / "with").mkdir()
+    _save(tmp_path / "with" / "b.safetensors", "pretrained with BatchFormer", 0)
+    _save(tmp_path / "without.safetensors", "pretrained without relation", 1)
+    return tmp_path
+
+
+def _run(place: Path, *overrides: str) -> int:
+    return main(["run", str(place / "tiny.yaml"), *overrides])
+
+
+def _judged(place: Path) -> str:
+    return f"backbone={place / 'with' / 'b.safetensors'}"
+
+
+def _results(path: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads(path.read_text())
+    return results
+
+
+def test_the_command_judges_everyone_without_ssl_bf(place: Path) -> None:
+    baselines = f"baselines=[random, pixels, {place / 'without.safetensors'}]"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            BLOCK_SSL_BF,
+            "run",
+            str(place / "tiny.yaml"),
+            _judged(place),
+            baselines,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:3] == ["percent", "k-NN", "(k=20)"]
+    titles = [
+        "raw pixels",
+        "random backbone",
+        "pretrained without relation",
+        "pretrained with BatchFormer",
+    ]
+    for line, title in zip(lines[1:5], titles, strict=True):
+        assert line.startswith(title)
+        assert len(line.removeprefix(title).split()) == 5
+    assert "'pretrained with BatchFormer' " in lines[5]
+    results = _results(place / "with" / "results.json")
+    assert results["protocol"] == "ours"
+    assert list(results["baselines"]) == ["pixels", "random", "pretrained without relation"]
+    assert f"{results['metrics']['knn/k=20/top1']:.1f}" in lines[4]
+    assert sorted(path.name for path in (place / "with").iterdir()) == [
+        "b.safetensors",
+        "results.json",
+    ]
+
+
+def test_results_hold_every_key_that_is_promised(place: Path) -> None:
+    assert _run(place, _judged(place), "baselines=[pixels]") == 0
+    results = _results(place / "with" / "results.json")
+    expected = {
+        "knn/k=1/top1",
+        "knn/k=20/top1",
+        "linear_probe/top1",
+        "linear_probe/top5",
+        "linear_probe/mean_per_class",
+        "retrieval/recall@1",
+        "retrieval/recall@5",
+        "retrieval/recall@10",
+        "retrieval/map",
+        "retrieval/map@r",
+        "retrieval/r_precision",
+    }
+    assert results["metrics"].keys() == expected
+    assert results["baselines"]["pixels"].keys() == expected
+    assert all(0 <= value <= 100 for value in results["metrics"].values())
+    digest = file_sha256(place / "with" / "b.safetensors")
+    assert results["backbone"] == {"architecture": "small_conv", "sha256": digest}
+    data = results["data"]
+    assert (data["name"], data["classes"]) == ("textures", 10)
+    assert (data["train_images"], data["test_images"]) == (120, 40)
+    assert len(data["fingerprint"]) == 64
+    assert {"torch", "python"} <= results["versions"].keys()
+    assert {"features", "knn", "linear_probe", "retrieval", "total"} <= results["seconds"].keys()
+    assert results["settings"]["knn"]["temperature"] == 0.07
+    assert results["chosen"]["linear_probe/learning_rate"] in (0.01, 0.1, 1.0)
+
+
+def test_two_runs_give_the_same_numbers(place: Path) -> None:
+    found = []
+    for name in ("a.json", "b.json"):
+        output = f"output={place / name}"
+        assert _run(place, "backbone=random", "architecture=small_conv", "seed=3", output) == 0
+        found.append(_results(place / name)["metrics"])
+    assert found[0] == found[1]
+    assert _run(place, "backbone=random", "architecture=small_conv", "seed=4", output) == 0
+    assert _results(place / "b.json")["metrics"] != found[0]
+
+
+def test_only_the_chosen_evaluators_run(place: Path) -> None:
+    output = f"output={place / 'r.json'}"
+    assert _run(place, "backbone=pixels", "evaluators=[retrieval]", output) == 0
+    results = _results(place / "r.json")
+    assert {key.split("/")[0] for key in results["metrics"]} == {"retrieval"}
+    assert results["backbone"] == {"architecture": "pixels", "sha256": None}
+
+
+def test_an_output_folder_gets_a_results_json(place: Path) -> None:
+    assert _run(place, "backbone=pixels", "evaluators=[knn]", f"output={place}") == 0
+    assert (place / "results.json").is_file()
+
+
+def _image_folder(place: Path, bad: str | None) -> str:
+    for split, count in (("train", 12), ("val", 4)):
+        for label, color in (("blue", (0, 0, 200)), ("red", (200, 0, 0))):
+            folder = place / "data" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (12, 12), tuple(c + 4 * i for c in color)).save(
+                    folder / f"{i}.png"
+                )
+    if bad is not None:
+        (place / "data" / bad).write_bytes(b"no image")
+    (place / "tiny.yaml").write_text(f"data: {{name: image_folder, root: '{place / 'data'}'}}\n")
+    return f"output={place / 'r.json'}"
+
+
+def test_bad_images_stop_the_run_or_are_counted(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = _image_folder(place, "train/red/3.png")
+    settings = ["backbone=pixels", "knn.k=[5]", "retrieval.recall_at=[1]", output]
+    assert _run(place, *settings) == 2
+    assert "3.png" in capsys.readouterr().err
+    assert not (place / "r.json").exists()
+    assert _run(place, *settings, "data.on_bad_image=skip") == 0
+    assert "note: 1 train images could not be read and were skipped" in capsys.readouterr().out
+    results = _results(place / "r.json")
+    assert results["data"]["train_images"] == 23
+    assert results["metrics"]["knn/k=5/top1"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["backbone=pixels"], "output: missing, backbone=pixels has no folder"),
+        (["backbone=random", "output={place}/r.json"], "architecture: missing"),
+        (["backbone={place}/gone.safetensors"], "gone.safetensors: no such file"),
+        (["backbone={place}/tiny.yaml"], "tiny.yaml: is no safetensors file"),
+        (["backbone={place}/pickle.pth"], "pickle.pth: holds a pickle"),
+        (["backbone={place}/cut.safetensors"], "cut.safetensors: is truncated"),
+        (["{judged}", "baselines=[{place}/gone.safetensors]"], "gone.safetensors: no such file"),
+        (["{judged}", "knn.k=[121]"], "knn.k: 121 neighbours out of a gallery of 120"),
+        (
+            ["{judged}", "knn.k=[20]", "data.max_images=10"],
+            "knn.k: 20 neighbours out of a gallery of 10",
+        ),
+        (["{judged}", "retrieval.recall_at=[40]"], "retrieval.recall_at: rank 40 among 39 other"),
+        (["{judged}", "data.holdout=0"], "data.holdout: 0 leaves no images"),
+        (["{judged}", "knn.temprature=1"], "Did you mean 'temperature'"),
+        (["{judged}", "output={place}/gone/r.json"], "gone: no such folder"),
+        (["{judged}", "images.crop=64"], "images.crop: 64 does not fit"),
+        (["{judged}", "data.name=image_folder", "data.root={place}"], "error: "),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    place: Path, overrides: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({}, place / "pickle.pth")
+    whole = (place / "without.safetensors").read_bytes()
+    (place / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    before = sorted(place.rglob("*"))
+    given = [text.format(place=place, judged=_judged(place)) for text in overrides]
+    assert _run(place, *given) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert sorted(place.rglob("*")) == before

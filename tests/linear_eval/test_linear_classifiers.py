@@ -1,0 +1,184 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from linear_eval import linear_classifiers
+from linear_eval.linear_classifiers import LinearClassifiers, SgdConfig, fit_linear_classifiers
+
+
+def problem(
+    rows: int = 120, width: int = 6, classes: int = 4, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Overlapping classes: no linear classifier separates them."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (rows,), generator=generator)
+    means = 2 * torch.randn(classes, width, generator=generator)
+    noise = 2 * torch.randn(rows, width, generator=generator)
+    return means[labels] + noise + torch.arange(width), labels
+
+
+def fit(
+    features: Tensor, labels: Tensor, config: SgdConfig, *rates: float, classes: int = 4
+) -> LinearClassifiers:
+    return fit_linear_classifiers(features, labels, config, rates=rates, num_classes=classes)
+
+
+def standardised(features: Tensor) -> Tensor:
+    variance = features.double().var(dim=0, correction=0)
+    centred = features.double() - features.double().mean(dim=0)
+    return centred / (variance + 1e-5 * variance.mean()).sqrt()
+
+
+@pytest.mark.parametrize("weight_decay", [0.01, 0.1])
+def test_descent_reaches_the_optimum_that_an_independent_solver_finds(weight_decay: float) -> None:
+    features, labels = problem()
+    # L-BFGS in float64 on the same convex problem, with autograd's gradients
+    layer = nn.Linear(6, 4, dtype=torch.float64)
+    solver = torch.optim.LBFGS(
+        layer.parameters(),
+        max_iter=1000,
+        tolerance_grad=1e-10,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective(weight: Tensor, bias: Tensor) -> Tensor:
+        loss = F.cross_entropy(standardised(features) @ weight.T + bias, labels)
+        return loss + weight_decay / 2 * weight.square().sum()
+
+    def closure() -> Any:
+        solver.zero_grad()
+        loss = objective(layer.weight, layer.bias)
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    config = SgdConfig(epochs=400, batch_size=120, weight_decay=weight_decay)
+    found = fit(features, labels, config, 1.0)
+    weight, bias = found.weight[:, 0].double(), found.bias[:, 0].double()
+    best = float(objective(layer.weight, layer.bias).detach())
+    # float32 and 400 steps; the loss is flat at its minimum, hence the tighter bound
+    assert float(objective(weight, bias)) == pytest.approx(best, abs=1e-8)
+    assert torch.allclose(weight, layer.weight, atol=1e-4)
+    # all biases may shift together
+    assert torch.allclose(bias - bias.mean(), layer.bias - layer.bias.mean(), atol=1e-4)
+
+
+def test_the_steps_are_those_of_torch_sgd_with_momentum_on_a_cosine() -> None:
+    features, labels = problem(rows=50)
+    config = SgdConfig(epochs=3, batch_size=16, weight_decay=0.2, seed=5)
+    layer = nn.Linear(6, 4, dtype=torch.float64)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    groups = [
+        {"params": [layer.weight], "weight_decay": 0.2},
+        {"params": [layer.bias], "weight_decay": 0.0},
+    ]
+    sgd = torch.optim.SGD(groups, lr=1, momentum=0.9)
+    x, order = standardised(features), torch.Generator().manual_seed(5)
+    step = 0
+    for _ in range(3):
+        rows = torch.randperm(50, generator=order)
+        for batch in rows.split([13, 13, 12, 12]):
+            for group in sgd.param_groups:
+                group["lr"] = 0.7 * 16 / 256 * (1 + math.cos(math.pi * step / 12)) / 2
+            sgd.zero_grad()
+            F.cross_entropy(layer(x[batch]), labels[batch]).backward()
+            sgd.step()
+            step += 1
+    found = fit(features, labels, config, 0.7)
+    assert torch.allclose(found.weight[:, 0].double(), layer.weight, atol=1e-6)
+    assert torch.allclose(found.bias[:, 0].double(), layer.bias, atol=1e-6)
+
+
+def test_each_rate_gives_what_it_gives_alone() -> None:
+    features, labels = problem()
+    config = SgdConfig(epochs=5, batch_size=32)
+    rates = (0.001, 0.1, 3.0, 100.0)
+    together = fit(features, labels, config, *rates)
+    for number, rate in enumerate(rates):
+        alone = fit(features, labels, config, rate)
+        # matrix products of other shapes round differently
+        size = float(alone.weight.abs().max())
+        difference = together.weight[:, number] - alone.weight[:, 0]
+        assert size > 0
+        assert float(difference.abs().max()) < 1e-5 * size
+        assert torch.allclose(together.bias[:, number], alone.bias[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_rate_that_diverges_leaves_the_others_alone() -> None:
+    features, labels = problem()
+    config = SgdConfig(epochs=60, batch_size=32, weight_decay=0.5)
+    found = fit(features, labels, config, 0.1, 1000.0)
+    assert not found.weight[:, 1].isfinite().all()
+    assert torch.allclose(
+        found.weight[:, 0], fit(features, labels, config, 0.1).weight[:, 0], atol=1e-6
+    )
+
+
+def test_scale_and_offset_of_the_features_do_not_matter() -> None:
+    features, labels = problem()
+    config = SgdConfig(epochs=5)
+    logits = next(fit(features, labels, config, 0.5).in_chunks(features))
+    moved = features * 1000 + 300
+    assert torch.allclose(next(fit(moved, labels, config, 0.5).in_chunks(moved)), logits, atol=1e-3)
+
+
+def test_constant_channels_change_nothing_and_constant_features_learn_the_frequencies() -> None:
+    features, labels = problem()
+    config = SgdConfig(epochs=50)
+    logits = next(fit(features, labels, config, 0.5).in_chunks(features))
+    # not bit for bit: the share of the mean variance that is added to each falls with the mean
+    padded = torch.cat([features, torch.full((120, 2), 0.1)], dim=1)
+    found = fit(padded, labels, config, 0.5)
+    assert torch.allclose(next(found.in_chunks(padded)), logits, atol=1e-3)
+    same = torch.ones(120, 3)
+    found = fit(same, labels, SgdConfig(epochs=300), 1.0)
+    probability = next(found.in_chunks(same)).softmax(dim=0)[:, 0, 0]
+    assert torch.allclose(probability, labels.bincount() / 120, atol=1e-3)
+
+
+def test_half_precision_features_are_fitted_in_float32() -> None:
+    features, labels = problem()
+    half = features.half()
+    found = fit(half, labels, SgdConfig(epochs=2), 0.5)
+    assert found.weight.dtype == torch.float32
+    assert torch.equal(found.weight, fit(half.float(), labels, SgdConfig(epochs=2), 0.5).weight)
+
+
+def test_logits_do_not_depend_on_how_many_rows_are_computed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features, labels = problem()
+    found = fit(features, labels, SgdConfig(epochs=2), 0.5, 0.7)
+    [whole] = found.in_chunks(features)
+    monkeypatch.setattr(linear_classifiers, "_LOGITS_AT_ONCE", 100)
+    parts = list(found.in_chunks(features))
+    assert [part.shape for part in parts] == [(4, 2, 12)] * 10
+    assert torch.allclose(torch.cat(parts, dim=2), whole, atol=1e-6)
+
+
+def test_the_seed_sets_the_order_of_images_and_nothing_else_does() -> None:
+    features, labels = problem()
+    torch.manual_seed(1)
+    first = fit(features, labels, SgdConfig(epochs=2, batch_size=16, seed=3), 0.5)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    again = fit(features, labels, SgdConfig(epochs=2, batch_size=16, seed=3), 0.5)
+    other = fit(features, labels, SgdConfig(epochs=2, batch_size=16, seed=4), 0.5)
+    assert torch.equal(first.weight, again.weight)
+    assert not torch.equal(first.weight, other.weight)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", 0), ("batch_size", 0), ("weight_decay", -0.1), ("seed", -1), ("seed", 2**63)],
+)
+def test_impossible_settings_are_named(key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{key}: .*got {value}"):
+        SgdConfig(**{key: value})

@@ -1,0 +1,91 @@
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pytest
+import torch
+
+from linear_eval.datasets import DatasetConfig, TexturesConfig
+from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.errors import InputError
+from linear_eval.splits import open_splits
+
+TINY = TexturesConfig(train_images=60, test_images=20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Changed(TexturesConfig):
+    """Textures whose test split is damaged in one way."""
+
+    damage: Literal["class", "order", "label", "empty"]
+
+    def open_test(self) -> ImageSplit:
+        test = super().open_test()
+        names = test.class_names
+        if self.damage == "class":
+            return replace(test, class_names=("moire", *names[1:]))
+        if self.damage == "order":
+            return replace(test, class_names=names[::-1])
+        if self.damage == "label":
+            return replace(test, labels=torch.where(test.labels == 3, -1, test.labels))
+        return test.select(torch.zeros(0, dtype=torch.int64))
+
+
+def _message(data: DatasetConfig) -> str:
+    with pytest.raises(InputError) as caught:
+        open_splits(data)
+    return str(caught.value)
+
+
+def test_train_and_holdout_share_the_train_split_and_test_stays_whole() -> None:
+    splits = open_splits(TINY)
+    assert splits.holdout is not None
+    assert not set(splits.train.ids) & set(splits.holdout.ids)
+    assert {*splits.train.ids, *splits.holdout.ids} == set(TINY.open_train().ids)
+    assert len(splits.holdout) == 10
+    assert splits.gallery_size == 60
+    assert splits.test.ids == TINY.open_test().ids
+
+
+def test_max_images_cuts_train_before_the_holdout_and_never_test() -> None:
+    splits = open_splits(replace(TINY, max_images=40, holdout=0.25))
+    assert splits.holdout is not None
+    assert (splits.gallery_size, len(splits.holdout), len(splits.test)) == (40, 10, 20)
+
+
+def test_without_a_holdout_there_is_none() -> None:
+    splits = open_splits(replace(TINY, holdout=0.0))
+    assert splits.holdout is None
+    assert splits.gallery_size == 60
+
+
+def test_the_fingerprint_tells_other_images_apart() -> None:
+    others = [
+        TINY,
+        replace(TINY, seed=1),
+        replace(TINY, max_images=40),
+        replace(TINY, test_images=30),
+    ]
+    prints = [open_splits(data).fingerprint for data in others]
+    assert len(set(prints)) == len(others)
+    assert open_splits(TINY).fingerprint == prints[0]
+
+
+def test_unequal_classes_are_named_on_both_sides() -> None:
+    message = _message(_Changed(train_images=60, test_images=20, damage="class"))
+    assert "only in train: " in message
+    assert "only in test: moire" in message
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("order", "number their classes differently"),
+        ("label", "2 of 20 test images have no label"),
+        ("empty", "the test split is empty"),
+    ],
+)
+def test_a_damaged_test_split_is_refused(
+    damage: Literal["order", "label", "empty"], said: str
+) -> None:
+    data = _Changed(train_images=60, test_images=20, damage=damage)
+    assert said in _message(data)

@@ -1,0 +1,157 @@
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_bf.input.keyed_random import StepContext, generator, key, uniform
+
+MASK = (1 << 64) - 1
+
+
+def splitmix64_finaliser(bits: int) -> int:
+    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & MASK
+    return bits ^ (bits >> 31)
+
+
+def uniform_by_definition(seed_key: int, row: int, draw: int) -> float:
+    golden = 0x9E3779B97F4A7C15
+    start = splitmix64_finaliser((seed_key + (row + 1) * golden) & MASK)
+    return math.ldexp(splitmix64_finaliser((start + (draw + 1) * golden) & MASK) >> 40, -24)
+
+
+def largest_deviation_from_uniform(values: Tensor) -> float:
+    """Kolmogorov-Smirnov distance times the root of the number of values."""
+    ordered = values.flatten().double().sort().values
+    steps = torch.arange(1, len(ordered) + 1) / len(ordered)
+    return float((ordered - steps).abs().max()) * math.sqrt(len(ordered))
+
+
+def correlation(first: Tensor, second: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack((first.flatten(), second.flatten())))[0, 1])
+
+
+def test_key_is_the_recorded_one() -> None:
+    assert key("a") == 8971770946745180484
+    assert key(1, "a") == 294328509404019414
+    assert 0 <= key(3) < 2**63
+
+
+@pytest.mark.parametrize(
+    ("parts", "others"),
+    [
+        (("ab", "c"), ("a", "bc")),
+        ((1,), ("1",)),
+        ((1, 2), (2, 1)),
+        ((12,), (1, 2)),
+        (("a",), ("a", "")),
+        ((-1,), (1,)),
+    ],
+)
+def test_different_parts_have_different_keys(
+    parts: tuple[int | str, ...], others: tuple[int | str, ...]
+) -> None:
+    assert key(*parts) != key(*others)
+    assert key(*parts) == key(*parts)
+
+
+def test_uniform_equals_splitmix64_in_plain_integers() -> None:
+    rows = torch.tensor([0, 1, 7, -1, 2**40, 2**63 - 1])
+    for seed_key in (0, key("a"), 2**63 - 1):
+        numbers = uniform(seed_key, rows, 5)
+        for i, row in enumerate(rows.tolist()):
+            for j in range(5):
+                assert numbers[i, j].item() == uniform_by_definition(seed_key, row, j)
+
+
+def test_uniform_gives_the_recorded_numbers() -> None:
+    numbers = uniform(key("a"), torch.tensor([0, 5]), 3)
+    recorded = torch.tensor([[6899708, 192108, 14406763], [4623272, 3492230, 10738054]])
+    assert torch.equal((numbers * 2**24).long(), recorded)
+
+
+def test_a_row_has_the_same_numbers_in_any_company_and_for_any_number_of_draws() -> None:
+    rows = torch.arange(1000)
+    everything = uniform(key("x"), rows, 30)
+    some = torch.tensor([999, 3, 3, 500])
+    assert torch.equal(uniform(key("x"), some, 30), everything[some])
+    assert torch.equal(uniform(key("x"), rows, 7), everything[:, :7])
+
+
+def test_numbers_are_uniform_along_draws_rows_and_keys() -> None:
+    one = torch.zeros(1, dtype=torch.int64)
+    along_draws = uniform(key("x"), one, 20_000)
+    along_rows = uniform(key("x"), torch.arange(20_000), 1)
+    along_keys = torch.cat([uniform(key("x", i), one, 1) for i in range(5000)])
+    for numbers in (along_draws, along_rows, along_keys):
+        assert numbers.min() >= 0
+        assert numbers.max() < 1
+        assert largest_deviation_from_uniform(numbers) < 1.95  # exceeded by chance in 1 of 1,000
+        assert abs(float(numbers.mean()) - 0.5) < 4 * (1 / 12 / numbers.numel()) ** 0.5
+        assert abs(float(numbers.var()) - 1 / 12) < 4 * (1 / 180 / numbers.numel()) ** 0.5
+
+
+def test_neighbouring_rows_draws_and_keys_are_uncorrelated() -> None:
+    rows = torch.arange(20_000)
+    numbers = uniform(key("x"), rows, 8)
+    bound = 4 * (8 * 20_000) ** -0.5
+    assert abs(correlation(numbers[1:], numbers[:-1])) < bound
+    assert abs(correlation(numbers[:, 1:], numbers[:, :-1])) < bound
+    assert abs(correlation(numbers, uniform(key("x") + 1, rows, 8))) < bound
+    assert abs(correlation(numbers, uniform(key("y"), rows, 8))) < bound
+
+
+def test_pairs_of_draws_fill_the_square_evenly() -> None:
+    pairs = uniform(key("x"), torch.arange(64_000), 2)
+    cells = (pairs * 16).long()
+    counts = torch.bincount(cells[:, 0] * 16 + cells[:, 1], minlength=256)
+    chi_square = float(((counts - 250) ** 2 / 250).sum())
+    assert 170 < chi_square < 350  # 255 degrees of freedom: 255 +- 4 standard deviations of 22.6
+
+
+def global_states() -> tuple[Any, list[int], list[int]]:
+    numpy_state: Any = np.random.get_state()
+    return random.getstate(), numpy_state[1].tolist(), torch.get_rng_state().tolist()
+
+
+def test_nothing_touches_the_global_generators() -> None:
+    before = global_states()
+    uniform(key("x"), torch.arange(3), 2)
+    torch.rand(3, generator=generator("x"))
+    StepContext().permutation("shuffle", 5)
+    assert global_states() == before
+
+
+def test_a_generator_is_fresh_at_every_call() -> None:
+    first = torch.rand(4, generator=generator(1, "dropout"))
+    assert torch.equal(first, torch.rand(4, generator=generator(1, "dropout")))
+    assert not torch.equal(first, torch.rand(4, generator=generator(2, "dropout")))
+
+
+def test_a_permutation_belongs_to_seed_step_purpose_and_shard() -> None:
+    base = StepContext(seed=1, step=2, shard=3)
+    order = base.permutation("shuffle", 100)
+    assert torch.equal(order.sort().values, torch.arange(100))
+    assert torch.equal(order, StepContext(seed=1, step=2, shard=3).permutation("shuffle", 100))
+    others = [
+        StepContext(seed=0, step=2, shard=3).permutation("shuffle", 100),
+        StepContext(seed=1, step=1, shard=3).permutation("shuffle", 100),
+        StepContext(seed=1, step=2, shard=0).permutation("shuffle", 100),
+        base.permutation("groups", 100),
+        base.global_permutation("shuffle", 100),
+    ]
+    for other in others:
+        assert not torch.equal(order, other)
+
+
+def test_a_global_permutation_is_the_same_on_every_shard() -> None:
+    first, second = (
+        StepContext(seed=1, step=2, shard=shard).global_permutation("shuffle", 50)
+        for shard in (0, 5)
+    )
+    assert torch.equal(first, second)
+    assert torch.equal(first.sort().values, torch.arange(50))

@@ -1,0 +1,254 @@
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.decode import BadImageError
+from linear_eval.errors import InputError
+from ssl_bf.input import loader as loader_module
+from ssl_bf.input.keyed_random import generator
+from ssl_bf.input.loader import Batch, TwoViewLoader
+from ssl_bf.input.store import ImageStore
+from ssl_bf.input.view_draws import ViewDraws
+from ssl_bf.input.views import ViewsConfig, make_view
+
+CONFIG = ViewsConfig(recipe="moco_v2", size=8)
+
+
+def pixels_of(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, 10, 10), generator=generator, dtype=torch.uint8)
+
+
+def open_store(
+    count: int, *, in_memory: bool = True, bad: Sequence[int] = (), on_bad_image: Any = "skip"
+) -> ImageStore:
+    pixels = pixels_of(count)
+
+    def read(index: int) -> Tensor:
+        if index in bad:
+            raise BadImageError(f"{index}.jpg: cannot be decoded")
+        return pixels[index]
+
+    split = ImageSplit(
+        ids=tuple(map(str, range(count))),
+        labels=torch.full((count,), -1),
+        class_names=(),
+        read=read,
+        fingerprint="",
+    )
+    return ImageStore(split, on_bad_image=on_bad_image, memory_mib=1 if in_memory else 0)
+
+
+def open_loader(
+    images: ImageStore | int = 22, *, views: ViewsConfig = CONFIG, **changes: Any
+) -> TwoViewLoader:
+    settings: dict[str, Any] = {
+        "seed": 3,
+        "batch_size": 4,
+        "rank": 0,
+        "world_size": 1,
+        "device": torch.device("cpu"),
+        "channels_last": False,
+    }
+    store = open_store(images) if isinstance(images, int) else images
+    return TwoViewLoader(store, views, **(settings | changes))
+
+
+def assert_same(first: Batch, second: Batch) -> None:
+    assert torch.equal(first.image_ids, second.image_ids)
+    torch.testing.assert_close(first.view_1, second.view_1, rtol=0, atol=1e-5)
+    torch.testing.assert_close(first.view_2, second.view_2, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_batch_is_the_keyed_views_of_the_keyed_order(in_memory: bool) -> None:
+    with open_loader(open_store(22, in_memory=in_memory)) as loader:
+        assert loader.steps_per_epoch == 5
+        for step in (0, 4, 5, 13):
+            epoch, number = divmod(step, 5)
+            order = torch.randperm(22, generator=generator(3, "order", epoch))
+            ids = order[4 * number : 4 * number + 4]
+            batch = loader.batch(step)
+            assert torch.equal(batch.image_ids, ids)
+            for view, made in ((1, batch.view_1), (2, batch.view_2)):
+                expected = make_view(pixels_of(22)[ids], ViewDraws(3, epoch, view, ids), CONFIG)
+                assert torch.equal(made, expected)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_batch_does_not_depend_on_the_batches_asked_for_before(in_memory: bool) -> None:
+    def batch_after(*steps: int) -> Batch:
+        with open_loader(open_store(22, in_memory=in_memory)) as loader:
+            for step in steps:
+                loader.batch(step)
+            return loader.batch(7)
+
+    expected = batch_after()
+    for steps in ((0, 1, 2), (6,), (6, 9, 7), (7, 7)):
+        again = batch_after(*steps)
+        assert torch.equal(again.view_1, expected.view_1)
+        assert torch.equal(again.view_2, expected.view_2)
+        assert torch.equal(again.image_ids, expected.image_ids)
+
+
+def test_an_epoch_shows_every_image_at_most_once_and_epochs_differ() -> None:
+    with open_loader() as loader:
+        epochs = [
+            torch.cat([loader.batch(5 * epoch + b).image_ids for b in range(5)])
+            for epoch in range(2)
+        ]
+        again = loader.batch(0), loader.batch(5)
+    for ids in epochs:
+        assert len(ids.unique()) == 20
+    assert not torch.equal(epochs[0], epochs[1])
+    shared = set(again[0].image_ids.tolist()) | set(again[1].image_ids.tolist())
+    assert shared <= set(range(22))
+
+
+def test_the_two_views_of_an_image_differ_and_change_with_the_epoch() -> None:
+    with open_loader(4) as loader:
+        first, second = loader.batch(0), loader.batch(1)
+    assert (first.view_1 - first.view_2).abs().mean() > 0.1
+    rows = [second.image_ids.tolist().index(i) for i in first.image_ids.tolist()]
+    assert (first.view_1 - second.view_1[rows]).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_ranks_together_get_the_batch_of_one_process(world_size: int, in_memory: bool) -> None:
+    with open_loader(open_store(22, in_memory=in_memory)) as loader:
+        expected = loader.batch(6)
+    shares = []
+    for rank in range(world_size):
+        store = open_store(22, in_memory=in_memory)
+        with open_loader(store, rank=rank, world_size=world_size) as loader:
+            shares.append(loader.batch(6))
+    assert_same(
+        Batch(
+            torch.cat([share.view_1 for share in shares]),
+            torch.cat([share.view_2 for share in shares]),
+            torch.cat([share.image_ids for share in shares]),
+        ),
+        expected,
+    )
+
+
+def test_the_seed_changes_order_and_views() -> None:
+    with open_loader(4) as first, open_loader(4, seed=4) as second:
+        batches = first.batch(0), second.batch(0)
+    order = [batch.image_ids.argsort() for batch in batches]
+    assert (batches[0].view_1[order[0]] - batches[1].view_1[order[1]]).abs().mean() > 0.1
+    assert not torch.equal(batches[0].image_ids, batches[1].image_ids)
+
+
+def test_images_skipped_at_the_start_keep_the_views_of_the_others() -> None:
+    with open_loader(open_store(5, bad=[2])) as loader:
+        batch = loader.batch(0)
+    assert batch.image_ids.sort().values.tolist() == [0, 1, 3, 4]
+    ids = batch.image_ids
+    expected = make_view(pixels_of(5)[ids], ViewDraws(3, 0, 1, ids), CONFIG)
+    assert torch.equal(batch.view_1, expected)
+
+
+def test_an_image_found_bad_is_replaced_by_the_one_a_batch_further_on() -> None:
+    order = torch.randperm(22, generator=generator(3, "order", 0)).tolist()
+    bad = [order[5], order[6], order[10], order[20]]
+    with open_loader(open_store(22, in_memory=False, bad=bad)) as loader:
+        assert loader.batch(1).image_ids.tolist() == [order[4], order[9], order[14], order[7]]
+        assert loader.batch(4).image_ids.tolist() == [order[i] for i in (16, 17, 18, 19)]
+        for step in range(10):
+            assert len(loader.batch(step).image_ids.unique()) == 4
+
+
+def test_what_fails_in_the_thread_is_raised_in_the_caller() -> None:
+    order = torch.randperm(22, generator=generator(3, "order", 0)).tolist()
+    store = open_store(22, in_memory=False, bad=[order[5]], on_bad_image="error")
+    with open_loader(store) as loader:
+        loader.batch(0)
+        for _ in range(2):
+            with pytest.raises(BadImageError, match=rf"^{order[5]}.jpg: "):
+                loader.batch(1)
+        assert len(loader.batch(2).image_ids) == 4
+
+
+def test_the_next_images_are_read_while_a_step_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(22, in_memory=False)
+    read_in: list[str] = []
+    next_was_read = threading.Event()
+    read = store.read
+
+    def spy(*arguments: Any, **keywords: Any) -> Any:
+        read_in.append(threading.current_thread().name)
+        if len(read_in) == 2:
+            next_was_read.set()
+        return read(*arguments, **keywords)
+
+    monkeypatch.setattr(store, "read", spy)
+    with open_loader(store) as loader:
+        loader.batch(0)
+        assert next_was_read.wait(10)  # without asking for it
+        loader.batch(1)
+    assert all(name.startswith("next-batch") for name in read_in)
+
+
+def test_views_are_made_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_in: list[str] = []
+
+    def spy(*arguments: Any, **keywords: Any) -> Tensor:
+        made_in.append(threading.current_thread().name)
+        return make_view(*arguments, **keywords)
+
+    monkeypatch.setattr(loader_module, "make_view", spy)
+    with open_loader(open_store(22, in_memory=False)) as loader:
+        loader.batch(0)
+    assert made_in == [threading.current_thread().name] * 2
+
+
+def test_closing_stops_every_thread() -> None:
+    before = set(threading.enumerate())
+    with open_loader(open_store(22, in_memory=False)) as loader:
+        loader.batch(0)
+        assert set(threading.enumerate()) - before
+    assert not set(threading.enumerate()) - before
+
+
+@pytest.mark.parametrize("engine", ["batched", "lightly"])
+def test_channels_last_is_a_matter_of_layout(engine: Any) -> None:
+    views = ViewsConfig(recipe="moco_v3", size=8, engine=engine)
+    with open_loader(views=views) as loader, open_loader(views=views, channels_last=True) as other:
+        plain, reordered = loader.batch(2), other.batch(2)
+    for view in (reordered.view_1, reordered.view_2):
+        assert view.is_contiguous(memory_format=torch.channels_last)
+    assert plain.view_1.is_contiguous()
+    assert torch.equal(plain.view_1, reordered.view_1)
+    assert torch.equal(plain.view_2, reordered.view_2)
+
+
+def test_the_lightly_engine_is_as_reproducible() -> None:
+    views = ViewsConfig(recipe="moco_v2", size=8, engine="lightly")
+    state = torch.get_rng_state()
+    with open_loader(views=views) as loader:
+        loader.batch(0)
+        expected = loader.batch(6)
+    shares = []
+    for rank in range(2):
+        with open_loader(views=views, rank=rank, world_size=2) as loader:
+            shares.append(loader.batch(6))
+    assert torch.equal(torch.cat([share.view_1 for share in shares]), expected.view_1)
+    assert torch.equal(torch.cat([share.view_2 for share in shares]), expected.view_2)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_fewer_images_than_a_batch_are_refused_with_both_numbers() -> None:
+    with pytest.raises(InputError, match=r"^batch_size: 4 is more than the 3 training images"):
+        open_loader(3)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^batch_size: 4 cannot be shared by 3 processes"):
+        open_loader(world_size=3)

@@ -1,0 +1,562 @@
+"""What every SSL method keeps, whatever its relation.
+
+Float64 and tiny networks: equalities that hold in mathematics then hold to about 1e-12, and the
+tolerance 1e-9 tells rounding (another order of summation) from anything else.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from linear_eval.errors import InputError
+from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.methods import MethodConfig
+from ssl_bf.methods.method import Method
+from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
+from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
+from ssl_bf.methods.simsiam import SimSiam, SimSiamConfig
+from ssl_bf.optimizers import SgdConfig, build_optimizer
+from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
+from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
+from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.relations.streams import Pairs
+
+N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
+METHODS = ["moco_v2", "moco_v3", "simsiam"]
+CONFIGS: dict[str, MethodConfig] = {
+    "moco_v2": MoCoV2Config(projection_dim=OUT, hidden_dim=8, queue_size=QUEUE),
+    "moco_v3": MoCoV3Config(projection_dim=OUT, hidden_dim=16, temperature=0.5),
+    "simsiam": SimSiamConfig(projection_dim=OUT, hidden_dim=8, predictor_hidden_dim=4),
+}
+PAIRS: list[Pairs] = ["plain_keys", "all", "matched", "plain_queries", "related"]
+PLACES: list[Literal["projection", "backbone"]] = ["projection", "backbone"]
+POLICIES: list[Literal["ema", "shared", "frozen"]] = ["ema", "shared", "frozen"]
+LAYER = "encoder_layers.0.linear1.weight"
+each_method = pytest.mark.parametrize("name", METHODS)
+
+
+def backbone() -> nn.Sequential:
+    with initial_values(0, "backbone"):
+        linear = nn.Linear(12, WIDTH, bias=False)
+        return nn.Sequential(nn.Flatten(), linear, nn.BatchNorm1d(WIDTH), nn.ReLU())
+
+
+def build(name: str, relation: RelationConfig | None = None, **keys: Any) -> Method:
+    config = replace(CONFIGS[name], **keys)
+    return config.build(backbone(), WIDTH, relation or NoRelationConfig(), seed=3).double()
+
+
+def batchformer(**keys: Any) -> BatchFormerConfig:
+    return BatchFormerConfig(**{"heads": 2, "context": 4, "dropout": 0.0, **keys})
+
+
+def views(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    both = torch.randn(2, N, 3, 2, 2, generator=generator, dtype=torch.float64)
+    return both[0], both[1]
+
+
+CONTEXT = StepContext(seed=1, image_ids=torch.arange(N))
+
+
+def streams_of(method: Method, view: Tensor) -> dict[str, Tensor]:
+    """What the loss is made of, each (S, N, P)."""
+    if isinstance(method, MoCoV2 | MoCoV3):
+        return {"query": method.query(view, CONTEXT, 1), "key": method.key(view, CONTEXT, 1)}
+    assert isinstance(method, SimSiam)
+    projections = method.project(view, CONTEXT, 1)
+    return {"query": method.predict(projections), "key": projections}
+
+
+def gradients(method: Method) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+
+
+def snapshot(method: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in method.state_dict().items()}
+
+
+def step(method: Method, momentum: float = 0.9, seed: int = 0) -> Tensor:
+    """One training step with an optimizer built as for a run."""
+    optimizer = build_optimizer(SgdConfig(weight_decay=0.1), method.parameter_groups(1.0))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    optimizer.zero_grad()
+    loss: Tensor = method(*views(seed), CONTEXT)
+    torch.autograd.backward(loss)
+    optimizer.step()
+    method.after_step(momentum)
+    return loss.detach()
+
+
+EVERY_RELATION: dict[str, RelationConfig] = {
+    "batchformer": batchformer(pairs="all"),
+    "batchformer at the backbone": batchformer(pairs="all", insert_at="backbone", dropout=0.5),
+    "batchformer with split heads": batchformer(batch_norm="split"),
+    "copy": CopyConfig(pairs="all"),
+    "dropout_only": DropoutOnlyConfig(pairs="all", insert_at="backbone"),
+    "self_only": SelfOnlyConfig(heads=2),
+}
+each_relation = pytest.mark.parametrize("relation", EVERY_RELATION)
+
+
+@each_method
+@each_relation
+def test_in_evaluation_a_relation_leaves_no_trace(name: str, relation: str) -> None:
+    related = build(name, EVERY_RELATION[relation])
+    step(related)  # so that nothing has its initial value
+    plain = build(name)
+    state = snapshot(related)
+    plain.load_state_dict({key: state[key] for key in plain.state_dict()})
+    related.eval(), plain.eval()
+    view_1, view_2 = views(5)
+    assert torch.equal(related.backbone(view_1), plain.backbone(view_1))
+    expected = streams_of(plain, view_1)
+    for kind, streams in streams_of(related, view_1).items():
+        assert streams.shape == (1, N, OUT)
+        assert torch.equal(streams, expected[kind])
+    assert torch.equal(related(view_1, view_2, CONTEXT), plain(view_1, view_2, CONTEXT))
+
+
+@each_method
+def test_in_evaluation_a_sample_depends_on_no_other(name: str) -> None:
+    method = build(name, batchformer(pairs="all")).eval()
+    view, other = views()
+    mixed = torch.cat([view[:3], other[3:]])
+    changed = streams_of(method, mixed)
+    for kind, streams in streams_of(method, view).items():
+        assert torch.equal(streams[:, :3], changed[kind][:, :3])
+        assert not torch.equal(streams[:, 3:], changed[kind][:, 3:])
+
+
+@each_method
+@each_relation
+def test_a_relation_changes_nothing_of_the_other_initial_values(name: str, relation: str) -> None:
+    plain, related = build(name).state_dict(), build(name, EVERY_RELATION[relation]).state_dict()
+    assert set(plain) <= set(related)
+    for key, value in plain.items():
+        assert torch.equal(value, related[key]), key
+    extra = {key.split(".")[0] for key in set(related) - set(plain)}
+    assert extra <= {"relation", "recentre", "queues"}
+    assert {k for k in related if k.startswith("queues.0")} == {k for k in plain if "queues" in k}
+
+
+@each_method
+def test_building_draws_nothing_from_the_global_generator(name: str) -> None:
+    before = torch.get_rng_state()
+    method = CONFIGS[name].build(nn.Identity(), WIDTH, batchformer(), seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    again = CONFIGS[name].build(nn.Identity(), WIDTH, batchformer(), seed=0)
+    other = CONFIGS[name].build(nn.Identity(), WIDTH, batchformer(), seed=1)
+    for (key, value), same, different in zip(
+        method.state_dict().items(),
+        again.state_dict().values(),
+        other.state_dict().values(),
+        strict=True,
+    ):
+        assert torch.equal(value, same), key
+        if key.endswith("linear1.weight") or key.startswith("projector.0.weight"):
+            assert not torch.equal(value, different), key
+
+
+WIRINGS: dict[str, RelationConfig] = {
+    "none": NoRelationConfig(),
+    "self_only": SelfOnlyConfig(heads=2, dropout=0.0, pairs="all"),
+    **{
+        f"batchformer {place} {policy} {pairs}": batchformer(
+            insert_at=place, parameters=policy, pairs=pairs
+        )
+        for place in PLACES
+        for policy in POLICIES
+        for pairs in PAIRS
+    },
+    **{
+        f"batchformer {place} split": batchformer(insert_at=place, batch_norm="split")
+        for place in PLACES
+    },
+}
+
+
+def is_undone(name: str, parameter: str, relation: RelationConfig) -> bool:
+    """Whether BatchNorm takes back what the parameter does, so that its gradient is rounding."""
+    if not isinstance(relation, BatchFormerConfig | SelfOnlyConfig):
+        return False
+    if name == "simsiam" and relation.insert_at == "projection":  # BatchNorm follows directly
+        return parameter.endswith(("norm2.weight", "norm2.bias"))
+    has_norm = name != "moco_v2"  # Linear, BatchNorm: a shift common to all rows of the stream
+    return has_norm and relation.batch_norm == "split" and parameter.endswith("norm2.bias")
+
+
+@each_method
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_every_trainable_parameter_receives_a_gradient_and_no_other(name: str, wiring: str) -> None:
+    relation = WIRINGS[wiring]
+    method = build(name, relation)
+    torch.autograd.backward(method(*views(), CONTEXT))
+    for parameter, p in method.named_parameters():
+        if not p.requires_grad:
+            assert p.grad is None, parameter
+        else:
+            assert p.grad is not None, parameter
+            size = p.grad.abs().max().item()
+            assert size > 1e-8 or is_undone(name, parameter, relation), (parameter, size)
+    trained = {
+        parameter.split(".")[0] for parameter, p in method.named_parameters() if p.requires_grad
+    }
+    heads = {"backbone", "projector"} | ({"predictor"} if name != "moco_v2" else set())
+    trains = wiring not in ("none",) and not ("frozen" in wiring or "plain_queries" in wiring)
+    assert trained == heads | ({"relation"} if trains else set())
+
+
+@each_method
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("parameters", POLICIES)
+@pytest.mark.parametrize("pairs", ["plain_keys", "all"])
+def test_a_step_moves_the_relation_unless_it_is_frozen(
+    name: str,
+    place: Literal["projection", "backbone"],
+    parameters: Literal["ema", "shared", "frozen"],
+    pairs: Pairs,
+) -> None:
+    relation = batchformer(insert_at=place, parameters=parameters, pairs=pairs)
+    method = build(name, relation)
+    before = snapshot(method)
+    step(method)
+    after = method.state_dict()
+    for key in before:
+        if key.startswith("relation.relating."):
+            assert torch.equal(before[key], after[key]) == (parameters == "frozen"), key
+        elif ".weight" in key and not key.startswith("relation."):
+            assert not torch.equal(before[key], after[key]), key
+
+
+@each_method
+@pytest.mark.parametrize("momentum", [0.0, 0.7, 1.0])
+def test_slow_copies_follow_the_optimizer_step_with_the_momentum(
+    name: str, momentum: float
+) -> None:
+    method = build(name, batchformer(parameters="ema", pairs="all"))
+    before = snapshot(method)
+    step(method, momentum)
+    after = method.state_dict()
+    slow = [key for key, _ in method.named_parameters() if "slow_" in key]
+    parts = {key.split(".")[0] for key in slow}
+    assert parts == (
+        set() if name == "simsiam" else {"slow_backbone", "slow_projector", "relation"}
+    )
+    for key in slow:
+        fast = key.replace("slow_", "")
+        assert not torch.equal(after[fast], before[fast])
+        expected = momentum * before[key] + (1 - momentum) * after[fast]
+        torch.testing.assert_close(after[key], expected)
+
+
+@pytest.mark.parametrize("name", ["moco_v2", "moco_v3"])
+@pytest.mark.parametrize("parameters", ["shared", "frozen"])
+def test_moving_the_slow_copies_leaves_a_shared_relation_as_it_is(
+    name: str, parameters: Literal["shared", "frozen"]
+) -> None:
+    method = build(name, batchformer(parameters=parameters, pairs="all"))
+    before = snapshot(method.relation)
+    method.move_slow_copies(0.3)
+    torch.testing.assert_close(snapshot(method.relation), before, rtol=0, atol=0)
+
+
+@each_method
+@pytest.mark.parametrize("parameters", POLICIES)
+def test_a_relation_is_owned_once(
+    name: str, parameters: Literal["ema", "shared", "frozen"]
+) -> None:
+    method = build(name, batchformer(parameters=parameters, pairs="all"))
+    slow = [f"relation.slow_relating.{LAYER}"]
+    has_slow = parameters == "ema" and name != "simsiam"
+    found = [key for key in method.state_dict() if key.endswith(LAYER)]
+    assert found == [f"relation.relating.{LAYER}", *(slow if has_slow else [])]
+    optimizer = build_optimizer(SgdConfig(), method.parameter_groups(0.1))
+    given = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    owned = [id(p) for p in method.relation.parameters() if p.requires_grad]
+    assert bool(owned) == (parameters != "frozen")
+    for p in owned:
+        assert given.count(p) == 1
+    assert not any("relating" in key for key in method.backbone.state_dict())
+
+
+@each_method
+@pytest.mark.parametrize("parameters", POLICIES)
+def test_parameter_groups_hold_what_trains_exactly_once(
+    name: str, parameters: Literal["ema", "shared", "frozen"]
+) -> None:
+    method = build(name, batchformer(parameters=parameters, pairs="all"))
+    groups = method.parameter_groups(0.25)
+    named = [pair for group in groups for pair in group.parameters]
+    expected = {key: p for key, p in method.named_parameters() if p.requires_grad}
+    assert len(named) == len(expected)
+    assert all(expected[key] is p for key, p in named)
+    for group in groups:
+        parts = {key.split(".")[0] for key, _ in group.parameters}
+        is_relation = parts == {"relation"}
+        assert is_relation or "relation" not in parts
+        assert group.learning_rate_scale == (0.25 if is_relation else 1.0)
+        assert (group.schedule == "constant") == (name == "simsiam" and parts == {"predictor"})
+    assert len(groups) == 1 + (name == "simsiam") + (parameters != "frozen")
+
+
+@each_method
+@each_relation
+def test_forward_and_backward_write_nothing_but_batch_norm_buffers(
+    name: str, relation: str
+) -> None:
+    method = build(name, EVERY_RELATION[relation])
+    before = snapshot(method)
+    torch.autograd.backward(method(*views(), CONTEXT))
+    changed = {k for k, v in method.state_dict().items() if not torch.equal(v, before[k])}
+    assert {key.rsplit(".", 1)[1] for key in changed} == {
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
+
+
+def same_queues(method: Method) -> None:
+    """The second queue of `dual` starts with other random keys: an A/A check needs equal ones."""
+    if isinstance(method, MoCoV2) and len(method.queues) == 2:
+        method.queues[1].load_state_dict(method.queues[0].state_dict())
+
+
+@each_method
+@pytest.mark.parametrize("pairs", PAIRS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("batch_norm", ["joint", "split"])
+@pytest.mark.parametrize("mode", ["local", "groups:2"])
+def test_copy_equals_none(
+    name: str,
+    pairs: Pairs,
+    place: Literal["projection", "backbone"],
+    batch_norm: Literal["joint", "split"],
+    mode: str,
+) -> None:
+    """Loss and gradients; running variances differ, 2N - 1 is not twice N - 1."""
+    keys: dict[str, Any] = {"batch_norm": mode}
+    if name == "moco_v2":
+        keys["head_batch_norm"] = True
+    plain = build(name, **keys)
+    copied = build(name, CopyConfig(pairs=pairs, insert_at=place, batch_norm=batch_norm), **keys)
+    same_queues(copied)
+    losses = [method(*views(), CONTEXT) for method in (plain, copied)]
+    torch.autograd.backward(losses)
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradients(copied), gradients(plain), rtol=1e-9, atol=1e-10)
+
+
+@each_method
+def test_the_sum_over_all_pairs_of_copies_is_four_times_the_loss(name: str) -> None:
+    plain, copied = build(name), build(name, CopyConfig(pairs="all", reduction="sum"))
+    same_queues(copied)
+    expected = 4 * plain(*views(), CONTEXT)
+    torch.testing.assert_close(copied(*views(), CONTEXT), expected, rtol=1e-9, atol=0)
+
+
+@each_method
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_loss_does_not_depend_on_the_order_of_the_batch_unless_dropout_acts(
+    name: str, place: Literal["projection", "backbone"], dropout: float
+) -> None:
+    relation = batchformer(insert_at=place, pairs="all", context="local", dropout=dropout)
+    method = build(name, relation)
+    view_1, view_2 = views()
+    order = torch.tensor([3, 7, 0, 4, 6, 1, 2, 5])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loss = method(view_1, view_2)
+        torch.manual_seed(0)
+        permuted = method(view_1[order], view_2[order])
+    difference = (permuted - loss).abs().item()
+    assert difference < 1e-12 if dropout == 0 else difference > 1e-6
+
+
+def freeze_batch_norms(method: Method) -> None:
+    """In training, BatchNorm alone lets every sample see every other."""
+    for module in method.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+@each_method
+@pytest.mark.parametrize("place", PLACES)
+def test_only_the_related_stream_lets_samples_meet_and_only_those_of_one_group(
+    name: str, place: Literal["projection", "backbone"]
+) -> None:
+    method = build(name, batchformer(insert_at=place, context=4))
+    if isinstance(method, SimSiam):
+        method.recentre = None
+    freeze_batch_norms(method)
+    view = views()[0].requires_grad_()
+    queries = streams_of(method, view)["query"]
+    projection = views(9)[0].reshape(N, -1)[0, :OUT]
+    group_of = CONTEXT.permutation("groups/query/1", N).argsort() // 4
+    for stream in range(2):
+        for row in range(N):
+            (gradient,) = torch.autograd.grad(
+                queries[stream, row] @ projection, view, retain_graph=True
+            )
+            reached = gradient.flatten(1).abs().amax(dim=1) > 0
+            same = group_of == group_of[row] if stream else torch.arange(N) == row
+            assert torch.equal(reached, same)
+
+
+@each_method
+@pytest.mark.parametrize("place", PLACES)
+def test_a_relation_sees_one_view_at_a_time(
+    name: str, place: Literal["projection", "backbone"]
+) -> None:
+    method = build(name, batchformer(insert_at=place, pairs="all", parameters="shared"))
+    seen: list[Tensor] = []
+    assert isinstance(method.relation.relating, BatchTransformer)
+    method.relation.relating.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    view_1, view_2 = views()
+    method(view_1, view_2, CONTEXT)
+    first = list(seen)
+    seen.clear()
+    method(view_1, views(8)[1], CONTEXT)  # another second view
+    assert all(features.shape == (N, WIDTH) for features in first)
+    unchanged = [torch.equal(a, b) for a, b in zip(first, seen, strict=True)]
+    assert unchanged.count(True) == len(first) // 2
+
+
+@each_method
+def test_the_same_step_gives_the_same_loss_and_another_step_other_groups(name: str) -> None:
+    relation = batchformer(pairs="all", context=2)
+    losses = [
+        build(name, relation)(*views(), StepContext(seed=1, step=number, shard=shard)).item()
+        for number, shard in [(0, 0), (0, 0), (1, 0), (0, 1)]
+    ]
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+
+
+@each_method
+def test_it_survives_the_state_dict(name: str) -> None:
+    relation = batchformer(pairs="all")
+    method, restored = build(name, relation), build(name, relation)
+    for seed in range(2):
+        step(method, seed=seed)
+    restored.load_state_dict(snapshot(method))
+    for either in (method, restored):
+        step(either, seed=2)
+    torch.testing.assert_close(snapshot(restored), snapshot(method), rtol=0, atol=0)
+
+
+@each_method
+@pytest.mark.parametrize("relation", [NoRelationConfig(), batchformer(), batchformer(pairs="all")])
+def test_one_batch_can_be_learned_by_heart(name: str, relation: RelationConfig) -> None:
+    method = build(name, relation)
+    optimizer = build_optimizer(SgdConfig(weight_decay=0.0), method.parameter_groups(1.0))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.05
+    losses: list[float] = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = method(*views(), CONTEXT)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        method.move_slow_copies(0.9)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.2
+
+
+@each_method
+def test_the_loss_and_its_ingredients_are_float32_under_bf16(name: str) -> None:
+    method = build(name, batchformer(pairs="all", dropout=0.5)).float()
+    view_1, view_2 = (view.float() for view in views())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = method(view_1, view_2, CONTEXT)
+        key = streams_of(method, view_1)["key"]
+    torch.autograd.backward(loss)
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert all(value.isfinite().all() for value in gradients(method).values())
+    if name != "simsiam":
+        assert key.dtype == torch.float32
+    method.after_step(0.9)
+
+
+@each_method
+def test_measurements_follow_the_last_forward(name: str) -> None:
+    method = build(name, batchformer(pairs="all"))
+    assert method.measurements() == {}
+    method(*views(), CONTEXT)
+    values = method.measurements()
+    for stream in range(2):
+        assert 0 < values[f"feature_std/stream_{stream}"] < 2
+    assert method.projections is not None
+    assert not method.projections.requires_grad
+    assert not any("projections" in key for key in method.state_dict())
+
+
+@each_method
+@pytest.mark.parametrize(
+    ("relation", "local_batch", "message"),
+    [
+        (NoRelationConfig(), 1, r"batch_size: 1 image per device.*raise batch_size"),
+        (batchformer(context=3), 8, r"relation\.context: groups of 3 do not divide the 8 images"),
+        (batchformer(context=16), 8, r"relation\.context: groups of 16 do not divide"),
+    ],
+)
+def test_a_batch_that_cannot_work_is_refused(
+    name: str, relation: RelationConfig, local_batch: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        build(name, relation).check_batch(local_batch, 1)
+    assert "\n" not in str(error.value)
+
+
+@each_method
+@pytest.mark.parametrize(
+    "relation", [NoRelationConfig(), batchformer(), batchformer(context="local"), CopyConfig()]
+)
+def test_a_batch_that_works_is_accepted(name: str, relation: RelationConfig) -> None:
+    build(name, relation).check_batch(8, 2)
+
+
+@each_method
+@pytest.mark.parametrize("groups", [3, 8, 16])
+def test_groups_of_batch_norm_without_two_equal_rows_are_refused(name: str, groups: int) -> None:
+    message = rf"method\.batch_norm: groups:{groups} does not cut the 8 images per device"
+    with pytest.raises(InputError, match=message):
+        build(name, batch_norm=f"groups:{groups}").check_batch(8, 1)
+    build(name, batch_norm="groups:4").check_batch(8, 1)
+
+
+Refusal = Callable[[], object]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MoCoV2Config(temperature=0.0), "temperature: must be > 0"),
+        (lambda: MoCoV2Config(momentum=1.1), "momentum: must lie in"),
+        (lambda: MoCoV2Config(queue_size=0), "queue_size: must be >= 1, got 0"),
+        (lambda: MoCoV2Config(projection_dim=0), "projection_dim: "),
+        (lambda: MoCoV2Config(hidden_dim=0), "hidden_dim: must be >= 1, got 0"),
+        (lambda: MoCoV2Config(batch_norm="everything"), "batch_norm: expected local"),
+        (lambda: MoCoV3Config(temperature=-1.0), "temperature: must be > 0"),
+        (lambda: MoCoV3Config(momentum=-0.1), "momentum: must lie in"),
+        (lambda: MoCoV3Config(hidden_dim=0), "hidden_dim: "),
+        (lambda: MoCoV3Config(batch_norm="groups:1"), "batch_norm: expected local"),
+        (lambda: SimSiamConfig(predictor_hidden_dim=0), "predictor_hidden_dim: "),
+        (lambda: SimSiamConfig(hidden_layers=0), "hidden_layers: "),
+        (lambda: SimSiamConfig(hidden_dim=0), "hidden_dim: must be >= 1, got 0"),
+        (lambda: SimSiamConfig(batch_norm="groups:x"), "batch_norm: expected local"),
+    ],
+)
+def test_settings_without_meaning_are_refused(make: Refusal, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,62 @@
+"""Tests of ssl_bf.parts.negatives; W devices are played one after the other."""
+
+import pytest
+import torch
+
+from ssl_bf.parts import negatives
+from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.parts.key_queue import NO_IMAGE, KeyQueue
+from ssl_bf.parts.negatives import batch_negatives, queued_negatives
+
+
+def test_one_process_offers_its_own_keys_and_marks_each_querys_own() -> None:
+    key = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    gathered, is_own = batch_negatives(key)
+    assert torch.equal(gathered, key)
+    assert is_own.tolist() == [[True, False, False], [False, True, False], [False, False, True]]
+
+
+@pytest.mark.parametrize("device", [0, 1, 2])
+def test_the_own_key_is_found_behind_those_of_lower_ranks(
+    monkeypatch: pytest.MonkeyPatch, device: int
+) -> None:
+    everybody = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(negatives, "rank", lambda: device)
+    monkeypatch.setattr(negatives, "all_gather_rows", lambda _: everybody)
+    own = everybody[2 * device : 2 * device + 2]
+    gathered, is_own = batch_negatives(own)
+    assert is_own.shape == (2, 6)
+    for i in range(2):
+        for j in range(6):
+            assert bool(is_own[i, j]) == torch.equal(gathered[j], own[i])
+
+
+def test_keys_that_are_laid_out_by_column_are_gathered_too() -> None:
+    key = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0)).transpose(0, 1)[1]
+    gathered, _ = batch_negatives(key)
+    assert torch.equal(gathered, key)
+    assert gathered.is_contiguous()
+
+
+def queue_of(ids: list[int]) -> KeyQueue:
+    with initial_values(0, "queue"):
+        queue = KeyQueue(len(ids) + 1, 2)
+    queue.push(torch.ones(len(ids), 2), torch.tensor(ids))
+    return queue
+
+
+def test_a_queued_key_of_the_same_image_is_marked_for_that_query_alone() -> None:
+    queue = queue_of([7, 3, 7, 5])  # and one row that belongs to no image
+    keys, same = queued_negatives(queue, torch.tensor([5, 7, 9]))
+    assert torch.equal(keys, queue.keys)
+    assert same is not None
+    for i, image in enumerate([5, 7, 9]):
+        for j, queued in enumerate([7, 3, 7, 5, NO_IMAGE]):
+            assert bool(same[i, j]) == (image == queued)
+
+
+def test_without_image_ids_nothing_is_marked() -> None:
+    queue = queue_of([7, 3])
+    keys, same = queued_negatives(queue, None)
+    assert torch.equal(keys, queue.keys)
+    assert same is None

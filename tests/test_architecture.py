@@ -1,0 +1,292 @@
+"""Who may import whom, and what no source file may hold. Run: pytest tests/test_architecture.py.
+
+The checks read the sources with `ast`; each check is tried on a piece of code that breaks it, so
+that none of them can pass because it sees nothing.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("linear_eval", "ssl_bf")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+BENCHMARKS = sorted((ROOT / "bench").rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCES
+}
+MAX_LINES = 250
+NO_NAMES = {"utils", "util", "common", "misc", "helpers", "core", "base"}
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "onnx", "sklearn"}
+MUST_START_FAST = ["linear_eval", "ssl_bf", "linear_eval.errors", "linear_eval.strict_config"]
+MUST_START_FAST += [f"{package}.{each}" for package in PACKAGES for each in ("cli", "__main__")]
+
+# Inside ssl_bf: (who, what it may not import).
+DIRECTIONS = [
+    *(
+        (f"ssl_bf.{who}", f"ssl_bf.{what}")
+        for who in ("methods", "relations", "losses", "parts", "input")
+        for what in ("build", "train", "config", "cli")
+    ),
+    *((f"ssl_bf.{who}", "ssl_bf.methods") for who in ("relations", "losses", "parts", "input")),
+    *((f"ssl_bf.{who}", "ssl_bf.relations") for who in ("losses", "parts")),
+    ("ssl_bf.losses", "ssl_bf.parts"),
+]
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported(tree: ast.AST, module: str, known: set[str]) -> set[str]:
+    """Full names of what a module imports, anywhere in it; a submodule stands for itself."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")[: -node.level] if node.level else []
+            source = ".".join([*package, *([node.module] if node.module else [])])
+            for alias in node.names:
+                member = f"{source}.{alias.name}"
+                names.add(member if member in known else source)
+    return names
+
+
+def is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def wrong_directions(graph: dict[str, set[str]]) -> list[str]:
+    rules = [("linear_eval", "ssl_bf"), *DIRECTIONS]
+    return [
+        f"{module} imports {name}"
+        for module, names in graph.items()
+        for name in names
+        for who, what in rules
+        if is_in(module, who) and is_in(name, what)
+    ]
+
+
+def find_cycle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one import cycle, or nothing."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module not in done and module in graph:
+            for name in sorted(graph[module]):
+                cycle = visit(name, [*path, module])
+                if cycle:
+                    return cycle
+            done.add(module)
+        return []
+
+    return next((cycle for module in graph if (cycle := visit(module, []))), [])
+
+
+def keyword(call: ast.Call, name: str) -> object:
+    """The constant given for a keyword argument; None if it is not given."""
+    values = [each.value for each in call.keywords if each.arg == name]
+    return getattr(values[0], "value", ast.unparse(values[0])) if values else None
+
+
+def forbidden_call(call: ast.Call) -> bool:
+    name = ast.unparse(call.func)
+    last = name.rpartition(".")[2]
+    return (
+        name in ("eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load")
+        or last == "extractall"
+        or keyword(call, "allow_pickle") not in (None, False)
+        or (keyword(call, "strict") is False and name != "zip")
+    )
+
+
+def forbidden_handler(handler: ast.ExceptHandler) -> bool:
+    """`except:` and `except Exception`; `except BaseException` may clean up and raise again."""
+    kinds = [] if handler.type is None else ast.unparse(handler.type).strip("()").split(", ")
+    last = handler.body[-1]
+    raises_again = isinstance(last, ast.Raise) and last.exc is None
+    return not kinds or "Exception" in kinds or ("BaseException" in kinds and not raises_again)
+
+
+def forbidden(tree: ast.AST) -> Iterator[str]:
+    """What in a source file is dangerous or hides failures, with its line."""
+    for node in ast.walk(tree):
+        found = False
+        if isinstance(node, ast.Import):
+            found = any(alias.name.split(".")[0] in PICKLES for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            top = (node.module or "").split(".")[0]
+            loads = top in ("torch", "yaml") and any(alias.name == "load" for alias in node.names)
+            found = top in PICKLES or loads
+        elif isinstance(node, ast.Call):
+            found = forbidden_call(node)
+        elif isinstance(node, ast.ExceptHandler):
+            found = forbidden_handler(node)
+        if found:
+            yield f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}"  # type: ignore[attr-defined]
+
+
+def imports_at_start(tree: ast.Module) -> set[str]:
+    """What importing the module imports, as full names (some of them of functions)."""
+    names = set()
+    waiting: list[ast.AST] = [*tree.body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+    return names
+
+
+GRAPH = {
+    module: imported(
+        parse(path), module if path.stem != "__init__" else f"{module}.__init__", set(MODULES)
+    )
+    for module, path in MODULES.items()
+}
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_the_judge_does_not_know_the_contestant_and_every_arrow_points_down() -> None:
+    assert wrong_directions(GRAPH) == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert find_cycle(GRAPH) == []
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *BENCHMARKS], ids=shown)
+def test_a_source_file_fits_in_one_reading(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *BENCHMARKS], ids=shown)
+def test_a_source_file_holds_nothing_forbidden(path: Path) -> None:
+    assert list(forbidden(parse(path))) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
+def test_heavy_packages_are_imported_when_they_are_used(path: Path) -> None:
+    names = imports_at_start(parse(path))
+    assert [name for name in names if name.split(".")[0] in HEAVY] == []
+    assert [name for name in names if is_in(name, "torch.utils.tensorboard")] == []
+
+
+@pytest.mark.parametrize("module", [each for each in MUST_START_FAST if each in MODULES])
+def test_a_command_shows_its_help_without_loading_torch(module: str) -> None:
+    assert "torch" not in at_start_with_own(module, set())
+
+
+def at_start_with_own(module: str, seen: set[str]) -> set[str]:
+    """Top-level packages that importing one of our modules imports, through our own modules too."""
+    seen.add(module)
+    found = set()
+    for name in imports_at_start(parse(MODULES[module])):
+        found.add(name.split(".")[0])
+        if name in MODULES and name not in seen:
+            found |= at_start_with_own(name, seen)
+    return found
+
+
+def test_every_name_says_what_is_inside() -> None:
+    for top in (*PACKAGES, "tests", "bench", "configs"):
+        for path in (ROOT / top).rglob("*"):
+            if path.is_dir() or path.suffix == ".py":
+                assert path.stem.removeprefix("test_") not in NO_NAMES, path
+
+
+def test_pretraining_never_opens_a_test_split() -> None:
+    for path in (ROOT / "ssl_bf").rglob("*.py"):
+        assert "open_test" not in path.read_text(encoding="utf-8"), path
+
+
+def test_every_test_file_has_a_source_file() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / "tests" / package).rglob("*.py"):
+            inner = path.relative_to(ROOT / "tests")
+            source = ROOT / inner.parent / path.name.removeprefix("test_")
+            assert path.name.startswith("test_"), path
+            assert source.is_file() or source.with_suffix("").is_dir(), path
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from joblib import load",
+        "from torch import load",
+        "torch.load(path, weights_only=True)",
+        "yaml.load(text, Loader=SafeLoader)",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=trusted)",
+        "model.load_state_dict(state, strict=False)",
+        "eval('1')",
+        "archive.extractall(folder)",
+        "try: pass\nexcept Exception: pass",
+        "try: pass\nexcept (OSError, Exception) as error: raise",
+        "try: pass\nexcept: pass",
+        "try: pass\nexcept BaseException: pass",
+    ],
+)
+def test_the_check_finds_what_is_forbidden(code: str) -> None:
+    assert len(list(forbidden(ast.parse(code)))) == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "model.eval()",
+        "np.load(path, allow_pickle=False)",
+        "zip(a, b, strict=False)",
+        "yaml.safe_load(text)",
+        "try: pass\nexcept (OSError, ValueError): pass",
+        "try: pass\nexcept BaseException:\n    close()\n    raise",
+        "from safetensors.torch import load_file",
+    ],
+)
+def test_the_check_leaves_what_is_allowed(code: str) -> None:
+    assert list(forbidden(ast.parse(code))) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("linear_eval.knn", "from ssl_bf.methods import simsiam"),
+        ("linear_eval.knn", "def f():\n    import ssl_bf"),
+        ("ssl_bf.methods.simsiam", "from ssl_bf import build"),
+        ("ssl_bf.methods.simsiam", "from .. import train"),
+        ("ssl_bf.parts.queue", "from ssl_bf.methods.method import Method"),
+    ],
+)
+def test_the_check_finds_an_arrow_that_points_up(module: str, code: str) -> None:
+    known = {"ssl_bf.build", "ssl_bf.train", "ssl_bf.methods.simsiam"}
+    assert len(wrong_directions({module: imported(ast.parse(code), module, known)})) == 1
+
+
+def test_the_check_finds_a_cycle() -> None:
+    graph = {"a": {"b"}, "b": {"os", "c"}, "c": {"a", "d"}, "d": set()}
+    assert find_cycle(graph) == ["a", "b", "c", "a"]
+    assert find_cycle({**graph, "c": {"d"}}) == []
+
+
+def test_the_check_tells_imports_at_the_start_from_later_ones() -> None:
+    code = (
+        "try:\n    import a\nfinally: pass\ndef f():\n    import b\nclass C:\n    from c import d"
+    )
+    assert imports_at_start(ast.parse(code)) == {"a", "c", "c.d"}

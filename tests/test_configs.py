@@ -1,0 +1,94 @@
+"""Every shipped config loads, builds its network, and says where it comes from."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from linear_eval.backbones import feature_dim
+from linear_eval.config import EvaluateConfig
+from linear_eval.strict_config import load_config, parse_config, to_yaml
+from ssl_bf.config import PretrainConfig
+from ssl_bf.methods import MethodConfig
+from ssl_bf.methods.moco_v2 import MoCoV2Config
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
+EVALUATE = sorted((CONFIGS / "evaluate").glob("*.yaml"))
+
+
+def name_of(path: Path) -> str:
+    return path.stem
+
+
+def load(path: Path) -> PretrainConfig:
+    return load_config(PretrainConfig, str(path), [], packaged="pretrain").value
+
+
+@pytest.mark.parametrize("path", PRETRAIN, ids=name_of)
+def test_every_pretraining_config_loads_and_survives_a_round_trip(path: Path) -> None:
+    import yaml
+
+    loaded = load_config(PretrainConfig, str(path), [], packaged="pretrain")
+    assert not loaded.notes
+    again = parse_config(PretrainConfig, yaml.safe_load(to_yaml(loaded.value)))
+    assert again.value == loaded.value
+
+
+@pytest.mark.parametrize("path", PRETRAIN, ids=name_of)
+def test_every_pretraining_config_builds_its_method_and_accepts_its_batch(path: Path) -> None:
+    config = load(path)
+    architecture = config.backbone.architecture
+    with torch.device("meta"):  # shapes only: ImageNet configs would take gigabytes
+        backbone = torch.nn.Identity()
+    if isinstance(config.method, MoCoV2Config):
+        small = replace(config.method, queue_size=config.method.queue_size)
+        method = small.build(backbone, feature_dim(architecture), config.relation, config.seed)
+    else:
+        method = config.method.build(backbone, feature_dim(architecture), config.relation, 0)
+    method.check_batch(config.batch_size, 1)
+
+
+@pytest.mark.parametrize("path", PRETRAIN, ids=name_of)
+def test_a_pretraining_config_is_named_after_its_content(path: Path) -> None:
+    config = load(path)
+    if path.stem != "quickstart":
+        assert path.stem.startswith(config.method.name)
+        assert ("batchformer" in path.stem) == (config.relation.name == "batchformer")
+        assert config.run.directory == f"runs/{path.stem}"
+
+
+@pytest.mark.parametrize("path", PRETRAIN + EVALUATE, ids=name_of)
+def test_a_config_says_how_to_run_it_and_is_short(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    header = [line for line in lines if line.startswith("# ")]
+    command = "ssl-bf pretrain" if path in PRETRAIN else "linear-eval run"
+    assert any("Run:" in line and f"{command} {path.stem}" in line for line in header)
+    assert path in EVALUATE or any(line.startswith("# Source:") for line in header)
+    assert len(lines) <= 50
+
+
+@pytest.mark.parametrize("path", EVALUATE, ids=name_of)
+def test_every_evaluation_config_loads(path: Path) -> None:
+    loaded = load_config(EvaluateConfig, str(path), ["backbone=pixels"], packaged="evaluate")
+    assert not loaded.notes
+
+
+def test_every_method_has_configs_with_and_without_batchformer_for_each_data_set() -> None:
+    names = {path.stem for path in PRETRAIN}
+    methods = [member.__dataclass_fields__["name"].default for member in get_args(MethodConfig)]
+    for data in ("cifar10", "tiny_imagenet_40", "imagenet100", "imagenet"):
+        for method in methods:
+            assert f"{method}_{data}" in names
+            assert f"{method}_batchformer_{data}" in names
+
+
+def test_the_two_arms_of_a_comparison_differ_in_the_relation_only() -> None:
+    for path in PRETRAIN:
+        partner = path.with_name(path.name.replace("_batchformer", ""))
+        if partner == path or path.stem.endswith("_imagenet"):
+            continue  # the ImageNet configs are each as published
+        with_relation, without = load(path), load(partner)
+        assert replace(with_relation, relation=without.relation, run=without.run) == without
