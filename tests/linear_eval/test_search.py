@@ -160,14 +160,14 @@ def test_no_intermediate_exceeds_the_memory_budget(backend: Backend, duplicates:
     gallery = directions(4000, 96, seed=0).half()
     if duplicates:
         gallery[:] = gallery[0]  # all queries are ranked against the whole gallery
-    with LargestResult() as largest:
+    with LargestResult() as largest:  # type: ignore[no-untyped-call]  # torch leaves it untyped
         nearest_neighbours(gallery[:700], gallery, 2, backend=backend, memory_mib=1)
     assert 0 < largest.bytes <= 2**20
 
 
 def test_rankings_do_not_exceed_the_memory_budget() -> None:
     features = directions(2000, 32, seed=0)
-    with LargestResult() as largest:
+    with LargestResult() as largest:  # type: ignore[no-untyped-call]  # torch leaves it untyped
         chunks = [rows for rows, _ in leave_one_out_rankings(features, memory_mib=1)]
     assert 0 < largest.bytes <= 2**20
     assert torch.equal(torch.cat(chunks), torch.arange(2000))
