@@ -69,11 +69,10 @@ test: $(STAMP)
 without = runs/quickstart/without_relation
 with = runs/quickstart/with_batchformer
 seeds = seed=$(SEED) data.seed=$(SEED)
-without_digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,$(subst 5,,$(subst 6,,$(subst 7,,$(subst 8,,$(subst 9,,$1))))))))))
-is_whole_number = $(and $(filter 1,$(words $(SEED))),$(filter "",$(call without_digits,"$(SEED)")))
+bad_seed = $(shell case '$(subst ','\'',$(SEED))' in (''|*[!0-9]*) echo bad;; esac)
 
 whole-number-seed:
-	$(if $(is_whole_number),@:,$(error SEED=$(SEED): expected a whole number >= 0, as in SEED=1 make quickstart))
+	$(if $(bad_seed),$(error SEED=$(SEED): expected a whole number >= 0, as in SEED=1 make quickstart),@:)
 
 quickstart: whole-number-seed $(STAMP)
 	"$(VENV)/bin/ssl-bf" pretrain quickstart relation.name=none run.directory=$(without) run.overwrite=true $(seeds)

@@ -39,6 +39,7 @@ def random_images(count: int, seed: int = 0) -> Tensor:
     images[:, 1:, 4] = 0.0
     images[:, :2, 5] = 0.7
     images[:, :, 6] = (images[:, :, 6] * 3).floor() / 2
+    images[:, :, 7] = torch.linspace(0.497, 0.505, 10)  # around the threshold of solarize
     return images
 
 

@@ -65,6 +65,11 @@ def assert_uniform(values: Tensor, low: float, high: float) -> None:
     assert float((ordered - steps).abs().max()) * math.sqrt(len(ordered)) < 1.95
 
 
+def largest_correlation(columns: list[Tensor]) -> float:
+    related = torch.corrcoef(torch.stack([column.float() for column in columns]))
+    return float((related - torch.eye(len(columns))).abs().max())
+
+
 @pytest.mark.parametrize(("recipe", "view"), [("moco_v2", 1), ("moco_v3", 1), ("moco_v3", 2)])
 def test_a_recipe_equals_torchvision_image_by_image(
     recipe: RecipeName, view: int, record: Recorder
@@ -159,10 +164,14 @@ def test_the_choices_for_an_image_are_independent_of_each_other(record: Recorder
     for call in grays:
         gray[call[1] + offset] = 1
         offset += len(call[0])
-    flip, factors = gathered(crops, 2).float(), gathered(jitters, 1)
-    table = torch.stack((flip, gray, factors[:, 0], factors[:, 1], factors[:, 3]))
-    off_diagonal = torch.corrcoef(table) - torch.eye(5)
-    assert off_diagonal.abs().max() < 4 / math.sqrt(count)
+    flip, top = gathered(crops, 2), gathered(crops, 1)[:, 0]
+    factors, order = gathered(jitters, 1), gathered(jitters, 2)
+    jittered = (factors[:, :3] != 1).any(1)
+    for operation in range(4):
+        turn = (order == operation).int().argmax(1)
+        assert largest_correlation([flip, top, gray, jittered, turn]) < 4 / math.sqrt(count)
+    strengths = [column[jittered] for column in (flip, gray, *factors.unbind(1))]
+    assert largest_correlation(strengths) < 4 / math.sqrt(int(jittered.sum()))
 
 
 def test_min_scale_bounds_the_crops(record: Recorder) -> None:
