@@ -71,7 +71,7 @@ def build_run(config: PretrainConfig) -> Run:
         torch.set_num_threads(config.speed.threads)
     method = _build_method(config).to(device)
     if config.speed.channels_last:
-        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method = method.to(memory_format=torch.channels_last)
     if config.batch_size % world_size():
         raise InputError(
             f"batch_size: {config.batch_size} is not divisible by {world_size()} devices"

@@ -148,7 +148,7 @@ def test_stripping_changes_no_bit_of_the_plain_stream(
     assert stripped.state_dict().keys() == trained.backbone.state_dict().keys()
     assert not any("relat" in name or "encoder" in name for name in stripped.state_dict())
     # The same memory format: convolutions round by it.
-    stripped = stripped.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stripped = stripped.to(memory_format=torch.channels_last)
     images = some_images(8)
     features = stripped(images)
     assert torch.equal(features, trained.backbone(images))

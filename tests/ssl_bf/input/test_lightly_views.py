@@ -46,6 +46,9 @@ def test_views_are_a_function_of_seed_epoch_and_image(recipe: PaperRecipe) -> No
     alone, _ = make(config, torch.tensor([8]))
     assert torch.equal(alone[0], first[1])
     assert not torch.equal(first, second)
+    twins = smooth_pixels(1).expand(2, -1, -1, -1)
+    unlike, _ = make_lightly_views(twins, torch.tensor([3, 8]), config, seed=0, epoch=0)
+    assert not torch.equal(unlike[0], unlike[1])
     for other, _ in (
         make(config, torch.tensor([3, 8, 5]), epoch=1),
         make(config, torch.tensor([3, 8, 5]), seed=1),

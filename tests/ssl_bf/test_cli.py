@@ -1,0 +1,107 @@
+"""Tests of ssl_bf.cli: arguments, exit codes, and a start without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ssl_bf.pretrain
+from linear_eval.errors import InputError, StoppedBySignal
+from ssl_bf.cli import main
+from ssl_bf.run_log import NonFiniteLoss
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("command", ["", "pretrain", "resume", "export"])
+def test_help_shows_an_example_and_does_not_wait_for_torch(command: str) -> None:
+    arguments = [*command.split(), "--help"]
+    probe = (
+        "import sys; from ssl_bf.cli import main\n"
+        f"try: main({arguments})\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'torchvision', 'numpy', 'yaml', 'PIL'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "example: ssl-bf " in done.stdout
+    assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["pretian"],
+        ["pretrain"],
+        ["pretrain", "quickstart", "--epochs", "3"],
+        ["resume"],
+        ["resume", "one", "two"],
+        ["export", "runs/mine"],
+        ["export", "runs/mine", "--output", "f", "--format", "pickle"],
+    ],
+)
+def test_a_malformed_command_line_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: ssl-bf" in capsys.readouterr().err
+
+
+def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+    for name in ("pretrain", "resume", "export_backbone"):
+        monkeypatch.setattr(
+            ssl_bf.pretrain, name, lambda *given, name=name: calls.append((name, *given))
+        )
+    assert main(["pretrain", "quickstart", "epochs=3", "data.root=a b"]) == 0
+    assert main(["resume", "runs/mine"]) == 0
+    assert main(["export", "runs/mine", "--output", "out.safetensors"]) == 0
+    assert calls == [
+        ("pretrain", "quickstart", ["epochs=3", "data.root=a b"]),
+        ("resume", Path("runs/mine")),
+        ("export_backbone", Path("runs/mine"), Path("out.safetensors")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "printed"),
+    [
+        (InputError("data.root: missing, expected a folder; set it"), 2, "error: data.root: "),
+        (StoppedBySignal("stopped at step 3"), 75, "stopped at step 3"),
+        (NonFiniteLoss(7, float("nan")), 1, "error: loss: is nan at step 7"),
+    ],
+)
+def test_the_exit_code_tells_how_it_ended_in_one_line(
+    outcome: Exception,
+    code: int,
+    printed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def end(directory: Path) -> None:
+        raise outcome
+
+    monkeypatch.setattr(ssl_bf.pretrain, "resume", end)
+    assert main(["resume", "runs/mine"]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(printed)
+    assert said.err.count("\n") == 1
+
+
+def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(directory: Path) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ssl_bf.pretrain, "resume", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["resume", "runs/mine"])

@@ -1,0 +1,141 @@
+"""Tests of ssl_bf.config: the typed sections of a pretraining run."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+import yaml
+
+from linear_eval.backbones import ARCHITECTURES
+from linear_eval.strict_config import ConfigError, parse_config, to_yaml
+from ssl_bf.config import (
+    PretrainConfig,
+    ResNetConfig,
+    RunConfig,
+    SmallConvConfig,
+    SpeedConfig,
+)
+from ssl_bf.relations.no_relation import NoRelationConfig
+
+# All that has no default: where the images are, how they look, and how long it runs.
+SHORTEST: dict[str, Any] = {
+    "data": {"name": "textures"},
+    "views": {"recipe": "textures", "size": 32},
+    "backbone": {"name": "small_conv"},
+    "method": {"name": "simsiam"},
+    "optimizer": {"name": "sgd"},
+    "epochs": 2,
+    "batch_size": 32,
+    "run": {"directory": "runs/short"},
+}
+
+
+def parse(*overrides: str) -> PretrainConfig:
+    return parse_config(PretrainConfig, SHORTEST, overrides).value
+
+
+def test_the_shortest_config_is_complete_and_trains_without_a_relation() -> None:
+    config = parse()
+    assert config.relation == NoRelationConfig()
+    assert config.precision == "float32"
+    assert config.seed == 0
+    assert config.speed == SpeedConfig()
+
+
+@pytest.mark.parametrize("key", SHORTEST)
+def test_what_has_no_default_must_be_given(key: str) -> None:
+    shorter = {name: value for name, value in SHORTEST.items() if name != key}
+    with pytest.raises(ConfigError, match=f"^{key}(.name)?: "):
+        parse_config(PretrainConfig, shorter)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.name=cifar10 data.root=/images",
+        "data.name=imagenet_subset data.root=/images data.subset=imagenet100_cmc",
+        "data.max_images=500",
+        "data.holdout=0.2",
+        "backbone.name=resnet50",
+        "backbone.init=other.safetensors",
+        "method.name=moco_v3",
+        "relation.name=batchformer relation.insert_at=backbone relation.context=local",
+        "relation.name=batchformer relation.pairs=[[1,0],[0.5,0]] relation.key_dropout=off",
+        "optimizer.base_learning_rate=1e-4",
+        "epochs=3",
+        "batch_size=64",
+        "precision=bf16",
+        "seed=7",
+        "speed.device=cpu",
+        "run.directory=elsewhere",
+        "run.overwrite=true",
+    ],
+)
+def test_the_keys_that_scripts_rely_on_exist_and_survive_yaml(override: str) -> None:
+    config = parse(*override.split())
+    assert config != parse()
+    assert parse_config(PretrainConfig, yaml.safe_load(to_yaml(config))).value == config
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
+def test_a_stem_and_a_name_make_an_architecture(name: Any) -> None:
+    assert ResNetConfig(name=name).architecture == name
+    assert ResNetConfig(name=name, stem="cifar").architecture == f"{name}_cifar"
+    assert f"{name}_cifar" in ARCHITECTURES
+    assert SmallConvConfig(name="small_conv").architecture == "small_conv"
+
+
+def test_another_backbone_drops_the_keys_it_lacks_and_says_so() -> None:
+    resnet = SHORTEST | {"backbone": {"name": "resnet18", "stem": "cifar"}}
+    loaded = parse_config(PretrainConfig, resnet, ["backbone.name=small_conv"])
+    assert loaded.value.backbone == SmallConvConfig(name="small_conv")
+    assert loaded.notes == [
+        "backbone.name is now 'small_conv'; dropped from the file: backbone.stem"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs=0", "epochs: must be >= 1, got 0"),
+        ("batch_size=1", "batch_size: must be >= 2"),
+        ("seed=-1", "seed: must be >= 0, got -1"),
+        ("speed.threads=0", "speed.threads: must be >= 1, got 0"),
+        ("speed.image_memory_mib=-1", "speed.image_memory_mib: must be >= 0, got -1"),
+        ("speed.device=tpu", "speed.device: expected "),
+        ("precision=fp16", "precision: expected "),
+        ("run.log_every=0", "run.log_every: must be >= 1, got 0"),
+        ("run.monitor_every=-1", "run.monitor_every: must be >= 0, got -1"),
+        ("run.monitor_images=0", "run.monitor_images: must be >= 1, got 0"),
+        ("run.checkpoint_every=0", "run.checkpoint_every: must be >= 1, got 0"),
+        ("run.keep_checkpoints=0", "run.keep_checkpoints: must be >= 1, got 0"),
+        ("batch_size=32.5", "batch_size: expected "),
+        ("run.directroy=x", "run.directroy: no such key. Did you mean 'directory'?"),
+        ("backbone.stem=cifar", "backbone.stem: no such key"),
+    ],
+)
+def test_a_wrong_value_names_its_key(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        parse(override)
+    assert str(wrong.value).startswith(message)
+    assert "\n" not in str(wrong.value)
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as wrong:
+        parse("epochs=0", "batch_size=1", "speed.threads=0", "run.overwrite=maybe")
+    for key in ("epochs:", "batch_size:", "speed.threads:", "run.overwrite:"):
+        assert key in str(wrong.value)
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config = parse()
+    for section in (config, config.run, config.speed, config.backbone):
+        with pytest.raises(FrozenInstanceError):
+            setattr(section, fields(section)[0].name, None)
+
+
+def test_the_monitor_can_be_switched_off() -> None:
+    assert RunConfig(directory="x", monitor_every=0).monitor_every == 0

@@ -1,0 +1,351 @@
+"""Tests of ssl_bf.pretrain: what the commands check, create, delete and refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import ssl_bf.pretrain
+import ssl_bf.train
+from linear_eval.backbone_file import load_backbone
+from linear_eval.errors import InputError, StoppedBySignal
+from linear_eval.strict_config import load_config
+from ssl_bf.build import Run
+from ssl_bf.checkpoint import load_newest
+from ssl_bf.config import PretrainConfig
+from ssl_bf.input.loader import Batch
+from ssl_bf.pretrain import export_backbone, pretrain, resume
+from ssl_bf.signals import StopSignals
+
+TINY: dict[str, Any] = {
+    "data": {"name": "textures", "train_images": 40},
+    "views": {"recipe": "moco_v2", "size": 16},
+    "backbone": {"name": "small_conv"},
+    "method": {"name": "simsiam", "projection_dim": 16, "hidden_dim": 16},
+    "relation": {"name": "batchformer", "context": 8},
+    "optimizer": {"name": "sgd"},
+    "epochs": 2,
+    "batch_size": 16,
+    "speed": {"device": "cpu"},
+    "run": {"directory": "run", "tensorboard": False, "checkpoint_every": 1, "monitor_every": 0},
+}
+STEPS = 2
+
+Start = Callable[..., None]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Train the tiny run in the current folder, with overrides."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return lambda *overrides: pretrain("tiny.yaml", overrides)
+
+
+def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
+    """Path -> digest and time of change, of every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StopSignals, "should_stop", lambda self: True)
+
+
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(run: Run, batch: Batch, step: int) -> torch.Tensor:
+        raise AssertionError("a step was made")
+
+    monkeypatch.setattr(ssl_bf.train, "_one_step", step)
+
+
+# Starting a run
+
+
+def test_the_config_written_down_is_the_whole_config_that_ran(start: Start) -> None:
+    start("epochs=1", "seed=5", "optimizer.momentum=0.8")
+    written = load_config(PretrainConfig, "run/config.yaml", [], packaged="pretrain").value
+    asked = ["epochs=1", "seed=5", "optimizer.momentum=0.8"]
+    assert written == load_config(PretrainConfig, "tiny.yaml", asked, packaged="pretrain").value
+    assert "predictor_hidden_dim: 512" in Path("run/config.yaml").read_text()  # a default
+
+
+def test_an_existing_run_is_refused_and_nothing_in_it_changes(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("epochs=1")
+    before = snapshot(Path("run"))
+    with pytest.raises(InputError) as refused:
+        start("epochs=1", "seed=1")
+    message = str(refused.value)
+    assert message.startswith("run.directory: run already holds a run (")
+    assert "`ssl-bf resume run`" in message
+    assert "run.overwrite=true" in message
+    assert snapshot(Path("run")) == before
+
+
+@pytest.mark.parametrize(
+    "remainder",
+    [
+        "config.yaml",
+        "metrics.jsonl",
+        "backbone.safetensors",
+        "checkpoints/step-000000007/MANIFEST.json",
+        "tensorboard/events.out.tfevents.1.host",
+    ],
+)
+def test_whatever_remains_of_a_run_is_refused(start: Start, remainder: str) -> None:
+    file = Path("run") / remainder
+    file.parent.mkdir(parents=True)
+    file.write_text("kept")
+    with pytest.raises(InputError, match="already holds a run"):
+        start()
+    assert snapshot(Path("run")).keys() == {remainder}
+
+
+def test_an_empty_folder_and_one_with_other_files_are_as_good_as_none(start: Start) -> None:
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("run/notes.txt").write_text("mine")
+    start("epochs=1")
+    assert Path("run/notes.txt").read_text() == "mine"
+    assert Path("run/backbone.safetensors").exists()
+
+
+def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(start: Start) -> None:
+    start("run.keep_checkpoints=5")
+    own = {"notes.txt", "results.json", "checkpoints/step-best.txt", "tensorboard/mine/x"}
+    for name in own:
+        file = Path("run") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    events = Path("run/tensorboard/events.out.tfevents.1.host")
+    leftover = Path("run/checkpoints/.tmp-step-000000002/state.json")
+    for file in (events, leftover):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("old")
+    before = snapshot(Path("run"))
+
+    start("epochs=1", "seed=1", "run.overwrite=true")
+    after = snapshot(Path("run"))
+    assert {name: after[name] for name in own} == {name: before[name] for name in own}
+    assert not events.exists()
+    assert not leftover.exists()
+    saved = {name.split("/")[1] for name in after if name.startswith("checkpoints/step-0")}
+    assert saved == {"step-000000001"}
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1]
+    unchanged = {name for name in after if after[name] == before.get(name)}
+    assert unchanged == own
+
+
+def test_an_overwritten_run_loses_its_backbone_first(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("epochs=1")
+    deleted: list[str] = []
+    unlink = Path.unlink
+
+    def record(self: Path, missing_ok: bool = False) -> None:
+        if self.parent.name == "run" and not self.name.startswith("."):
+            deleted.append(self.name)
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", record)
+    start("epochs=1", "run.overwrite=true")
+    assert deleted[0] == "backbone.safetensors"
+    assert deleted[-1] == "config.yaml"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["epochs=none"],
+        ["relation.context=5"],
+        ["batch_size=64"],
+        ["backbone.init=missing.safetensors"],
+        ["optimizer.warmup_epochs=2"],
+        ["data.name=image_folder", "data.root=missing"],
+        ["relation.heads=3"],
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_everything_is_checked_before_anything_is_created_or_deleted(
+    start: Start, wrong: list[str], overwrite: bool, tmp_path: Path
+) -> None:
+    if overwrite:
+        start("epochs=1")
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError):
+        start(*wrong, f"run.overwrite={str(overwrite).lower()}")
+    assert snapshot(tmp_path) == before
+    assert Path("run").exists() == overwrite
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(start: Start) -> None:
+    Path("file").write_text("")
+    with pytest.raises(InputError, match="^run.directory: file is a file, expected a directory"):
+        start("run.directory=file")
+    with pytest.raises(InputError, match="^run.directory: file/run cannot be written"):
+        start("run.directory=file/run")
+
+
+def test_a_folder_of_ones_own_images_needs_no_test_split_and_none_is_looked_at(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, count in (("train", 12), ("val", 3)):
+        for name in ("cat", "dog"):
+            folder = Path("images", split, name)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                colour = (20 * number, 0 if name == "cat" else 255, 128)
+                Image.new("RGB", (20, 24), colour).save(folder / f"{number}.png")
+    # A trap: whoever opens val meets a class that train lacks, and files that are no images.
+    trap = Path("images/val/horse")
+    trap.mkdir()
+    for file in [*Path("images/val").rglob("*.png"), trap / "0.png"]:
+        file.write_bytes(b"not an image")
+    data = ["data.name=image_folder", "data.root=images", "data.holdout=0.2"]
+    start(*data, "run.monitor_every=1", "epochs=1")
+    assert Path("run/backbone.safetensors").exists()
+    assert "monitor/knn_top1" in Path("run/metrics.jsonl").read_text()
+    assert "20 training images, 4 held out" in capsys.readouterr().err
+
+
+# Going on with a run
+
+
+def test_a_finished_run_is_left_as_it_is(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start()
+    before = snapshot(Path("run"))
+    no_training(monkeypatch)
+    resume(Path("run"))
+    assert snapshot(Path("run")) == before
+    assert capsys.readouterr().out == (
+        "run: the run is finished; its backbone is run/backbone.safetensors\n"
+    )
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_backbone_gets_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    whole = Path("run/backbone.safetensors").read_bytes()
+    Path("run/backbone.safetensors").unlink()
+    no_training(monkeypatch)
+    resume(Path("run"))
+    assert Path("run/backbone.safetensors").read_bytes() == whole
+    assert json.loads(Path("run/status.json").read_text())["state"] == "finished"
+
+
+def test_a_run_can_be_moved_before_it_goes_on(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
+        stop_at_once(patch)
+        start()
+    Path("run").rename("elsewhere")
+    resume(Path("elsewhere"))
+    assert Path("elsewhere/backbone.safetensors").exists()
+    assert not Path("run").exists()
+
+
+def test_another_number_of_processes_is_refused(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    before = snapshot(Path("run"))
+    monkeypatch.setattr(ssl_bf.pretrain, "world_size", lambda: 2)
+    with pytest.raises(InputError, match="was trained by 1 process.* resumes on 2") as refused:
+        resume(Path("run"))
+    assert "torchrun --nproc-per-node 1" in str(refused.value)
+    assert snapshot(Path("run")) == before
+
+
+def test_the_file_a_run_started_from_is_needed_no_more(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("epochs=1", "run.directory=first")
+    init = "backbone.init=first/backbone.safetensors"
+    start(init, "run.directory=whole")
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
+        stop_at_once(patch)
+        start(init)
+    Path("first/backbone.safetensors").rename("moved.safetensors")
+    resume(Path("run"))
+    ours, theirs = load_newest(Path("run")).tensors, load_newest(Path("whole")).tensors
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    _, info = load_backbone(Path("run/backbone.safetensors"))
+    assert "init: first/backbone.safetensors" in info.provenance["config"]
+
+
+@pytest.mark.parametrize("command", [resume, lambda path: export_backbone(path, Path("out"))])
+def test_a_folder_without_a_run_is_refused(
+    command: Callable[[Path], None], start: Start, tmp_path: Path
+) -> None:
+    before = snapshot(tmp_path)
+    for name in ("missing", "."):
+        with pytest.raises(InputError, match="holds no run .config.yaml is missing."):
+            command(Path(name))
+    assert snapshot(tmp_path) == before
+
+
+# Handing over
+
+
+def test_the_export_is_the_backbone_of_the_newest_checkpoint(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
+        stop_at_once(patch)
+        start()
+    output = Path("out.safetensors")
+    export_backbone(Path("run"), output)
+    backbone, info = load_backbone(output)
+    assert info.provenance["step"] == 1
+    saved = load_newest(Path("run")).tensors
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, saved[f"method/backbone.{name}"])
+    assert capsys.readouterr().out == "backbone after step 1: out.safetensors\n"
+
+
+def test_an_export_needs_no_data(start: Start) -> None:
+    folder = Path("images/one")
+    folder.mkdir(parents=True)
+    for number in range(16):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / f"{number}.png")
+    start("data.name=image_folder", "data.root=images", "data.holdout=0", "epochs=1")
+    Path("images").rename("gone")
+    export_backbone(Path("run"), Path("out.safetensors"))
+    ours, theirs = Path("out.safetensors"), Path("run/backbone.safetensors")
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_config_of_another_architecture_is_refused_before_anything_is_written(
+    start: Start,
+) -> None:
+    start("epochs=1")
+    file = Path("run/config.yaml")
+    file.write_text(file.read_text().replace("name: small_conv", "name: resnet18"))
+    before = snapshot(Path("run"))
+    with pytest.raises(InputError, match="its newest checkpoint holds no resnet18"):
+        export_backbone(Path("run"), Path("out.safetensors"))
+    assert not Path("out.safetensors").exists()
+    with pytest.raises(InputError, match="^checkpoint: does not fit this run"):
+        resume(Path("run"))
+    assert snapshot(Path("run")) == before

@@ -1,0 +1,240 @@
+"""Tests of ssl_bf.train: the loop, what it logs, saves and refuses to save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ssl_bf.train
+from linear_eval.datasets.textures import TexturesConfig
+from linear_eval.errors import StoppedBySignal
+from linear_eval.strict_config import parse_config
+from ssl_bf.build import Run, build_run
+from ssl_bf.checkpoint import load_newest
+from ssl_bf.cli import main
+from ssl_bf.config import PretrainConfig
+from ssl_bf.input.loader import Batch
+from ssl_bf.run_log import NonFiniteLoss
+from ssl_bf.signals import StopSignals
+from ssl_bf.train import train
+
+TINY: dict[str, Any] = {
+    "data": {"name": "textures", "train_images": 64},
+    "views": {"recipe": "moco_v2", "size": 16},
+    "backbone": {"name": "small_conv"},
+    "method": {"name": "moco_v2", "projection_dim": 16, "hidden_dim": 16, "queue_size": 32},
+    "relation": {"name": "batchformer", "context": 8},
+    "optimizer": {"name": "sgd", "base_learning_rate": 0.5},
+    "epochs": 3,
+    "batch_size": 16,
+    "speed": {"device": "cpu"},
+    "run": {
+        "directory": "unused: train() is given one",
+        "tensorboard": False,
+        "log_every": 1,
+        "monitor_every": 0,
+        "checkpoint_every": 1,
+    },
+}
+STEPS_PER_EPOCH, STEPS = 3, 9
+
+OneStep = Callable[[Run, Batch, int], torch.Tensor]
+
+
+def build(*overrides: str) -> Run:
+    return build_run(parse_config(PretrainConfig, TINY, overrides).value)
+
+
+def lines_of(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoints(directory: Path) -> list[int]:
+    folder = directory / "checkpoints"
+    return sorted(int(path.name[5:]) for path in folder.iterdir()) if folder.exists() else []
+
+
+def breaking(at: int, loss: float, *, network: bool) -> OneStep:
+    """A step whose loss number `at` is broken, and the network too from then on."""
+    one_step = ssl_bf.train._one_step
+
+    def step_that_breaks(run: Run, batch: Batch, step: int) -> torch.Tensor:
+        value = one_step(run, batch, step)
+        if step + 1 == at:
+            value = torch.full_like(value, loss)
+            if network:
+                with torch.no_grad():
+                    next(run.method.backbone.parameters()).fill_(torch.nan)
+        return value
+
+    return step_that_breaks
+
+
+def test_every_step_is_planned_logged_and_counted(tmp_path: Path) -> None:
+    run = build("method.momentum_schedule=cosine", "method.momentum=0.9")
+    train(run, tmp_path)
+    lines = lines_of(tmp_path)
+    assert [line["step"] for line in lines] == [*range(1, STEPS + 1)]
+    for step, line in enumerate(lines):
+        assert line["learning_rate"] == run.plan.learning_rate(step)
+        assert line["momentum"] == run.plan.momentum(step)
+        assert line["epoch"] == pytest.approx((step + 1) / STEPS_PER_EPOCH, abs=1e-4)
+    assert {"feature_std/stream_0", "feature_std/stream_1"} <= lines[0].keys()
+    assert {"context_gap/stream_0", "context_gap/stream_1"} <= lines[0].keys()
+
+
+def test_a_step_uses_the_learning_rate_and_momentum_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build("optimizer.warmup_epochs=1", "method.momentum_schedule=cosine")
+    rates: list[set[float]] = []
+    momenta: list[float] = []
+    step, after_step = run.optimizer.step, run.method.after_step
+
+    def record_rates() -> None:
+        rates.append({group["lr"] for group in run.optimizer.param_groups})
+        step()
+
+    def record_momentum(momentum: float) -> None:
+        assert len(rates) == len(momenta) + 1  # the slow copies follow the optimizer
+        momenta.append(momentum)
+        after_step(momentum)
+
+    monkeypatch.setattr(run.optimizer, "step", record_rates)
+    monkeypatch.setattr(run.method, "after_step", record_momentum)
+    train(run, tmp_path)
+    assert rates == [{run.plan.learning_rate(number)} for number in range(STEPS)]
+    assert momenta == [run.plan.momentum(number + 1) for number in range(STEPS)]
+    assert momenta[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"), [(1, [3, 6, 9]), (2, [6, 9]), (5, [9])], ids=["1", "2", "5"]
+)
+def test_checkpoints_come_every_few_epochs_and_in_the_end(
+    every: int, saved: list[int], tmp_path: Path
+) -> None:
+    run = build(f"run.checkpoint_every={every}", "run.keep_checkpoints=9")
+    train(run, tmp_path)
+    assert checkpoints(tmp_path) == saved
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    train(build("run.keep_checkpoints=1"), tmp_path)
+    assert checkpoints(tmp_path) == [9]
+
+
+@pytest.mark.parametrize(("every", "steps"), [(0, []), (1, [3, 6, 9]), (2, [6, 9])])
+def test_the_monitor_runs_every_few_epochs_and_in_the_end(
+    every: int, steps: list[int], tmp_path: Path
+) -> None:
+    train(build(f"run.monitor_every={every}", "run.log_every=4"), tmp_path)
+    lines = lines_of(tmp_path)
+    assert [line["step"] for line in lines if "monitor/knn_top1" in line] == steps
+    assert [line["step"] for line in lines if "loss" in line] == [4, 8, 9]
+
+
+def test_monitor_log_and_checkpoints_leave_the_result_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssl_bf.train, "git_commit", lambda: None)
+    often, seldom = tmp_path / "often", tmp_path / "seldom"
+    for directory, settings in (
+        (often, ["run.monitor_every=1"]),
+        (seldom, ["run.log_every=100", "run.checkpoint_every=100", "speed.image_memory_mib=0"]),
+    ):
+        directory.mkdir()
+        torch.manual_seed(len(settings))  # nor does the state of the global generator matter
+        train(build(*settings), directory)
+    ours, theirs = load_newest(often).tensors, load_newest(seldom).tensors
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_no_test_split_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trap(self: object) -> None:
+        raise AssertionError("pretraining opened a test split")
+
+    monkeypatch.setattr(TexturesConfig, "open_test", trap)
+    train(build("run.monitor_every=1"), tmp_path)
+    assert (tmp_path / "backbone.safetensors").exists()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(
+    bad: float, log_every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssl_bf.train, "_one_step", breaking(5, bad, network=False))
+    with pytest.raises(NonFiniteLoss, match=f"loss: is {bad} at step 5, "):
+        train(build(f"run.log_every={log_every}"), tmp_path)
+    assert checkpoints(tmp_path) == [3]
+    assert not (tmp_path / "backbone.safetensors").exists()
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "step 5" in status["reason"]
+
+
+@pytest.mark.parametrize("at", [5, 6, 9], ids=["inside", "end of an epoch", "last step"])
+def test_the_step_is_named_even_where_the_monitor_comes_first(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssl_bf.train, "_one_step", breaking(at, float("nan"), network=True))
+    with pytest.raises(NonFiniteLoss, match=f"at step {at}, "):
+        train(build("run.monitor_every=1", "run.log_every=100"), tmp_path)
+    assert max(checkpoints(tmp_path)) < at
+    assert not (tmp_path / "backbone.safetensors").exists()
+
+
+def test_a_run_that_diverges_is_one_line_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "run"
+    given = ["data.train_images=64", "batch_size=16", "epochs=30", "relation.name=none"]
+    given += ["method.name=moco_v2", "method.queue_size=32", "method.head_batch_norm=false"]
+    given += ["optimizer.name=sgd", "optimizer.base_learning_rate=1e30", "precision=float32"]
+    given += ["optimizer.warmup_epochs=0", "views.size=16", "run.tensorboard=false"]
+    assert main(["pretrain", "quickstart", *given, f"run.directory={directory}"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: loss: is nan at step ")
+    assert "Traceback" not in last
+    assert checkpoints(directory) == []
+    assert not (directory / "backbone.safetensors").exists()
+
+
+def test_a_signal_saves_the_step_under_way_and_names_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build("run.log_every=100", "run.checkpoint_every=100")
+    asked: list[None] = []
+
+    def should_stop(self: StopSignals) -> bool:
+        asked.append(None)
+        return len(asked) == 4
+
+    monkeypatch.setattr(StopSignals, "should_stop", should_stop)
+    with pytest.raises(StoppedBySignal) as stop:
+        train(run, tmp_path)
+    assert str(stop.value) == (
+        f"stopped at step 4 of {STEPS} and saved; go on with: ssl-bf resume {tmp_path}"
+    )
+    assert checkpoints(tmp_path) == [4]
+    assert load_newest(tmp_path).state == {"world_size": 1, "seed": 0}
+    assert not (tmp_path / "backbone.safetensors").exists()
+
+
+def test_the_threads_of_the_loader_end_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    run = build()
+    monkeypatch.setattr(run.loader, "close", lambda: closed.append(True))
+    monkeypatch.setattr(ssl_bf.train, "_one_step", breaking(2, float("nan"), network=False))
+    with pytest.raises(NonFiniteLoss):
+        train(run, tmp_path)
+    assert closed == [True]
