@@ -39,7 +39,8 @@ def loop(
         weight = math.exp((similarity[row] - similarity[nearest[0]]) / temperature)
         votes[labels[row]] = votes.get(labels[row], 0.0) + weight
     most = max(votes.values())
-    return min(label for label, sum_of in votes.items() if sum_of > most * (1 - 1e-9))
+    # exp(-2 / 0.07) is 4e-13: a vote that small still decides
+    return min(label for label, sum_of in votes.items() if sum_of > most * (1 - 1e-14))
 
 
 # zero, duplicate, opposite and scaled rows; cosines are exact or far apart
