@@ -138,7 +138,7 @@ def _override_value(text: str) -> Any:
 
 
 def _find(source: str, packaged: str) -> Traversable:
-    folder = _packaged_folder() / packaged
+    folder = packaged_folder() / packaged
     is_name = "/" not in source and "\\" not in source and not source.endswith((".yaml", ".yml"))
     if is_name and (folder / f"{source}.yaml").is_file():
         return folder / f"{source}.yaml"
@@ -159,7 +159,8 @@ def _find(source: str, packaged: str) -> Traversable:
     )
 
 
-def _packaged_folder() -> Traversable:
+def packaged_folder() -> Traversable:
+    """The folder `configs` that comes with the package."""
     # A checkout that is not installed has no package linear_eval.configs, only the folder.
     if importlib.util.find_spec("linear_eval.configs") is None:
         return Path(__file__).parents[1] / "configs"

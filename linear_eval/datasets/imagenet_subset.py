@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import importlib.resources
-import importlib.util
 import itertools
 import re
 from dataclasses import dataclass
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from linear_eval.config_source import packaged_folder
 from linear_eval.datasets.class_folders import class_folder_split, file_split
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.decode import printable
@@ -135,7 +133,7 @@ def read_subset(subset: str) -> SubsetList:
 
 def _read_text(subset: str) -> str:
     if subset in PACKAGED:
-        folder = _packaged_folder()
+        folder = packaged_folder() / "subsets"
         plain = folder / f"{subset}.txt"
         if plain.is_file():
             return plain.read_text(encoding="ascii")
@@ -147,13 +145,6 @@ def _read_text(subset: str) -> str:
             f"data.subset: '{printable(subset)}' cannot be read ({type(error).__name__}), expected"
             f" all, {', '.join(PACKAGED)}, or a text file; correct the name"
         ) from error
-
-
-def _packaged_folder() -> Traversable:
-    # A checkout that is not installed has no package linear_eval.configs, only the folder.
-    if importlib.util.find_spec("linear_eval.configs") is None:
-        return Path(__file__).parents[2] / "configs" / "subsets"
-    return importlib.resources.files("linear_eval.configs") / "subsets"
 
 
 def _all_classes(root: Path) -> tuple[str, ...]:

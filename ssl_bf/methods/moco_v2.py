@@ -19,6 +19,7 @@ from ssl_bf.losses.info_nce import info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method
+from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
 from ssl_bf.parts.batch_shuffle import shuffle_rows, unshuffle_rows
 from ssl_bf.parts.initial_values import initial_values
@@ -51,15 +52,7 @@ class MoCoV2Config:
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        num_groups(self.batch_norm)
-        if self.temperature <= 0:
-            raise ValueError(f"temperature: must be > 0, got {self.temperature}")
-        if not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum: must lie in [0, 1], got {self.momentum}")
-        for name in ("projection_dim", "hidden_dim", "queue_size", "hidden_layers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: must be >= 1, got {value}")
+        check_ranges(self)
 
     def build(
         self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int

@@ -15,7 +15,8 @@ from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.losses.info_nce import info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.method import Method
-from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
+from ssl_bf.methods.ranges import check_ranges
+from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives
@@ -38,14 +39,7 @@ class MoCoV3Config:
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        num_groups(self.batch_norm)
-        if self.temperature <= 0:
-            raise ValueError(f"temperature: must be > 0, got {self.temperature}")
-        if not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum: must lie in [0, 1], got {self.momentum}")
-        for name in ("projection_dim", "hidden_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
+        check_ranges(self)
 
     def build(
         self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int

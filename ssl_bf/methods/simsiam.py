@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.losses.negative_cosine import negative_cosine
 from ssl_bf.methods.method import Method
-from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
+from ssl_bf.methods.ranges import check_ranges
+from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.relations import RelationConfig
@@ -37,11 +38,7 @@ class SimSiamConfig:
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        num_groups(self.batch_norm)
-        for name in ("projection_dim", "hidden_dim", "hidden_layers", "predictor_hidden_dim"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: must be >= 1, got {value}")
+        check_ranges(self)
 
     def build(
         self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int

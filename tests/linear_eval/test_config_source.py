@@ -18,7 +18,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     (folder / "quickstart.yaml").write_text("epochs: 3\n", encoding="utf-8")
     (folder / "moco_v2.yaml").write_text("epochs: 4\n", encoding="utf-8")
-    monkeypatch.setattr(config_source, "_packaged_folder", lambda: folder.parent)
+    monkeypatch.setattr(config_source, "packaged_folder", lambda: folder.parent)
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -104,7 +104,7 @@ def test_without_an_installation_the_checkout_holds_the_packaged_configs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert (config_source._packaged_folder() / "__init__.py").is_file()
+    assert (config_source.packaged_folder() / "__init__.py").is_file()
 
 
 def test_overrides_nest_by_their_dots() -> None:

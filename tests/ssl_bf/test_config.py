@@ -47,7 +47,7 @@ def test_the_shortest_config_is_complete_and_trains_without_a_relation() -> None
 @pytest.mark.parametrize("key", SHORTEST)
 def test_what_has_no_default_must_be_given(key: str) -> None:
     shorter = {name: value for name, value in SHORTEST.items() if name != key}
-    with pytest.raises(ConfigError, match=f"^{key}(.name)?: "):
+    with pytest.raises(ConfigError, match=rf"^{key}(\.\w+)?: "):
         parse_config(PretrainConfig, shorter)
 
 
@@ -104,8 +104,8 @@ def test_another_backbone_drops_the_keys_it_lacks_and_says_so() -> None:
         ("seed=-1", "seed: must be >= 0, got -1"),
         ("speed.threads=0", "speed.threads: must be >= 1, got 0"),
         ("speed.image_memory_mib=-1", "speed.image_memory_mib: must be >= 0, got -1"),
-        ("speed.device=tpu", "speed.device: expected "),
-        ("precision=fp16", "precision: expected "),
+        ("speed.device=tpu", "speed.device: 'tpu' is not one of "),
+        ("precision=fp16", "precision: 'fp16' is not one of "),
         ("run.log_every=0", "run.log_every: must be >= 1, got 0"),
         ("run.monitor_every=-1", "run.monitor_every: must be >= 0, got -1"),
         ("run.monitor_images=0", "run.monitor_images: must be >= 1, got 0"),
