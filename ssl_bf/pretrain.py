@@ -92,7 +92,7 @@ def _config_of(directory: Path) -> PretrainConfig:
     if not file.is_file():
         raise InputError(
             f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "
-            "by `ssl-bf pretrain`"
+            "by `ssl-bf pretrain`; give the directory of a run"
         )
     return load_config(PretrainConfig, str(file), [], packaged="pretrain").value
 
@@ -115,7 +115,9 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
 
 def _refuse_existing_run(directory: Path, *, overwrite: bool) -> None:
     if directory.exists() and not directory.is_dir():
-        raise InputError(f"run.directory: {directory} is a file, expected a directory")
+        raise InputError(
+            f"run.directory: {directory} is a file, expected a directory; choose another name"
+        )
     found = _entries(directory)
     if found and not overwrite:
         names = ", ".join(path.relative_to(directory).as_posix() for path in found[:3])

@@ -69,7 +69,8 @@ def evaluate_retrieval(
     _check_sizes(num_relevant, config)
     scores: dict[str, list[Tensor]] = {}
     features = unit_rows(test.features.to(device))
-    for rows, ranking in leave_one_out_rankings(features, memory_mib=memory_mib):
+    # half of the budget for the rankings, half for what is made of them here
+    for rows, ranking in leave_one_out_rankings(features, memory_mib=max(1, memory_mib // 2)):
         asking = num_relevant[rows] > 0
         relevant = (labels[ranking] == labels[rows, None])[asking]
         for name, score in _scores(relevant, num_relevant[rows[asking]], config).items():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,23 +20,30 @@ pytestmark = pytest.mark.dist
 
 ROOT = Path(linear_eval.__file__).parents[1]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TIMEOUT = 280
 
 Tiny = Callable[[str, str], list[str]]
 
 
 def run_two(arguments: list[str], place: Path) -> str:
     """Run `ssl-bf` in two gloo processes; returns what they printed."""
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, *TORCHRUN, "-m", "ssl_bf", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         cwd=place,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=280,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    try:
+        _, printed = process.communicate(timeout=TIMEOUT)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)  # torchrun killed alone would leave its processes
+        process.wait()
+        raise
+    assert process.returncode == 0, printed
+    return printed
 
 
 def losses(directory: Path, steps: int) -> list[float]:
@@ -59,7 +67,6 @@ def test_two_processes_write_one_run_that_equals_the_run_of_one(
     # in the first loss, and each step multiplies it. Twice the gradient would shift it by 1e-3.
     first, *_ = zip(losses(two, 4), losses(one, 4), strict=True)
     assert first[0] == pytest.approx(first[1], abs=2e-6)
-    print(losses(two, 4), losses(one, 4))
     assert losses(two, 4) == pytest.approx(losses(one, 4), abs=5e-5)
     ours, theirs = (load_backbone(place / "backbone.safetensors")[0] for place in (two, one))
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=1e-4)

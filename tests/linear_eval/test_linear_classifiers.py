@@ -140,6 +140,8 @@ def test_constant_channels_change_nothing_and_constant_features_learn_the_freque
     found = fit(same, labels, SgdConfig(epochs=300), 1.0)
     probability = next(found.in_chunks(same)).softmax(dim=0)[:, 0, 0]
     assert torch.allclose(probability, labels.bincount() / 120, atol=1e-3)
+    # a channel without variance in train says nothing, whatever its value later
+    assert torch.equal(next(found.in_chunks(same + 1)), next(found.in_chunks(same)))
 
 
 def test_half_precision_features_are_fitted_in_float32() -> None:

@@ -122,6 +122,16 @@ def test_the_config_reaches_lightly() -> None:
         assert (view[0].amax((1, 2)) <= brightest + 1e-5).all()
 
 
+def test_min_scale_reaches_lightly() -> None:
+    halves = torch.zeros(8, 3, 20, 20, dtype=torch.uint8)
+    halves[..., 10:] = 255
+    config = config_of("simsiam", min_scale=1.0, blur=False)
+    for views in make_lightly_views(halves, torch.arange(8), config, seed=0, epoch=0):
+        gray = views.mean((1, 2))  # (8, 16): of every column
+        middle = (gray.amax(1, keepdim=True) + gray.amin(1, keepdim=True)) / 2
+        assert ((gray > middle).sum(1) == 8).all()  # the edge stays in the centre: nothing is cut
+
+
 def test_without_lightly_the_user_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     original = builtins.__import__
 
