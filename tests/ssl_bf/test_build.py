@@ -23,6 +23,7 @@ from ssl_bf.config import PretrainConfig
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.input.loader import Batch
 from ssl_bf.methods import moco_v2
+from ssl_bf.parts.batch_shuffle import shuffle_rows
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 64},
@@ -82,7 +83,6 @@ def test_a_relation_changes_nothing_of_initial_values_order_and_views(
 
 def test_a_relation_changes_nothing_of_the_shuffle(monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[Tensor] = []
-    shuffle_rows = moco_v2.shuffle_rows
 
     def record(rows: Tensor, order: Tensor) -> Tensor:
         orders.append(order)
