@@ -36,7 +36,7 @@ def run_command(command: Callable[[], None]) -> int:
 
     Returns:
         0 done; 2 the user's input is wrong (one line on stderr, no traceback); 75 stopped by a
-        signal and saved; 1 when the reader of the output went away.
+        signal and saved; 1 when interrupted or when the reader of the output went away.
 
     Raises:
         Exception: whatever else `command` raises is left to Python: a traceback and exit code 1.
@@ -51,6 +51,9 @@ def run_command(command: Callable[[], None]) -> int:
     except StoppedBySignal as stop:
         print(one_line(str(stop)) or "stopped by a signal", file=sys.stderr)
         return EXIT_STOPPED
+    except KeyboardInterrupt:  # before or after the part of a run that saves when interrupted
+        print("interrupted", file=sys.stderr)
+        return EXIT_FAILED
     except BrokenPipeError:
         if not _reader_is_gone():
             raise  # another pipe broke, and that is a failure to be seen

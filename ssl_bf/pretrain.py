@@ -89,6 +89,8 @@ def export_backbone(directory: Path, output: Path) -> None:
 
 def _config_of(directory: Path) -> PretrainConfig:
     file = directory / CONFIG_FILE
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; give the directory of a run")
     if not file.is_file():
         raise InputError(
             f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "

@@ -216,8 +216,8 @@ CASES = [
         *("mislabelled.safetensors: its tensors are not those of 'small_conv'", "export the"),
     ),
     # Run directories.
-    command("resume without a run", "resume missing", "missing: holds no run", "expected a dir"),
-    command("export without a run", "export missing --output o", "missing: holds no run"),
+    command("resume without a run", "resume missing", "missing: no such directory", "give the dir"),
+    command("export without a run", "export missing --output o", "missing: no such directory"),
     pretrain(
         "an existing run",
         "run.directory=run",

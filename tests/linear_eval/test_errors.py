@@ -107,3 +107,11 @@ def test_a_missing_torchvision_is_named(
 
 def test_a_file_name_that_is_not_text_is_escaped() -> None:
     assert one_line("a\udce4b\u202e é.jpg ") == "a\\udce4b\\u202e é.jpg"
+
+
+def test_an_interruption_is_one_line_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert run_command(interrupted) == 1
+    assert capsys.readouterr().err == "interrupted\n"

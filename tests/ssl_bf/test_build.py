@@ -153,8 +153,8 @@ def test_the_monitor_looks_at_train_and_its_hold_out_only() -> None:
 
 
 def test_the_hold_out_is_the_judges() -> None:
-    run = build("simsiam")
-    _, holdout = split_holdout(TexturesConfig(train_images=64).open_train(), 0.1)
+    run = build("simsiam", "data.holdout=0.3")
+    _, holdout = split_holdout(TexturesConfig(train_images=64).open_train(), 0.3)
     assert run.monitor is not None
     assert run.monitor.holdout.ids == holdout.ids
 

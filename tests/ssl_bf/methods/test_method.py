@@ -259,6 +259,20 @@ def test_slow_copies_follow_the_optimizer_step_with_the_momentum(
 
 
 @pytest.mark.parametrize("name", ["moco_v2", "moco_v3"])
+@pytest.mark.parametrize("part", ["backbone", "projector", "relation.relating"])
+def test_keys_come_from_the_slow_copies_alone(name: str, part: str) -> None:
+    method = build(name, batchformer(parameters="ema", pairs="all"))
+    view = views()[0]
+    before = streams_of(method, view)
+    with torch.no_grad():
+        for p in method.get_submodule(part).parameters():
+            p.mul_(torch.linspace(0.5, 2, p.numel()).view_as(p))
+    after = streams_of(method, view)
+    assert torch.equal(after["key"], before["key"])
+    assert not torch.equal(after["query"], before["query"])
+
+
+@pytest.mark.parametrize("name", ["moco_v2", "moco_v3"])
 @pytest.mark.parametrize("parameters", ["shared", "frozen"])
 def test_moving_the_slow_copies_leaves_a_shared_relation_as_it_is(
     name: str, parameters: Literal["shared", "frozen"]

@@ -191,6 +191,18 @@ def test_a_step_pushes_its_keys_in_order_and_moves_the_pointer(
         assert int(queue.pointer) == pushed % QUEUE
 
 
+def test_what_follows_the_optimizer_step_is_the_push_and_then_the_slow_copies() -> None:
+    method = build()
+    _, view_2 = views()
+    expected = method.key(view_2, CONTEXT, 2)[0]
+    method(*views(), CONTEXT)
+    with torch.no_grad():
+        method.get_parameter("projector.0.weight").zero_()
+    method.after_step(0.0)
+    torch.testing.assert_close(method.queue(0).keys[:N], expected)
+    assert not method.get_parameter("slow_projector.0.weight").any()
+
+
 def test_keys_are_pushed_once() -> None:
     method = build()
     method(*views(), CONTEXT)
