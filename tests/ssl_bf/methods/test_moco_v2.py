@@ -191,7 +191,7 @@ def test_a_step_pushes_its_keys_in_order_and_moves_the_pointer(
         assert int(queue.pointer) == pushed % QUEUE
 
 
-def test_what_follows_the_optimizer_step_is_the_push_and_then_the_slow_copies() -> None:
+def test_after_the_optimizer_step_keys_are_pushed_and_slow_copies_moved() -> None:
     method = build()
     _, view_2 = views()
     expected = method.key(view_2, CONTEXT, 2)[0]
