@@ -89,7 +89,7 @@ class Method(nn.Module, ABC):
                     "device into equal groups of at least 2; choose another number of groups"
                 )
         group = self.relation.context
-        if isinstance(group, int) and self.relation.relating and local_batch % group:
+        if isinstance(group, int) and self.relation.relating is not None and local_batch % group:
             raise InputError(
                 f"relation.context: groups of {group} do not divide the {local_batch} images per "
                 "device; choose a divisor of it, or 'local'"
@@ -108,7 +108,7 @@ def _trainable(
     owner: nn.Module, *, only: nn.Module | None = None, exclude: Iterable[nn.Module] = ()
 ) -> list[tuple[str, nn.Parameter]]:
     """Named trainable parameters of `owner`, chosen by module identity, never by name."""
-    chosen = {id(p) for p in (only or owner).parameters()}
+    chosen = {id(p) for p in (owner if only is None else only).parameters()}
     excluded = {id(p) for module in exclude for p in module.parameters()}
     return [
         (name, p)

@@ -15,5 +15,6 @@ from ssl_bf.input.keyed_random import key
 def initial_values(seed: int, part: str) -> Iterator[None]:
     """Inside, torch's global CPU generator is keyed by (seed, part); afterwards it is as before."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(seed, "initial values", part))
+        # Not torch.manual_seed: that would reseed the GPU too, and nothing would put it back.
+        torch.default_generator.manual_seed(key(seed, "initial values", part))
         yield
