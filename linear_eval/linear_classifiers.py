@@ -36,6 +36,11 @@ class LinearClassifiers:
     weight: Tensor
     bias: Tensor
 
+    def only(self, number: int) -> LinearClassifiers:
+        """One of them, as L = 1."""
+        weight, bias = self.weight[:, number : number + 1], self.bias[:, number : number + 1]
+        return LinearClassifiers(self.mean, self.scale, weight.contiguous(), bias.contiguous())
+
     def normalise(self, features: Tensor) -> Tensor:
         """Features (M, D) on any device -> (M, D) float32 where the probes are."""
         return (features.to(self.mean.device).float() - self.mean) * self.scale
