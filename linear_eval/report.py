@@ -101,6 +101,8 @@ def _columns(metrics: dict[str, float], num_classes: int) -> dict[str, str]:
 
 
 def _table(rows: list[Row], columns: dict[str, str]) -> list[str]:
+    if not columns:
+        return []  # published protocols only, which have a table of their own
     titles = [one_line(row.contestant.title) for row in rows]
     indent = max(len("percent"), *(len(title) for title in titles))
     widths = {heading: max(len(heading), len("100.0")) for heading in columns}

@@ -37,10 +37,12 @@ class LinearProbeConfig(SgdConfig):
     Attributes:
         learning_rates: rising, per 256 images.
         weight_decays: rising, >= 0. Of several rates or decays, train chooses one pair.
+        augmented: fit on features of augmented views, as published probes do.
     """
 
     learning_rates: tuple[float, ...] = _HALF_DECADES
     weight_decays: tuple[float, ...] = (0.0,)
+    augmented: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges."""
