@@ -12,6 +12,7 @@ from linear_eval.errors import InputError
 from linear_eval.evaluators.knn import KnnConfig
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
 from linear_eval.evaluators.retrieval import RetrievalConfig
+from linear_eval.feature_store import FeatureStoreConfig
 from linear_eval.images import EvalImages
 
 PIXELS = "pixels"
@@ -55,6 +56,7 @@ class EvaluateConfig:
         evaluators: which to run.
         image_size: short for images.resize and images.crop both of this many pixels.
         images: how an image reaches the backbone.
+        features: where they are kept for the next evaluation.
         batch_size: images at a time; changes results by rounding at most.
         speed: likewise.
         output: where `results.json` goes, a file or a folder; None: beside the backbone.
@@ -69,6 +71,7 @@ class EvaluateConfig:
     evaluators: tuple[Evaluator, ...] = ("knn", "linear_probe", "retrieval")
     image_size: int | None = None
     images: EvalImages = field(default_factory=EvalImages)
+    features: FeatureStoreConfig = field(default_factory=FeatureStoreConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)

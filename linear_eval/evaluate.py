@@ -19,8 +19,9 @@ from linear_eval.errors import InputError
 from linear_eval.evaluators.knn import evaluate_knn
 from linear_eval.evaluators.linear_probe import evaluate_linear_probe
 from linear_eval.evaluators.retrieval import evaluate_retrieval
-from linear_eval.features import FeatureTable, collect_features
-from linear_eval.images import ImageBatches, hold_in_memory
+from linear_eval.features import FeatureTable
+from linear_eval.held_images import hold_in_memory
+from linear_eval.images import ImageBatches
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
 from linear_eval.splits import EvaluationSplits, open_splits
@@ -42,6 +43,7 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     start = time.monotonic()
     output = results_path(config)
     device = config.speed.open_device()
+    config.features.open(None)  # a folder that cannot be used is an error now, not later
     contestants = open_contestants(config)
     splits = open_splits(config.data)
     check_sizes(config, splits)
@@ -107,7 +109,7 @@ def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
 
 
 def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, ImageBatches]:
-    """Images of train, hold-out (where there is one) and test, decoded once where they fit."""
+    """Images of train, hold-out (where there is one) and test, decoded once if ever needed."""
     parts = {"train": splits.train, "holdout": splits.holdout, "test": splits.test}
     return {
         name: hold_in_memory(
@@ -130,14 +132,19 @@ def _judge(
     device: torch.device,
 ) -> Row:
     row = Row(contestant)
+    store = config.features.open(contestant.path)
+    weights = contestant.weights(batches["train"], seed=config.seed)
     with (
         _timed(row, "features"),
         contestant.embedding(batches["train"], seed=config.seed, device=device) as embed,
     ):
         tables = {
-            name: collect_features(embed, part, f"{contestant.title}: {name}")
+            name: store.table(weights, embed, part, f"{contestant.title}: {name}")
             for name, part in batches.items()
         }
+    row.read_from.update(
+        {name: str(table.read_from) for name, table in tables.items() if table.read_from}
+    )
     row.num_images.update({name: len(table.ids) for name, table in tables.items()})
     for name in config.evaluators:
         with _timed(row, name):
@@ -174,6 +181,11 @@ def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     lines = [
         f"{n} {name} images could not be read and were skipped" for name, n in skipped.items() if n
     ]
+    lines += [
+        f"features: read from {folder} ({row.contestant.title}: {', '.join(row.read_from)})"
+        for row in rows
+        for folder in dict.fromkeys(row.read_from.values())
+    ]
     for key in dict.fromkeys(key for row in rows for key in row.notes):
         said = {row.contestant.title: row.notes[key] for row in rows if key in row.notes}
         numbers = [
@@ -190,13 +202,16 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
     *others, main = rows
     protocol = PROTOCOLS[config.protocol]
     settings = yaml.safe_load(to_yaml(config)) | {"images": asdict(config.transform())}
+    settings["features"].pop("folder")  # a place, not a setting of the numbers
     num_test = main.num_images["test"]
     return {
         "metrics": main.metrics,
         "baselines": {row.contestant.key: row.metrics for row in others},
         "protocol": protocol.name,
         "protocol_rules": protocol.rules,
-        "settings": {name: settings[name] for name in ("images", "seed", *config.evaluators)},
+        "settings": {
+            name: settings[name] for name in ("images", "features", "seed", *config.evaluators)
+        },
         "backbone": {
             "architecture": main.contestant.architecture,
             "sha256": main.contestant.sha256,
