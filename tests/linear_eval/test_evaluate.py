@@ -205,7 +205,7 @@ def test_a_second_run_reads_the_features_and_decodes_no_image(
         raise AssertionError("an image is decoded")
 
     with monkeypatch.context() as patch:
-        patch.setattr("linear_eval.datasets.image_folder.decode_image", decode)
+        patch.setattr("linear_eval.datasets.class_folders.decode_image", decode)
         assert _run(place, *settings, "batch_size=7") == 0
     said = capsys.readouterr().out
     for title in ("raw pixels", "random backbone", "pretrained with BatchFormer"):
