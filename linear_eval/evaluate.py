@@ -38,7 +38,8 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
         notes: lines to be repeated below the table.
 
     Raises:
-        InputError: anything wrong with the config, the files or the data; nothing was written.
+        InputError: anything wrong with the config, the files or the data; nothing was written but
+            features, which the next run reads.
     """
     start = time.monotonic()
     output = results_path(config)
