@@ -13,6 +13,7 @@ from linear_eval.evaluators.knn import KnnConfig
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
 from linear_eval.evaluators.logistic_probe import LogisticProbeConfig
 from linear_eval.evaluators.retrieval import RetrievalConfig
+from linear_eval.feature_store import FeatureStoreConfig
 from linear_eval.images import EvalImages
 from linear_eval.protocols import ProtocolName
 
@@ -59,6 +60,7 @@ class EvaluateConfig:
         augmented_passes: over train, for probes that see augmented views; epochs see them in turn.
         image_size: short for images.resize and images.crop both of this many pixels.
         images: how an image reaches the backbone.
+        features: where they are kept for the next evaluation.
         batch_size: images at a time; changes results by rounding at most.
         speed: likewise.
         output: where `results.json` goes, a file or a folder; None: beside the backbone.
@@ -74,6 +76,7 @@ class EvaluateConfig:
     augmented_passes: int = 10
     image_size: int | None = None
     images: EvalImages = field(default_factory=EvalImages)
+    features: FeatureStoreConfig = field(default_factory=FeatureStoreConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
     logistic_probe: LogisticProbeConfig = field(default_factory=LogisticProbeConfig)

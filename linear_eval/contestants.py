@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone
 from linear_eval.backbones import feature_dim
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.errors import InputError
-from linear_eval.features import Embed, frozen, raw_pixels
+from linear_eval.feature_store import file_weights
+from linear_eval.features import PIXELS_SIDE, Embed, frozen, raw_pixels
 from linear_eval.images import ImageBatches
-from linear_eval.random_backbone import calibrate_batch_norm, random_backbone
+from linear_eval.random_backbone import (
+    CALIBRATION_BATCH,
+    CALIBRATION_IMAGES,
+    calibrate_batch_norm,
+    random_backbone,
+)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -34,6 +41,7 @@ class Contestant:
         backbone: None for the raw pixels.
         mean: of its input.
         std: of its input.
+        path: of the backbone file; None where there is none.
     """
 
     key: str
@@ -43,6 +51,7 @@ class Contestant:
     backbone: nn.Module | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    path: Path | None = None
 
     @property
     def is_file(self) -> bool:
@@ -51,16 +60,40 @@ class Contestant:
 
     @contextmanager
     def embedding(self, train: ImageBatches, *, seed: int, device: torch.device) -> Iterator[Embed]:
-        """Images -> features; the random backbone's BatchNorm is fitted to `train` first."""
+        """Images -> features; the random backbone's BatchNorm is fitted to `train` when called."""
         if self.backbone is None:
             yield raw_pixels
             return
-        if self.key == RANDOM:
-            calibrate_batch_norm(
-                self.backbone, train, mean=self.mean, std=self.std, seed=seed, device=device
-            )
         with frozen(self.backbone, mean=self.mean, std=self.std, device=device) as embed:
-            yield embed
+            if self.key != RANDOM:
+                yield embed
+                return
+            calibrate = partial(
+                calibrate_batch_norm,
+                self.backbone,
+                train,
+                mean=self.mean,
+                std=self.std,
+                seed=seed,
+                device=device,
+            )
+            yield _after(calibrate, embed)
+
+    def weights(self, train: ImageBatches, *, seed: int) -> str:
+        """What decides the features of an image, as text: the identity of what `embedding` gives.
+
+        Whoever changes `raw_pixels`, or how the random backbone is made, changes the text as well.
+        """
+        if self.sha256 is not None:
+            return file_weights(self.sha256)
+        if self.backbone is None:
+            return f"raw pixels, sides of at most {PIXELS_SIDE}"
+        return (
+            f"random {self.architecture}, seed {seed}, torch {torch.__version__}, "
+            f"mean {self.mean}, std {self.std}, "
+            f"fitted to {CALIBRATION_IMAGES} images in batches of {CALIBRATION_BATCH} of "
+            f"{train.split.fingerprint}, {train.images}, bad images: {train.on_bad_image}"
+        )
 
 
 def open_contestants(config: EvaluateConfig) -> list[Contestant]:
@@ -97,7 +130,20 @@ def _open_file(path: Path) -> Contestant:
         backbone=backbone,
         mean=info.mean,
         std=info.std,
+        path=path,
     )
+
+
+def _after(prepare: Callable[[], None], embed: Embed) -> Embed:
+    """`embed`, whose first call runs `prepare` before it."""
+    waiting = [prepare]
+
+    def prepared(images: Tensor) -> Tensor:
+        while waiting:
+            waiting.pop()()
+        return embed(images)
+
+    return prepared
 
 
 def _title(info: BackboneInfo, path: Path) -> str:

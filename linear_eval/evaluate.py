@@ -17,9 +17,10 @@ from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.contestants import Contestant, open_contestants
 from linear_eval.errors import InputError
 from linear_eval.evaluators.choosing import FEW_PER_CLASS
-from linear_eval.features import collect_features
-from linear_eval.images import ImageBatches, hold_in_memory
-from linear_eval.judge import Tables, choices_of, knn_settings, stages
+from linear_eval.feature_tables import extract_tables
+from linear_eval.held_images import hold_in_memory
+from linear_eval.images import ImageBatches
+from linear_eval.judge import choices_of, knn_settings, stages, wants_views
 from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
@@ -37,11 +38,13 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
         notes: lines to be repeated below the table.
 
     Raises:
-        InputError: anything wrong with the config, the files or the data; nothing was written.
+        InputError: anything wrong with the config, the files or the data; nothing was written but
+            features, which the next run reads.
     """
     start = time.monotonic()
     output = results_path(config)
     device = config.speed.open_device()
+    config.features.open(None)  # a folder that cannot be used is an error now, not later
     contestants = open_contestants(config)
     splits = open_splits(config.data)
     check_sizes(config, splits)
@@ -113,7 +116,7 @@ def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
 
 
 def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, ImageBatches]:
-    """Images of train, hold-out (where there is one) and test, decoded once where they fit."""
+    """Images of train, hold-out (where there is one) and test, decoded once if ever needed."""
     parts = {"train": splits.train, "holdout": splits.holdout, "test": splits.test}
     return {
         name: hold_in_memory(
@@ -136,18 +139,23 @@ def _judge(
     device: torch.device,
 ) -> Row:
     row = Row(contestant)
-    with (
-        _timed(row, "features"),
-        contestant.embedding(batches["train"], seed=config.seed, device=device) as embed,
-    ):
-        tables = {
-            name: collect_features(embed, part, f"{contestant.title}: {name}")
-            for name, part in batches.items()
-        }
-    row.num_images.update({name: len(table.ids) for name, table in tables.items()})
+    with _timed(row, "features"):
+        tables = extract_tables(
+            contestant,
+            batches,
+            config.features.open(contestant.path),
+            passes=config.augmented_passes if wants_views(config) else 0,
+            seed=config.seed,
+            device=device,
+        )
+    parts = tables.by_name
+    row.read_from.update(
+        {name: str(table.read_from) for name, table in parts.items() if table.read_from}
+    )
+    row.num_images.update({name: len(table.ids) for name, table in parts.items()})
     for name, evaluate in stages(config).items():
         with _timed(row, name):
-            found = evaluate(Tables(tables["train"], tables.get("holdout"), tables["test"]), device)
+            found = evaluate(tables, device)
         row.metrics.update(found.metrics)
         row.scores.update(found.scores)
         row.predictions.update(found.predictions)
@@ -171,6 +179,11 @@ def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     lines = [
         f"{n} {name} images could not be read and were skipped" for name, n in skipped.items() if n
     ]
+    lines += [
+        f"features: read from {folder} ({row.contestant.title}: {', '.join(row.read_from)})"
+        for row in rows
+        for folder in dict.fromkeys(row.read_from.values())
+    ]
     for key in dict.fromkeys(key for row in rows for key in row.notes):
         said = {row.contestant.title: row.notes[key] for row in rows if key in row.notes}
         numbers = [
@@ -188,13 +201,16 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
     # without a prefix, a number is one of ours; a results file without ours says so
     protocol = PROTOCOLS["ours" if "ours" in config.protocols else config.protocols[0]]
     settings = yaml.safe_load(to_yaml(config)) | {"images": asdict(config.transform())}
+    settings["features"].pop("folder")  # a place, not a setting of the numbers
     num_test = main.num_images["test"]
     return {
         "metrics": main.metrics,
         "baselines": {row.contestant.key: row.metrics for row in others},
         "protocol": protocol.name,
         "protocol_rules": {name: PROTOCOLS[name].rules for name in config.protocols},
-        "settings": {name: settings[name] for name in ("images", "seed", *config.evaluators)},
+        "settings": {
+            name: settings[name] for name in ("images", "features", "seed", *config.evaluators)
+        },
         "backbone": {
             "architecture": main.contestant.architecture,
             "sha256": main.contestant.sha256,

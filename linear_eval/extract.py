@@ -15,7 +15,8 @@ from linear_eval.config import EvaluateConfig
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images
 from linear_eval.errors import InputError
-from linear_eval.features import FeatureTable, collect_features, frozen
+from linear_eval.feature_store import file_weights
+from linear_eval.features import FeatureTable, frozen
 from linear_eval.images import ImageBatches
 from linear_eval.strict_config import LoadedConfig, load_config, parse_config
 
@@ -31,7 +32,9 @@ def extract(
     output: Path,
     overwrite: bool,
 ) -> None:
-    """Write features (M, D) float32 to `output`, and names and labels to a JSON file beside it.
+    """Write features (M, D) to `output`, and names and labels to a JSON file beside it.
+
+    They are float32, or what `features.dtype` says, and kept in a feature store on the way.
 
     Args:
         backbone: a backbone file.
@@ -46,8 +49,10 @@ def extract(
     """
     side_file = _check_output(output, overwrite)
     network, info = load_backbone(backbone)
+    sha256 = file_sha256(backbone)
     loaded = _load(backbone, data, overrides, info)
     config = loaded.value
+    store = config.features.open(backbone)
     device = config.speed.open_device()
     split = _open_split(config, split_name)
     batches = ImageBatches(
@@ -57,17 +62,19 @@ def extract(
         on_bad_image=config.data.on_bad_image,
     )
     with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
-        table = collect_features(embed, batches, "extract")
+        table = store.table(file_weights(sha256), embed, batches, "extract")
     description = {
         "ids": table.ids,
         "labels": table.labels.tolist(),
         "class_names": split.class_names,
-        "backbone": {"architecture": info.architecture, "sha256": file_sha256(backbone)},
+        "backbone": {"architecture": info.architecture, "sha256": sha256},
         "data": {"name": config.data.name, "split": split_name, "fingerprint": split.fingerprint},
     }
     _write(output, side_file, table, description)
     for note in loaded.notes:
         print(f"note: {note}")
+    if table.read_from:
+        print(f"note: features: read from {table.read_from}")
     if skipped := len(split) - len(table.ids):
         print(f"note: {skipped} of {len(split)} images could not be read and were skipped")
     rows, width = table.features.shape

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,28 +26,34 @@ PIXELS_SIDE = 32  # the baseline "pixels" looks at images of at most this many p
 Embed = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) uint8 -> features (N, D) on any device."""
 
+FeatureDtype = Literal["float32", "float16"]
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
     """One row per image.
 
     Attributes:
-        features: (M, D) of a floating type on the CPU, perhaps memory-mapped; (P, M, D) where P
-            augmented passes are meant.
+        features: (M, D) float32 or float16 on the CPU; may be a file mapped into memory.
         labels: (M,) int64.
         ids: M names.
+        read_from: the folder of a feature store, if they were not computed just now.
+        views: features (M, D) of the same images in augmented views, one tensor per pass.
     """
 
     features: Tensor
     labels: Tensor
     ids: tuple[str, ...]
+    read_from: Path | None = None
+    views: tuple[Tensor, ...] = ()
 
     def select(self, rows: Tensor) -> FeatureTable:
         """Some rows, (K,) int64, copied."""
         return FeatureTable(
-            features=self.features.index_select(-2, rows),
+            features=self.features[rows],
             labels=self.labels[rows],
             ids=tuple(self.ids[row] for row in rows.tolist()),
+            views=tuple(view[rows] for view in self.views),
         )
 
 
@@ -86,28 +94,64 @@ def pixel_features(split: ImageSplit, *, images: EvalImages, batch_size: int) ->
     )
 
 
-def collect_features(embed: Embed, batches: ImageBatches, label: str = "") -> FeatureTable:
+def collect_features(
+    embed: Embed, batches: ImageBatches, label: str = "", dtype: FeatureDtype = "float32"
+) -> FeatureTable:
     """Run `embed` over all batches, with a progress bar when a terminal is attached.
 
     Raises:
-        InputError: see `ImageBatches`; or no image could be read.
+        InputError: see `ImageBatches` and `checked_rows`; or no image could be read.
     """
     kept: list[Tensor] = []
     rows: list[Tensor] = []
     # disable=None: no bar where stderr is no terminal
     for index, images in tqdm(batches, desc=label or None, unit="batch", leave=False, disable=None):
         kept.append(index)
-        rows.append(embed(images).float().cpu())
+        rows.append(checked_rows(embed(images), index, batches.split, dtype))
     if not kept:
-        raise InputError(
-            f"data: none of the {len(batches.split)} images could be read; look at the files"
-        )
+        raise nothing_readable(batches.split)
     index = torch.cat(kept)
     return FeatureTable(
         features=torch.cat(rows),
         labels=batches.split.labels[index],
         ids=tuple(batches.split.ids[i] for i in index.tolist()),
     )
+
+
+def checked_rows(features: Tensor, index: Tensor, split: ImageSplit, dtype: FeatureDtype) -> Tensor:
+    """Features (N, D) of images `index` (N,) of a split, on the CPU, in the dtype that is kept.
+
+    Raises:
+        InputError: a value is NaN or infinite, or too large for float16.
+    """
+    rows = features.float().cpu()
+    bad = (~rows.isfinite()).any(dim=1)
+    if bad.any():
+        raise InputError(
+            f"features: {int(bad.sum())} of the {len(rows)} images of a batch have NaN or infinite "
+            f"values, the first is '{_first_id(bad, index, split)}', expected finite features; "
+            "look at the backbone and at that image"
+        )
+    if dtype == "float32":
+        return rows
+    halves = rows.half()
+    bad = halves.isinf().any(dim=1)
+    if bad.any():
+        raise InputError(
+            f"features.dtype: float16 ends at 65504, and {int(bad.sum())} of the {len(rows)} "
+            f"images of a batch have larger values (up to {float(rows.abs().max()):.6g}), the "
+            f"first is '{_first_id(bad, index, split)}'; set features.dtype=float32"
+        )
+    return halves
+
+
+def nothing_readable(split: ImageSplit) -> InputError:
+    """The error of a split without a single image that can be read."""
+    return InputError(f"data: none of the {len(split)} images could be read; look at the files")
+
+
+def _first_id(bad: Tensor, index: Tensor, split: ImageSplit) -> str:
+    return split.ids[int(index[bad][0])]
 
 
 @contextmanager

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from linear_eval.datasets.dataset import ImageSplit, MemoryReader
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 
 DECODE_THREADS = 4
-IN_MEMORY_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -83,16 +82,28 @@ class ImageBatches:
         Raises:
             InputError: a bad image, or images of unequal size after the transform.
         """
-        indices = torch.arange(len(self.split)).split(self.batch_size)
+        return self.from_row(0)
+
+    def from_row(self, row: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same without the first `row` images of the split; the next begins a batch."""
+        starts = range(row, len(self.split), self.batch_size)
+        indices = [
+            torch.arange(start, min(start + self.batch_size, len(self.split))) for start in starts
+        ]
         batches = (
             self._from_pixels(indices) if self.split.pixels is not None else self._decoded(indices)
         )
-        first: Tensor | None = None
+        first: tuple[str, Tensor] | None = None
         for index, images in batches:
-            first = images[0] if first is None else first
-            if images.shape[1:] != first.shape:
-                raise _unequal(self.split.ids[0], first, self.split.ids[int(index[0])], images[0])
+            name = self.split.ids[int(index[0])]
+            first = first or (name, images[0])
+            if images.shape[1:] != first[1].shape:
+                raise _unequal(*first, name, images[0])
             yield index, images
+
+    def select(self, indices: Tensor) -> ImageBatches:
+        """Batches of a part of the split, (K,) int64, in the order given."""
+        return replace(self, split=self.split.select(indices))
 
     def _from_pixels(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         pixels = self.split.pixels
@@ -137,28 +148,6 @@ class ImageBatches:
                 raise _unequal(self.split.ids[kept[0][0]], kept[0][1], self.split.ids[i], image)
         if kept:
             yield torch.tensor([i for i, _ in kept]), torch.stack([image for _, image in kept])
-
-
-def hold_in_memory(batches: ImageBatches, max_bytes: int = IN_MEMORY_BYTES) -> ImageBatches:
-    """The same batches decoded once, if the transformed images fit `max_bytes`; else as they were.
-
-    Several backbones then look at the same images without decoding them again. Bad images are gone
-    from the returned split where `on_bad_image` is "skip".
-    """
-    if batches.split.pixels is not None or not len(batches.split):
-        return batches
-    kept: list[Tensor] = []
-    pixels: list[Tensor] = []
-    for index, images in batches:
-        if len(batches.split) * images[0].numel() > max_bytes:
-            return batches
-        kept.append(index)
-        pixels.append(images)
-    if not kept:
-        raise InputError("images: not one could be read; look at the files")
-    held = torch.cat(pixels)
-    split = replace(batches.split.select(torch.cat(kept)), pixels=held, read=MemoryReader(held))
-    return replace(batches, split=split, images=EvalImages())
 
 
 def _centre_crop(images: Tensor, crop: int) -> Tensor:

@@ -6,7 +6,7 @@ All of them look at the same features.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -16,30 +16,10 @@ from linear_eval.evaluators.knn import KnnConfig, evaluate_knn
 from linear_eval.evaluators.linear_probe import LinearProbeConfig, evaluate_linear_probe
 from linear_eval.evaluators.logistic_probe import evaluate_logistic_probe
 from linear_eval.evaluators.retrieval import evaluate_retrieval
-from linear_eval.features import FeatureTable
+from linear_eval.feature_tables import FeatureTables
 from linear_eval.protocols import PROTOCOLS, Protocol
 
-
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """A contestant's features.
-
-    Attributes:
-        train: without its hold-out.
-        holdout: None if there is none.
-        test: the whole split.
-        augmented_train: (P, M, D) of augmented views; None if no evaluation wants them.
-        augmented_holdout: likewise.
-    """
-
-    train: FeatureTable
-    holdout: FeatureTable | None
-    test: FeatureTable
-    augmented_train: FeatureTable | None = None
-    augmented_holdout: FeatureTable | None = None
-
-
-Stage = Callable[[Tables, torch.device], Evaluation]
+Stage = Callable[[FeatureTables, torch.device], Evaluation]
 
 
 def stages(config: EvaluateConfig) -> dict[str, Stage]:
@@ -53,7 +33,7 @@ def stages(config: EvaluateConfig) -> dict[str, Stage]:
     return found
 
 
-def wants_augmented_views(config: EvaluateConfig) -> bool:
+def wants_views(config: EvaluateConfig) -> bool:
     """Whether any probe is fitted on augmented views."""
     probes = [_linear_probe(PROTOCOLS[name], config) for name in config.protocols]
     return "linear_probe" in config.evaluators and any(p.augmented for p in probes if p)
@@ -94,7 +74,9 @@ def _stage(evaluator: Evaluator, protocol: Protocol, config: EvaluateConfig) -> 
             tables.train, tables.holdout, tables.test, knn, device=device
         )
     if evaluator == "linear_probe" and (probe := _linear_probe(protocol, config)):
-        return lambda tables, device: _evaluate_linear_probe(tables, probe, device)
+        return lambda tables, device: evaluate_linear_probe(
+            tables.train, tables.holdout, tables.test, probe, device=device
+        )
     if evaluator == "logistic_probe" and protocol.name == "ours":
         return lambda tables, device: evaluate_logistic_probe(
             tables.train, tables.holdout, tables.test, config.logistic_probe, device=device
@@ -106,18 +88,8 @@ def _stage(evaluator: Evaluator, protocol: Protocol, config: EvaluateConfig) -> 
     return None
 
 
-def _evaluate_linear_probe(
-    tables: Tables, config: LinearProbeConfig, device: torch.device
-) -> Evaluation:
-    train, holdout = tables.train, tables.holdout
-    if config.augmented:
-        assert tables.augmented_train is not None
-        train, holdout = tables.augmented_train, tables.augmented_holdout
-    return evaluate_linear_probe(train, holdout, tables.test, config, device=device)
-
-
 def _prefixed(stage: Stage, protocol: Protocol) -> Stage:
-    def run(tables: Tables, device: torch.device) -> Evaluation:
+    def run(tables: FeatureTables, device: torch.device) -> Evaluation:
         found, prefix = stage(tables, device), protocol.metric_prefix
         return Evaluation(
             metrics={prefix + key: value for key, value in found.metrics.items()},

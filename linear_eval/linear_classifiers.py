@@ -58,13 +58,12 @@ class LinearClassifiers:
 
 
 def fit_linear_classifiers(
-    features: Tensor | Sequence[Tensor],
+    rows: TrainingRows,
     labels: Tensor,
     config: SgdConfig,
     *,
     problems: Sequence[Hyperparameters],
     num_classes: int,
-    device: torch.device | str = "cpu",
 ) -> LinearClassifiers:
     """Fit one classifier per problem, all on the same batches.
 
@@ -72,21 +71,20 @@ def fit_linear_classifiers(
     variance as in BatchNorm, here a share of the mean one.
 
     Args:
-        features: (M, D), any floating type, or (P, M, D): P augmented passes, of which epoch e sees
-            number e mod P; or several such tables, one below the other. Memory-mapped ones are read
-            batch by batch where they would not fit a GiB.
+        rows: M rows in one pass or in several augmented ones, of which epoch e sees number e mod P.
+            They say where to compute, and hand out normalised rows from here on.
         labels: (M,) int64 in [0, C).
         config: how to descend.
         problems: one problem's result does not depend on the others.
         num_classes: C.
-        device: where to compute; images are ordered and weights drawn on the CPU for every device.
+
+    Images are ordered and weights drawn on the CPU for every device.
 
     Source: He et al. 2022, appendix A.1 (arXiv 2111.06377), BatchNorm without affine parameters
     before the probe; He et al. 2020 (arXiv 1911.05722), momentum 0.9 and no weight decay.
     Differs: with `standardise`, the statistics are those of all rows, not of a batch.
     """
-    device = torch.device(device)
-    rows = TrainingRows.of(features, device)
+    device = rows.device
     mean, scale = torch.zeros(rows.width, device=device), torch.ones(rows.width, device=device)
     if config.normalisation == "standardise":
         variance, mean = rows.var_mean()

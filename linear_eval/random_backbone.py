@@ -68,6 +68,4 @@ def _sample(train: ImageBatches, seed: int) -> ImageBatches:
     generator = torch.Generator().manual_seed(seed)
     order: Tensor = torch.randperm(len(train.split), generator=generator)[:CALIBRATION_IMAGES]
     full = len(order) - len(order) % CALIBRATION_BATCH
-    return replace(
-        train, split=train.split.select(order[: full or None]), batch_size=CALIBRATION_BATCH
-    )
+    return replace(train.select(order[: full or None]), batch_size=CALIBRATION_BATCH)

@@ -33,6 +33,7 @@ class Row:
         notes: facts and warnings of the evaluators, such as the probe's chosen learning rate.
         seconds: per stage.
         num_images: per part of the data, those that could not be read not counted.
+        read_from: folder of the feature store per part of the data that was read from one.
     """
 
     contestant: Contestant
@@ -42,6 +43,7 @@ class Row:
     notes: dict[str, float | str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     num_images: dict[str, int] = field(default_factory=dict)
+    read_from: dict[str, str] = field(default_factory=dict)
 
 
 def format_report(rows: list[Row], *, num_classes: int, notes: list[str]) -> str:

@@ -32,13 +32,17 @@ class TrainingRows:
         self.held: Tensor | None = None
 
     @classmethod
-    def of(cls, features: Tensor | Sequence[Tensor], device: torch.device) -> TrainingRows:
-        """Rows of tables (M_i, D) or (P, M_i, D), one below the other."""
-        tables = [features] if isinstance(features, Tensor) else list(features)
-        tables = [table if table.dim() == 3 else table[None] for table in tables]
-        assert len({len(table) for table in tables}) == 1, [len(table) for table in tables]
-        passes = [FeatureRows(tuple(table[p] for table in tables)) for p in range(len(tables[0]))]
-        return cls(passes, device)
+    def of(cls, tables: Sequence[Tensor], device: torch.device | str = "cpu") -> TrainingRows:
+        """Rows of tables (M_i, D), one below the other."""
+        return cls([FeatureRows(tuple(tables))], torch.device(device))
+
+    @classmethod
+    def of_views(
+        cls, tables: Sequence[Sequence[Tensor]], device: torch.device | str = "cpu"
+    ) -> TrainingRows:
+        """Rows of tables, one below the other, each of P passes (M_i, D)."""
+        passes = [FeatureRows(parts) for parts in zip(*tables, strict=True)]
+        return cls(passes, torch.device(device))
 
     def __len__(self) -> int:
         return len(self.passes[0])

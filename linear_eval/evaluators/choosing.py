@@ -154,7 +154,8 @@ def _folds(tables: Sequence[FeatureTable]) -> list[Round]:
 def joined(tables: Sequence[FeatureTable]) -> FeatureTable:
     """One table of several, copied."""
     return FeatureTable(
-        features=torch.cat([table.features for table in tables], dim=-2),
+        features=torch.cat([table.features for table in tables]),
         labels=torch.cat([table.labels for table in tables]),
         ids=tuple(name for table in tables for name in table.ids),
+        views=tuple(map(torch.cat, zip(*(table.views for table in tables), strict=True))),
     )

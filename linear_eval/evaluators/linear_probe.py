@@ -1,6 +1,6 @@
 """A linear classifier on frozen features by SGD; train alone chooses its hyper-parameters.
 
-Shapes: M images, D feature width, C classes, P augmented passes.
+Shapes: M images, D feature width, C classes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from linear_eval.evaluators.choosing import (
     Judgement,
@@ -26,6 +25,7 @@ from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
 from linear_eval.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.training_rows import TrainingRows
 
 _HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -73,9 +73,9 @@ def evaluate_linear_probe(
     """Choose rate and decay on train alone, refit on all of it, evaluate test once.
 
     Args:
-        train: features (M, D), labels >= 0; or (P, M, D) of augmented views.
-        holdout: the part of train that chooses, see `choosing`; likewise.
-        test: features (M, D); an image of a class that train lacks counts as missed.
+        train: features (M, D), labels >= 0; with `views` if the probe is fitted on augmented ones.
+        holdout: the part of train that chooses, see `choosing`; its clean features are judged.
+        test: an image of a class that train lacks counts as missed.
         config: the probe.
         device: where to compute; the order of images is the same everywhere.
 
@@ -89,7 +89,7 @@ def evaluate_linear_probe(
     whole = whole_of(train, holdout)
     for name, table in (("train", train), ("hold-out", holdout), ("test", test)):
         if table is not None:
-            require_finite(table.features.flatten(0, -2), f"{name} features")
+            require_finite(table.features, f"{name} features")
     num_classes = 1 + max(int(table.labels.max()) for table in whole)
     problem, notes = choose_problem(train, holdout, config, num_classes=num_classes, device=device)
     probe = _fit(whole, config, [problem], num_classes, device)
@@ -120,9 +120,7 @@ def choose_problem(
 
     def fit_and_judge(each: Round) -> Judgement:
         probes = _fit(each.fitted_on, config, problems, num_classes, device)
-        judged = each.judged_on.features
-        # a pass of augmented views is no cleaner than another: the first is judged
-        return probes.in_chunks(judged if judged.dim() == 2 else judged[0])
+        return probes.in_chunks(each.judged_on.features)
 
     choice = choose(train, holdout, len(problems), fit_and_judge)
     rate, decay = problems[choice.index]
@@ -147,12 +145,10 @@ def _fit(
     num_classes: int,
     device: torch.device | str,
 ) -> LinearClassifiers:
-    features: list[Tensor] = [table.features for table in tables]
-    return fit_linear_classifiers(
-        features,
-        torch.cat([table.labels for table in tables]),
-        config,
-        problems=problems,
-        num_classes=num_classes,
-        device=device,
-    )
+    if config.augmented:
+        assert all(table.views for table in tables), "no augmented views were extracted"
+        rows = TrainingRows.of_views([table.views for table in tables], device)
+    else:
+        rows = TrainingRows.of([table.features for table in tables], device)
+    labels = torch.cat([table.labels for table in tables])
+    return fit_linear_classifiers(rows, labels, config, problems=problems, num_classes=num_classes)

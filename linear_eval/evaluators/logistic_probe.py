@@ -124,14 +124,13 @@ def fit_logistic_path(
         device: where to compute, in float32.
         down_to: decays below it are left out.
     """
-    device = torch.device(device)
     rows = TrainingRows.of([table.features for table in tables], device)
-    labels = torch.cat([table.labels for table in tables]).to(device)
+    labels = torch.cat([table.labels for table in tables]).to(rows.device)
     variance, mean = rows.var_mean()
     scale = (variance + 1e-5 * variance.mean()).rsqrt().nan_to_num(posinf=0.0)
     rows.normalise(mean, scale)
-    weight = torch.zeros(num_classes, rows.width, device=device, requires_grad=True)
-    bias = torch.zeros(num_classes, device=device, requires_grad=True)
+    weight = torch.zeros(num_classes, rows.width, device=rows.device, requires_grad=True)
+    bias = torch.zeros(num_classes, device=rows.device, requires_grad=True)
     found = []
     for decay in sorted((d for d in config.weight_decays if d >= down_to), reverse=True):
         _descend(rows, labels, (weight, bias), decay, config)

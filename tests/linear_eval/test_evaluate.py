@@ -100,6 +100,7 @@ def test_the_command_judges_everyone_without_ssl_bf(place: Path) -> None:
     assert f"{results['metrics']['knn/k=20/top1']:.1f}" in lines[4]
     assert sorted(path.name for path in (place / "with").iterdir()) == [
         "b.safetensors",
+        "features",
         "results.json",
     ]
 
@@ -189,6 +190,83 @@ def test_bad_images_stop_the_run_or_are_counted(
     assert results["metrics"]["knn/k=5/top1"] == 100.0
 
 
+def test_a_second_run_reads_the_features_and_decodes_no_image(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = _image_folder(place, "train/red/3.png")
+    settings = [_judged(place), "knn.k=[5]", "retrieval.recall_at=[1]", output]
+    settings += ["baselines=[pixels, random]", f"features.folder={place / 'kept'}"]
+    settings += ["data.on_bad_image=skip"]
+    assert _run(place, *settings) == 0
+    assert "read from" not in capsys.readouterr().out
+    first = _results(place / "r.json")
+
+    def decode(*given: object) -> None:
+        raise AssertionError("an image is decoded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("linear_eval.datasets.class_folders.decode_image", decode)
+        assert _run(place, *settings, "batch_size=7") == 0
+    said = capsys.readouterr().out
+    for title in ("raw pixels", "random backbone", "pretrained with BatchFormer"):
+        kept = f"{place / 'kept'} ({title}: train, holdout, test)"
+        assert said.count(f"note: features: read from {kept}") == 1
+    second = _results(place / "r.json")
+    for results in (first, second):
+        del results["seconds"]
+    assert second == first
+
+
+def test_features_lie_beside_their_backbone_unless_the_user_wants_none(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, output = place / "without.safetensors", f"output={place / 'r.json'}"
+    everyone = [_judged(place), f"baselines=[pixels, {other}]", "evaluators=[knn]", output]
+    assert _run(place, *everyone, "features.folder=none") == 0
+    expected = _results(place / "r.json")["metrics"]
+    assert not list(place.rglob("features"))
+    assert _run(place, *everyone) == 0
+    assert _run(place, *everyone) == 0
+    assert capsys.readouterr().out.count("note: features: read from") == 2
+    assert _results(place / "r.json")["metrics"] == expected
+    for folder in (place / "features", place / "with" / "features"):
+        assert len(list(folder.iterdir())) == 3
+    assert _run(place, *everyone, "features.dtype=float16") == 0
+    assert _results(place / "r.json")["settings"]["features"] == {"dtype": "float16"}
+    assert "read from" not in capsys.readouterr().out
+    assert len(list((place / "features").iterdir())) == 6
+
+
+def test_another_seed_of_the_random_backbone_is_another_backbone(place: Path) -> None:
+    settings = ["backbone=random", "architecture=small_conv", "evaluators=[knn]"]
+    settings += [f"features.folder={place / 'kept'}", f"output={place / 'r.json'}"]
+    for number, change in enumerate(("seed=0", "seed=1", "data.max_images=100"), 1):
+        assert _run(place, *settings, change) == 0
+        # test features are others as well: BatchNorm was fitted to another train split
+        assert len(list((place / "kept").iterdir())) == 3 * number
+
+
+def test_protocols_are_judged_side_by_side_on_the_same_features(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["protocols=[ours, lightly, simsiam]", "augmented_passes=2", "data.train_images=240"]
+    assert _run(place, _judged(place), *asked, "evaluators=[knn, linear_probe]") == 0
+    results = _results(place / "with" / "results.json")
+    metrics = results["metrics"]
+    assert results["protocol"] == "ours"
+    assert set(results["protocol_rules"]) == {"ours", "lightly", "simsiam"}
+    for key in ("knn/k=20/top1", "linear_probe/top1", "simsiam/linear_probe/mean_per_class"):
+        assert key in metrics
+    # the same neighbours, another temperature and all of k = 200
+    assert {"lightly/knn/k=200/top1", "lightly/knn/k=20/top1"} <= set(metrics)
+    assert not any(key.startswith("simsiam/knn") for key in metrics)
+    printed = capsys.readouterr().out
+    for line in ("ours k-NN (k=20)", "lightly k-NN (k=20)", "simsiam linear top-1"):
+        assert any(text.startswith(line) for text in printed.splitlines())
+    # the augmented views are kept as well: two passes over train and hold-out, and the three parts
+    assert len(list((place / "with" / "features").glob("*/features.bin"))) == 3 + 2 * 2
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -216,6 +294,9 @@ def test_bad_images_stop_the_run_or_are_counted(
         (["{judged}", "knn.temprature=1"], "Did you mean 'temperature'"),
         (["{judged}", "output={place}/gone/r.json"], "gone: no such folder"),
         (["{judged}", "images.crop=64"], "images.crop: 64 does not fit"),
+        (["{judged}", "features.folder={place}/tiny.yaml"], "tiny.yaml: cannot be written to"),
+        (["{judged}", "features.folder=''"], "features.folder: is empty"),
+        (["{judged}", "features.dtype=float8"], "features.dtype: 'float8' is not one of"),
         (["{judged}", "data.name=image_folder", "data.root={place}"], "error: "),
     ],
 )

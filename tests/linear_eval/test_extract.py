@@ -98,6 +98,23 @@ def test_the_folders_size_gives_way_to_the_users(
     assert "'a.png' has 30 x 48 pixels but 'b.png' has 30 x 36 pixels" in capsys.readouterr().err
 
 
+def test_features_are_read_where_they_were_kept(
+    tmp_path: Path, backbone: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for name in ("a.npy", "b.npy"):
+        assert main(["extract", str(backbone), str(config), "--output", str(tmp_path / name)]) == 0
+        found.append((tmp_path / name).read_bytes())
+    assert found[0] == found[1]
+    assert capsys.readouterr().out.count(f"features: read from {tmp_path / 'features'}") == 1
+    halves = ["extract", str(backbone), str(config), "--output", str(tmp_path / "c.npy")]
+    assert main([*halves, "features.dtype=float16", "features.folder=none"]) == 0
+    assert np.array_equal(
+        _read(tmp_path / "c.npy")[0], _read(tmp_path / "a.npy")[0].astype(np.float16)
+    )
+    assert len(list((tmp_path / "features").iterdir())) == 1
+
+
 @pytest.mark.parametrize("existing", ["f.npy", "f.json"])
 def test_existing_files_are_replaced_only_when_asked(
     tmp_path: Path, backbone: Path, config: Path, existing: str, capsys: pytest.CaptureFixture[str]

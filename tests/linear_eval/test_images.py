@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as reference
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
-from linear_eval.images import EvalImages, ImageBatches, hold_in_memory
+from linear_eval.images import EvalImages, ImageBatches
 
 
 def _random_image(height: int, width: int, seed: int = 0) -> Tensor:
@@ -108,39 +108,20 @@ def test_a_crop_larger_than_the_image_names_the_image() -> None:
         list(batches)
 
 
-def test_held_batches_are_decoded_once_and_equal_the_originals() -> None:
-    reads: list[int] = []
-
-    def read(index: int) -> Tensor:
-        reads.append(index)
-        return _with_bad({2})(index)
-
-    batches = ImageBatches(
-        split=_split(7, read),
-        images=EvalImages(resize=6, crop=5),
-        batch_size=3,
-        on_bad_image="skip",
-    )
-    expected = torch.cat([images for _, images in batches])
-    reads.clear()
-    held = hold_in_memory(batches)
-    assert sorted(reads) == list(range(7))
-    for _ in range(2):
-        assert torch.equal(torch.cat([images for _, images in held]), expected)
-    assert sorted(reads) == list(range(7))
-    assert held.split.ids == ("image_0", "image_1", "image_3", "image_4", "image_5", "image_6")
-    assert held.split.labels.tolist() == [0, 1, 0, 1, 2, 0]
-    assert torch.equal(held.split.read(5), expected[5])
-
-
-@pytest.mark.parametrize(("room", "is_held"), [(7 * 3 * 8 * 8, True), (7 * 3 * 8 * 8 - 1, False)])
-def test_images_are_held_only_where_all_of_them_fit(room: int, is_held: bool) -> None:
-    batches = ImageBatches(split=_split(7), images=EvalImages(), batch_size=3)
-    assert (hold_in_memory(batches, room) is not batches) == is_held
-
-
-def test_a_split_without_a_readable_image_is_an_error() -> None:
-    split = _split(3, _with_bad({0, 1, 2}))
-    batches = ImageBatches(split=split, images=EvalImages(), batch_size=2, on_bad_image="skip")
-    with pytest.raises(InputError, match="not one could be read"):
-        hold_in_memory(batches)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_batches_from_a_row_on_are_the_last_ones_of_all(in_memory: bool) -> None:
+    split = _split(10)
+    if in_memory:
+        split = replace(split, pixels=torch.stack([split.read(i) for i in range(10)]))
+    batches = ImageBatches(split=split, images=EvalImages(), batch_size=4)
+    everything = list(batches)
+    for first in (0, 4, 8):
+        rest = list(batches.from_row(first))
+        assert [index.tolist() for index, _ in rest] == [
+            index.tolist() for index, _ in everything[first // 4 :]
+        ]
+        assert all(
+            torch.equal(found[1], wanted[1])
+            for found, wanted in zip(rest, everything[first // 4 :], strict=True)
+        )
+    assert list(batches.from_row(10)) == []

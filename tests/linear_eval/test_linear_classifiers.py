@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from linear_eval import linear_classifiers, training_rows
 from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
 from linear_eval.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.training_rows import TrainingRows
 
 
 def problem(
@@ -26,7 +27,8 @@ def fit(
     features: Tensor, labels: Tensor, config: SgdConfig, *rates: float, weight_decay: float = 0.0
 ) -> LinearClassifiers:
     problems = [Hyperparameters(rate, weight_decay) for rate in rates]
-    return fit_linear_classifiers(features, labels, config, problems=problems, num_classes=4)
+    rows = TrainingRows.of([features])
+    return fit_linear_classifiers(rows, labels, config, problems=problems, num_classes=4)
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -116,7 +118,8 @@ def test_each_weight_decay_gives_what_it_gives_alone() -> None:
     features, labels = problem()
     config = SgdConfig(epochs=5, batch_size=32, initial_std=0.01)
     problems = [Hyperparameters(0.5, decay) for decay in (0.0, 0.01, 1.0)]
-    together = fit_linear_classifiers(features, labels, config, problems=problems, num_classes=4)
+    rows = TrainingRows.of([features])
+    together = fit_linear_classifiers(rows, labels, config, problems=problems, num_classes=4)
     for number, each in enumerate(problems):
         alone = fit(features, labels, config, 0.5, weight_decay=each.weight_decay)
         assert torch.allclose(together.weight[:, number], alone.weight[:, 0], atol=1e-5)
@@ -187,13 +190,12 @@ def test_epoch_e_sees_augmented_pass_e_modulo_their_number() -> None:
     features, labels = problem(rows=48)
     passes = torch.stack([features, features + 1, features * 2]).half()
     config = SgdConfig(epochs=5, batch_size=16, normalisation="none")
-    found = fit(passes, labels, config, 0.1)
+    one, two = [Hyperparameters(0.1)], [part.unbind() for part in passes.split([20, 28], dim=1)]
+    found = fit_linear_classifiers(
+        TrainingRows.of_views([passes.unbind()]), labels, config, problems=one, num_classes=4
+    )
     split = fit_linear_classifiers(
-        list(passes.split([20, 28], dim=1)),
-        labels,
-        config,
-        problems=[Hyperparameters(0.1)],
-        num_classes=4,
+        TrainingRows.of_views(two), labels, config, problems=one, num_classes=4
     )
     assert torch.equal(found.weight, split.weight)
     # by hand: full-batch order drawn as the seed says, rows of the epoch's pass

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from linear_eval.evaluators.linear_probe import (
 )
 from linear_eval.features import FeatureTable
 from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
+from linear_eval.training_rows import TrainingRows
 
 CONFIG = LinearProbeConfig(epochs=4, batch_size=32, learning_rates=(1e-6, 0.003, 0.1, 3.0))
 
@@ -34,9 +36,10 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Any, Any]]:
     """Every fit of the test: its features, its rates, and what came out."""
     record: list[tuple[Tensor, Any, Any]] = []
 
-    def spy(features: list[Tensor], labels: Tensor, config: Any, **rest: Any) -> LinearClassifiers:
-        found = fit_linear_classifiers(features, labels, config, **rest)
-        record.append((torch.cat(features), rest["problems"], found))
+    def spy(rows: TrainingRows, labels: Tensor, config: Any, **rest: Any) -> LinearClassifiers:
+        features = torch.cat(rows.passes[0].parts)
+        found = fit_linear_classifiers(rows, labels, config, **rest)
+        record.append((features, rest["problems"], found))
         return found
 
     monkeypatch.setattr(linear_probe, "fit_linear_classifiers", spy)
@@ -176,6 +179,16 @@ def test_classes_of_one_split_only_are_named_and_count_as_missed() -> None:
     known = float(((test_labels != 2) & (test_labels != 11)).double().mean())
     assert metrics["linear_probe/top1"] == pytest.approx(100 * known)
     assert metrics["linear_probe/mean_per_class"] == pytest.approx(100 * 4 / 6)
+
+
+def test_a_probe_of_augmented_views_never_sees_the_clean_ones_of_train() -> None:
+    train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2, noise=0.1)
+    train, holdout = (replace(t, views=(-t.features, 0.1 - t.features)) for t in (train, holdout))
+    config = LinearProbeConfig(epochs=6, learning_rates=(0.01, 0.1), augmented=True)
+    found = evaluate_linear_probe(train, holdout, test, config)
+    assert found.metrics["linear_probe/top1"] < 10  # it learned the mirror image of every class
+    clean = evaluate_linear_probe(train, holdout, test, replace(config, augmented=False))
+    assert clean.metrics["linear_probe/top1"] > 95
 
 
 def test_scores_and_predictions_make_up_the_metrics() -> None:

@@ -1,0 +1,145 @@
+"""Rows of features on disk, appended in blocks that are sealed by checksums.
+
+A folder holds `features.bin`, which is the rows and nothing else, and `manifest.jsonl`: a first
+line that says whose rows these are, a line per block, and a last line once all rows are there. A
+block's SHA-256 covers its bytes and its line, and the last line's covers the manifest, so that
+whatever was lost, torn or flipped ends the sound part there: an extraction goes on after it.
+
+Everything is checked whenever a folder is opened. SHA-256 runs at 1 to 2 GB/s on a core and blocks
+are checked on several, which is no slower than a disk delivers rows that are to be read anyway:
+a second or two for ImageNet's 5 GB of 2,048 half-precision features.
+
+Shapes: D feature width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DATA, MANIFEST = "features.bin", "manifest.jsonl"
+_CHECKING_THREADS = 4
+
+
+class DamagedError(Exception):
+    """A folder's rows cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of one file.
+
+    Attributes:
+        rows: how many.
+        width: D.
+        image_height: of the images that the rows were made from.
+        image_width: likewise.
+        end: position in the split behind the block's last image.
+        skipped: positions of its images that could not be read and have no row.
+        sha256: of the rows' bytes and the attributes above.
+    """
+
+    rows: int
+    width: int
+    image_height: int
+    image_width: int
+    end: int
+    skipped: tuple[int, ...]
+    sha256: str = ""
+
+    def line(self) -> bytes:
+        """The block as a line of the manifest."""
+        return to_line(asdict(self))
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Block | None:
+        """Read a line; None if it is none that `line` writes."""
+        try:
+            block = cls(**json.loads(line))
+            block = replace(block, skipped=tuple(block.skipped))
+        except (ValueError, TypeError):
+            return None
+        numbers = (block.rows, block.width, *block.skipped)
+        is_whole = block.line() == line and all(type(n) is int and n >= 0 for n in numbers)
+        return block if is_whole else None
+
+    def follows(self, previous: Block | None) -> bool:
+        """Whether the block begins where the previous one ends, with rows of the same kind."""
+        start = previous.end if previous else 0
+        same = previous is None or self.kind == previous.kind
+        return same and self.rows + len(self.skipped) == self.end - start
+
+    def num_bytes(self, dtype: str) -> int:
+        """Size of the rows."""
+        return self.rows * self.width * np.dtype(dtype).itemsize
+
+    @property
+    def kind(self) -> tuple[int, int, int]:
+        """What all blocks of a file share: width of features, height and width of images."""
+        return self.width, self.image_height, self.image_width
+
+
+def read_blocks(folder: Path, header: dict[str, Any], dtype: str) -> tuple[list[Block], bool]:
+    """The sound blocks of a folder, every byte of them checked, and whether they are all there is.
+
+    Raises:
+        DamagedError: a file is missing, or the manifest was written for another header.
+    """
+    try:
+        manifest, size = (folder / MANIFEST).read_bytes(), (folder / DATA).stat().st_size
+        lines = manifest.splitlines(keepends=True)
+        if lines[:1] != [to_line(header)]:
+            raise DamagedError("its manifest belongs to other features, or is damaged")
+        blocks = _readable_blocks(lines[1:])
+        sound = _sound_blocks(folder / DATA, blocks, size, dtype)
+    except FileNotFoundError as error:
+        raise DamagedError(f"{Path(str(error.filename)).name} is missing") from error
+    except OSError as error:
+        raise DamagedError(f"it cannot be read: {error.strerror or error}") from error
+    is_whole = sum(block.num_bytes(dtype) for block in sound) == size
+    is_last = len(lines) == len(sound) + 2 and lines[-1] == last_line(b"".join(lines[:-1]))
+    return sound, is_whole and is_last
+
+
+def to_line(record: dict[str, Any]) -> bytes:
+    """A record as a line of the manifest."""
+    return json.dumps(record, sort_keys=True).encode() + b"\n"
+
+
+def last_line(manifest: bytes) -> bytes:
+    """The line that declares the lines above it complete."""
+    return to_line({"complete": hashlib.sha256(manifest).hexdigest()})
+
+
+def _readable_blocks(lines: list[bytes]) -> list[Block]:
+    blocks: list[Block] = []
+    for line in lines:
+        block = Block.from_line(line)
+        if block is None or not block.follows(blocks[-1] if blocks else None):
+            break
+        blocks.append(block)
+    return blocks
+
+
+def _sound_blocks(path: Path, blocks: list[Block], size: int, dtype: str) -> list[Block]:
+    ends = list(accumulate(block.num_bytes(dtype) for block in blocks))
+    content = np.memmap(path, np.uint8, mode="r").data if size else memoryview(b"")
+
+    def is_sound(number: int) -> bool:
+        block, end = blocks[number], ends[number]
+        if end > size:
+            return False
+        digest = hashlib.sha256(content[end - block.num_bytes(dtype) : end])
+        digest.update(replace(block, sha256="").line())
+        return digest.hexdigest() == block.sha256
+
+    with ThreadPoolExecutor(_CHECKING_THREADS) as pool:
+        answers = [*pool.map(is_sound, range(len(blocks))), False]
+    return blocks[: answers.index(False)]
