@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from linear_eval.intervals import Interval
 
 _LEVEL = 0.95
-_TERMS = 500  # of the continued fraction; its need grows as the root of the degrees of freedom
-_HALVINGS = 200
+_HALVINGS = 80
 
 
 def welch_interval(a: Sequence[float], b: Sequence[float]) -> Interval:
@@ -79,7 +78,8 @@ def incomplete_beta(x: float, a: float, b: float) -> float:
     if x > (a + 1) / (a + b + 2):
         return 1 - incomplete_beta(1 - x, b, a)  # where the fraction converges fast
     fraction = 1.0
-    for m in range(_TERMS, 0, -1):  # from the innermost term outwards: d(2m), then d(2m - 1)
+    terms = 20 + 5 * math.isqrt(math.ceil(max(a, b)))  # pairs; the need grows as this root
+    for m in range(terms, 0, -1):  # from the innermost term outwards: d(2m), then d(2m - 1)
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         k = m - 1
         odd = -(a + k) * (a + b + k) * x / ((a + 2 * k) * (a + 2 * k + 1))

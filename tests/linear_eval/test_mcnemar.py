@@ -23,6 +23,6 @@ def test_p_is_the_probability_of_a_split_at_least_as_uneven(only_a: int, only_b:
 
 
 def test_many_images_neither_underflow_nor_lose_digits() -> None:
-    assert mcnemar_p(2400, 2600) == pytest.approx(float(_by_counting(2400, 2600)), rel=1e-9)
+    assert mcnemar_p(700, 780) == pytest.approx(float(_by_counting(700, 780)), rel=1e-9)
     assert mcnemar_p(20000, 20000) == 1.0
     assert 0 <= mcnemar_p(10, 40000) < 1e-300
