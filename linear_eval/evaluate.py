@@ -16,6 +16,7 @@ import yaml
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig, Evaluator
 from linear_eval.contestants import Contestant, open_contestants
 from linear_eval.errors import InputError
+from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.knn import evaluate_knn
 from linear_eval.evaluators.linear_probe import evaluate_linear_probe
 from linear_eval.evaluators.retrieval import evaluate_retrieval
@@ -141,15 +142,17 @@ def _judge(
     row.num_images.update({name: len(table.ids) for name, table in tables.items()})
     for name in config.evaluators:
         with _timed(row, name):
-            metrics, notes = _evaluate(name, tables, config, device)
-        row.metrics.update(metrics)
-        row.notes.update(notes)
+            found = _evaluate(name, tables, config, device)
+        row.metrics.update(found.metrics)
+        row.scores.update(found.scores)
+        row.predictions.update(found.predictions)
+        row.notes.update(found.notes)
     return row
 
 
 def _evaluate(
     name: Evaluator, tables: dict[str, FeatureTable], config: EvaluateConfig, device: torch.device
-) -> tuple[dict[str, float], dict[str, float | str]]:
+) -> Evaluation:
     train, holdout, test = tables["train"], tables.get("holdout"), tables["test"]
     if name == "knn":
         return evaluate_knn(train, holdout, test, config.knn, device=device)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from linear_eval import __version__
 from linear_eval.atomic_file import atomic_file
 from linear_eval.contestants import Contestant
@@ -26,6 +28,8 @@ class Row:
     Attributes:
         contestant: who.
         metrics: in percent.
+        scores: per test image, of the metrics that are means over them; see `Evaluation`.
+        predictions: per test image; likewise.
         notes: facts and warnings of the evaluators, such as the probe's chosen learning rate.
         seconds: per stage.
         num_images: per part of the data, those that could not be read not counted.
@@ -33,6 +37,8 @@ class Row:
 
     contestant: Contestant
     metrics: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    predictions: dict[str, Tensor] = field(default_factory=dict)
     notes: dict[str, float | str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     num_images: dict[str, int] = field(default_factory=dict)

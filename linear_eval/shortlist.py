@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
+from linear_eval.feature_rows import FeatureRows
 
 Backend = Literal["auto", "torch", "faiss"]
 """`auto` is torch on every platform.
@@ -54,8 +55,8 @@ def open_backend(backend: Backend, device: torch.device) -> Callable[[Tensor], T
 
 
 def shortlist(
-    queries: Tensor,
-    gallery: Tensor,
+    queries: FeatureRows,
+    gallery: FeatureRows,
     size: int,
     *,
     open_tile: Callable[[Tensor], TileSearch],
@@ -66,37 +67,51 @@ def shortlist(
 
     The gallery is centred first. That shifts a query's products by a constant, so it keeps their
     order, and it shrinks the errors where all rows point one way, as a random backbone's do.
+    Minus the squared distance is a product too, but for a constant of the query: that of
+    (2 (q - c), 1) with (g - c, -|g - c|^2).
 
     Args:
-        queries: (Q, D), any floating type.
-        gallery: (G, D), any floating type.
+        queries: (Q, D).
+        gallery: (G, D).
         size: n, 1 <= n <= G.
         open_tile: from `open_backend`.
         device: where to compute.
         memory: bytes for a copy of a gallery tile, and as much again for the products with it.
     """
-    tile_rows = min(len(gallery), max(1, memory // (4 * gallery.shape[1])))
+    tile_rows = min(len(gallery), max(1, memory // (4 * (gallery.width + 1))))
     queries_at_once = max(1, memory // (4 * tile_rows))
-    every = math.ceil(len(gallery) / min(tile_rows, 4096))  # any centre will do
-    center = gallery[::every].to(device).float().mean(dim=0)
+    center = _center(gallery, device, min(4096, tile_rows))
     longest = torch.zeros((), device=device)
+    lengths: dict[int, Tensor] = {}
     found: dict[int, tuple[Tensor, Tensor]] = {}
     for start in range(0, len(gallery), tile_rows):
-        tile = gallery[start : start + tile_rows].to(device, torch.float32, copy=True).sub_(center)
+        tile = gallery.between(start, start + tile_rows, device) - center
+        if gallery.metric == "euclidean":
+            tile = torch.cat([tile, -tile.square().sum(dim=1, keepdim=True)], dim=1)
         longest = torch.maximum(longest, torch.linalg.vector_norm(tile, dim=1).amax())
         search = open_tile(tile)
-        for number, part in enumerate(torch.split(queries, queries_at_once)):
-            products, index = search(part.to(device).float(), min(size, len(tile)))
+        for first in range(0, len(queries), queries_at_once):
+            part = queries.between(first, first + queries_at_once, device)
+            if queries.metric == "euclidean":
+                part = torch.cat([(part - center).mul_(2), torch.ones_like(part[:, :1])], dim=1)
+            lengths[first] = torch.linalg.vector_norm(part, dim=1)
+            products, index = search(part, min(size, len(tile)))
             pair = products, index + start
-            found[number] = _merge(found[number], pair, size) if number in found else pair
-    length = torch.linalg.vector_norm(queries, dim=1, dtype=torch.float32).to(device)
+            found[first] = _merge(found[first], pair, size) if first in found else pair
     # worst case of a float32 sum of D products with rounded differences, whatever its order
-    rounding = (gallery.shape[1] + 4) * 2.0**-24
+    rounding = (gallery.width + 4) * 2.0**-24 * (2 if gallery.metric == "euclidean" else 1)
     return Shortlist(
         products=torch.cat([products for products, _ in found.values()]),
         index=torch.cat([index for _, index in found.values()]),
-        error=rounding * length * longest,
+        error=rounding * torch.cat(list(lengths.values())) * longest,
     )
+
+
+def _center(gallery: FeatureRows, device: torch.device, sample_size: int) -> Tensor:
+    """A point (D,) amid the rows: any will do, so a sample is averaged."""
+    every = math.ceil(len(gallery) / sample_size)
+    sample = torch.arange(0, len(gallery), every)
+    return gallery.take(sample, device).mean(dim=0)
 
 
 def _merge(

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
+from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.linear_classifiers import LinearClassifiers, SgdConfig, fit_linear_classifiers
-from linear_eval.search import require_finite
 
 _HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -46,7 +47,7 @@ def evaluate_linear_probe(
     config: LinearProbeConfig,
     *,
     device: torch.device | str = "cpu",
-) -> tuple[dict[str, float], dict[str, float | str]]:
+) -> Evaluation:
     """Choose the learning rate on the hold-out, refit on all of train, evaluate test once.
 
     Args:
@@ -80,10 +81,26 @@ def evaluate_linear_probe(
         device=device,
     )
     notes |= _class_notes(everything.labels, test.labels)
-    return (
-        {f"linear_probe/{name}": percent for name, percent in _accuracy(probe, test).items()},
-        {f"linear_probe/{name}": note for name, note in notes.items()},
+    ranked = _ranked_classes(probe, test)
+    hits = (ranked == test.labels[:, None]).double()
+    scores = {"linear_probe/top1": hits[:, 0]}
+    if hits.shape[1] == 5:
+        scores["linear_probe/top5"] = hits.sum(dim=1)
+    metrics = {name: 100 * float(score.mean()) for name, score in scores.items()}
+    metrics["linear_probe/mean_per_class"] = mean_per_class(hits[:, 0], test.labels)
+    return Evaluation(
+        metrics=metrics,
+        scores=scores,
+        predictions={"linear_probe": ranked[:, 0]},
+        notes={f"linear_probe/{name}": note for name, note in notes.items()},
     )
+
+
+def mean_per_class(right: Tensor, labels: Tensor) -> float:
+    """The mean of `right` (M,) within each class of `labels` (M,), averaged, in percent."""
+    classes, class_of = labels.unique(return_inverse=True)
+    sums = torch.zeros(len(classes), dtype=torch.float64).index_add_(0, class_of, right.double())
+    return 100 * float((sums / class_of.bincount()).mean())
 
 
 def choose_learning_rate(
@@ -144,20 +161,14 @@ def _right_and_loss(
     return right.tolist(), loss.nan_to_num(nan=math.inf).tolist()
 
 
-def _accuracy(probe: LinearClassifiers, test: FeatureTable) -> dict[str, float]:
-    """Percentages of a single probe on test; equal logits rank by class."""
-    ranked = [
-        logits[:, 0].sort(dim=0, descending=True, stable=True).indices[:5].T.cpu()
-        for logits in probe.in_chunks(test.features)
-    ]
-    hits = (torch.cat(ranked) == test.labels[:, None]).double()
-    accuracy = {"top1": float(hits[:, 0].mean())}
-    if hits.shape[1] == 5:
-        accuracy["top5"] = float(hits.sum(dim=1).mean())
-    classes, class_of = test.labels.unique(return_inverse=True)
-    per_class = torch.zeros(len(classes), dtype=torch.float64).index_add_(0, class_of, hits[:, 0])
-    accuracy["mean_per_class"] = float((per_class / class_of.bincount()).mean())
-    return {name: 100 * share for name, share in accuracy.items()}
+def _ranked_classes(probe: LinearClassifiers, test: FeatureTable) -> Tensor:
+    """The (at most) five best classes of a single probe (M, 5), best first; ties by class."""
+    return torch.cat(
+        [
+            logits[:, 0].sort(dim=0, descending=True, stable=True).indices[:5].T.cpu()
+            for logits in probe.in_chunks(test.features)
+        ]
+    )
 
 
 def _class_notes(train_labels: Tensor, test_labels: Tensor) -> dict[str, float | str]:

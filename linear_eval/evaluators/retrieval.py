@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
+from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.ranking import average_precision, average_precision_at_r, r_precision, recall_at_k
-from linear_eval.search import leave_one_out_rankings, require_finite, unit_rows
+from linear_eval.search import leave_one_out_rankings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ def evaluate_retrieval(
     *,
     memory_mib: int = 512,
     device: torch.device | str = "cpu",
-) -> tuple[dict[str, float], dict[str, float | str]]:
+) -> Evaluation:
     """Rank all other test images for every test image; relevant are those of its class.
 
     Ties go to the earlier image. A zero feature is equally similar to all. Images that are alone in
@@ -67,17 +69,25 @@ def evaluate_retrieval(
     _, class_of, sizes = labels.unique(return_inverse=True, return_counts=True)
     num_relevant = sizes[class_of] - 1
     _check_sizes(num_relevant, config)
-    scores: dict[str, list[Tensor]] = {}
-    features = unit_rows(test.features.to(device))
+    scores: dict[str, Tensor] = {}
+    features = test.features.to(device)
     # half of the budget for the rankings, half for what is made of them here
-    for rows, ranking in leave_one_out_rankings(features, memory_mib=max(1, memory_mib // 2)):
+    rankings = leave_one_out_rankings(features, metric="cosine", memory_mib=max(1, memory_mib // 2))
+    for rows, ranking in rankings:
         asking = num_relevant[rows] > 0
-        relevant = (labels[ranking] == labels[rows, None])[asking]
-        for name, score in _scores(relevant, num_relevant[rows[asking]], config).items():
-            scores.setdefault(name, []).append(score)
-    metrics = {f"retrieval/{name}": 100 * float(torch.cat(s).mean()) for name, s in scores.items()}
+        rows = rows[asking]
+        relevant = labels[ranking[asking]] == labels[rows, None]
+        for name, score in _scores(relevant, num_relevant[rows], config).items():
+            everyone = scores.setdefault(
+                f"retrieval/{name}", torch.full((len(labels),), torch.nan, dtype=torch.float64)
+            )
+            everyone[rows.cpu()] = score.cpu()
     alone = int((num_relevant == 0).sum())
-    return metrics, {"retrieval/queries_left_out": alone} if alone else {}
+    return Evaluation(
+        metrics={name: 100 * float(score.nanmean()) for name, score in scores.items()},
+        scores=scores,
+        notes={"retrieval/queries_left_out": alone} if alone else {},
+    )
 
 
 def _scores(relevant: Tensor, num_relevant: Tensor, config: RetrievalConfig) -> dict[str, Tensor]:

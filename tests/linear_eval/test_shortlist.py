@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
+from linear_eval.feature_rows import Metric, feature_rows
 from linear_eval.shortlist import Backend, Shortlist, open_backend, shortlist
 
 CPU = torch.device("cpu")
@@ -18,10 +19,22 @@ def rows_of(n: int, seed: int, offset: float = 0.0) -> Tensor:
 
 
 def shortlist_of(
-    queries: Tensor, gallery: Tensor, size: int, backend: Backend, memory: int = 2**26
+    queries: Tensor,
+    gallery: Tensor,
+    size: int,
+    backend: Backend,
+    memory: int = 2**26,
+    metric: Metric = "inner",
 ) -> Shortlist:
     open_tile = open_backend(backend, CPU)
-    return shortlist(queries, gallery, size, open_tile=open_tile, device=CPU, memory=memory)
+    return shortlist(
+        feature_rows(queries, metric),
+        feature_rows(gallery, metric),
+        size,
+        open_tile=open_tile,
+        device=CPU,
+        memory=memory,
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -29,7 +42,7 @@ def shortlist_of(
 def test_candidates_are_the_rows_with_the_largest_products(backend: Backend, memory: int) -> None:
     queries, gallery = rows_of(15, 0), rows_of(70, 1)
     expected = (queries.double() @ gallery.double().T).topk(9).indices.sort(dim=1).values
-    found = shortlist_of(queries, gallery, 9, backend, memory)
+    found = shortlist_of(queries, gallery, 9, backend, memory=memory)
     assert torch.equal(found.index.sort(dim=1).values, expected)
 
 
@@ -46,6 +59,24 @@ def test_products_differ_from_the_true_ones_by_one_shift_a_query(
     assert (spread <= 2 * found.error).all()
     # and the bound is worth something: about D * 2**-24 of |query| * |centred row|
     assert (found.error < 1e-5 * queries.norm(dim=1) * (gallery - offset).norm(dim=1).amax()).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_products_are_negative_squared_distances_but_for_one_shift_a_query(
+    backend: Backend, offset: float
+) -> None:
+    queries, gallery = rows_of(15, 0, offset), rows_of(70, 1, offset)
+    found = shortlist_of(queries, gallery, 70, backend, metric="euclidean")
+    true = -torch.cdist(queries.double(), gallery.double()).square().gather(1, found.index)
+    shift = true - found.products
+    spread = shift.amax(dim=1) - shift.amin(dim=1)
+    assert (spread <= 2 * found.error).all()
+    nearest = true.topk(9).indices
+    assert torch.equal(
+        shortlist_of(queries, gallery, 9, backend, metric="euclidean").index.sort(dim=1).values,
+        found.index.gather(1, nearest).sort(dim=1).values,
+    )
 
 
 @pytest.mark.parametrize("broken", [None, ModuleType("faiss")])

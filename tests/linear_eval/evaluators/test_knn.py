@@ -9,7 +9,8 @@ from torch import Tensor
 
 from linear_eval.errors import InputError
 from linear_eval.evaluators import knn
-from linear_eval.evaluators.knn import KnnConfig, evaluate_knn, knn_accuracy, knn_top1, vote
+from linear_eval.evaluators.knn import KnnConfig, evaluate_knn, knn_predictions, knn_top1, vote
+from linear_eval.feature_rows import unit_rows
 from linear_eval.features import FeatureTable
 from linear_eval.search import Backend, nearest_neighbours
 
@@ -22,6 +23,15 @@ def table(features: Tensor, labels: list[int]) -> FeatureTable:
 def cosine(a: list[float], b: list[float]) -> float:
     length = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
     return sum(x * y for x, y in zip(a, b, strict=True)) / length if length else 0.0
+
+
+def knn_accuracy(
+    gallery: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, **settings: Any
+) -> dict[int, float]:
+    """Percent for every k at the headline's temperature."""
+    predicted = knn_predictions(gallery, labels, queries, **settings)
+    ks = settings["config"].k
+    return {k: 100 * float((predicted[f"k={k}"] == truth).double().mean()) for k in ks}
 
 
 def loop(
@@ -114,11 +124,84 @@ def test_the_gallery_is_train_with_its_holdout() -> None:
     train = table(gallery[:70], labels[:70].tolist())
     holdout = table(gallery[70:], labels[70:].tolist())
     config = KnnConfig(k=(1, 20))
-    metrics, notes = evaluate_knn(train, holdout, test, config)
-    assert (metrics, notes) == evaluate_knn(whole, None, test, config)
-    assert list(metrics) == ["knn/k=1/top1", "knn/k=20/top1"]
-    assert metrics != evaluate_knn(train, None, test, config)[0]
-    assert notes == {}
+    found = evaluate_knn(train, holdout, test, config)
+    assert found.metrics == evaluate_knn(whole, None, test, config).metrics
+    assert list(found.metrics) == ["knn/k=1/top1", "knn/k=20/top1"]
+    assert found.metrics != evaluate_knn(train, None, test, config).metrics
+    assert found.notes == {}
+
+
+def test_the_scores_of_the_images_make_up_the_metric() -> None:
+    gallery, labels = blobs(90, seed=0)
+    queries, truth = blobs(40, seed=1)
+    test, train = table(queries, truth.tolist()), table(gallery, labels.tolist())
+    found = evaluate_knn(train, None, test, KnnConfig(k=(1, 20), other_temperatures=(0.5,)))
+    assert set(found.scores) == set(found.metrics)
+    assert set(found.predictions) == {"knn/k=1", "knn/k=20", "knn/k=1/t=0.5", "knn/k=20/t=0.5"}
+    for name, classes in found.predictions.items():
+        assert torch.equal(found.scores[f"{name}/top1"], (classes == truth).double())
+        assert found.metrics[f"{name}/top1"] == 100 * float((classes == truth).double().mean())
+
+
+def test_other_temperatures_give_what_they_give_alone() -> None:
+    gallery, labels = blobs(200, seed=0)
+    queries, _ = blobs(60, seed=1)
+    config = KnnConfig(k=(5, 20), temperature=0.07, other_temperatures=(0.5, 0.01))
+    together = knn_predictions(gallery, labels, queries, config=config)
+    for temperature, name in ((0.07, ""), (0.5, "/t=0.5"), (0.01, "/t=0.01")):
+        alone = KnnConfig(k=(5, 20), temperature=temperature)
+        expected = knn_predictions(gallery, labels, queries, config=alone)
+        for k in (5, 20):
+            assert torch.equal(together[f"k={k}{name}"], expected[f"k={k}"])
+    assert not torch.equal(together["k=20"], together["k=20/t=0.5"])
+
+
+def test_a_majority_vote_counts_neighbours_and_ties_go_to_the_lower_class() -> None:
+    angles = torch.tensor([0.0, 0.1, 0.2, 0.3])
+    gallery = torch.stack([angles.cos(), angles.sin()], dim=1)
+    labels, query = torch.tensor([7, 3, 3, 7]), torch.tensor([[1.0, 0.0]])
+    config = KnnConfig(k=(1, 3, 4), vote="majority")
+    predicted = knn_predictions(gallery, labels, query, config=config)
+    assert [int(predicted[f"k={k}"]) for k in (1, 3, 4)] == [7, 3, 3]
+    weighted = knn_predictions(gallery, labels, query, config=KnnConfig(k=(3,), temperature=0.001))
+    assert int(weighted["k=3"]) == 7
+
+
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+def test_euclidean_votes_equal_a_loop(backend: Backend) -> None:
+    gallery, labels = blobs(300, seed=0)
+    queries, _ = blobs(40, seed=1)
+    config = KnnConfig(k=(7,), temperature=0.7, distance="euclidean", backend=backend)
+    predicted = knn_predictions(3 + gallery, labels, 3 + queries, config=config)["k=7"]
+    for query, found in zip(queries, predicted.tolist(), strict=True):
+        squares = (gallery.double() - query.double()).square().sum(dim=1)
+        votes = torch.zeros(5, dtype=torch.float64)
+        for row in squares.argsort()[:7].tolist():
+            votes[labels[row]] += math.exp(-float(squares[row]) / 2 / 0.7)
+        assert found == int(votes.argmax())
+
+
+def test_on_unit_features_euclidean_and_cosine_votes_agree() -> None:
+    gallery, labels = blobs(300, seed=0)
+    queries, _ = blobs(60, seed=1)
+    gallery, queries = unit_rows(gallery), unit_rows(queries)
+    cosines = knn_predictions(gallery, labels, queries, config=KnnConfig())
+    distances = knn_predictions(gallery, labels, queries, config=KnnConfig(distance="euclidean"))
+    assert all(torch.equal(cosines[name], distances[name]) for name in cosines)
+
+
+def test_leave_one_out_judges_every_test_image_by_the_others() -> None:
+    features, labels = blobs(50, seed=0)
+    test = table(features, labels.tolist())
+    config = KnnConfig(k=(1, 5), gallery="test")
+    found = evaluate_knn(table(features[:3], [0, 0, 0]), None, test, config)
+    for row in range(50):
+        rest = torch.arange(50) != row
+        alone = knn_predictions(
+            features[rest], labels[rest], features[row : row + 1], config=KnnConfig(k=(1, 5))
+        )
+        for k in (1, 5):
+            assert int(found.predictions[f"knn/k={k}"][row]) == int(alone[f"k={k}"])
 
 
 def test_one_search_serves_every_k(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,14 +280,23 @@ def test_features_that_are_not_finite_are_named() -> None:
     gallery, labels = blobs(19, seed=0)
     broken = gallery.clone()
     broken[[4, 7], 3] = float("nan")
-    with pytest.raises(InputError, match=r"^gallery features: 2 of 19 rows .* row 4,"):
+    with pytest.raises(InputError, match=r"^gallery: 2 of 19 rows .* row 4,"):
         knn_top1(broken, labels, gallery, labels, k=1)
-    with pytest.raises(InputError, match=r"^query features: 2 of 19 rows .* row 4,"):
+    with pytest.raises(InputError, match=r"^queries: 2 of 19 rows .* row 4,"):
         knn_top1(gallery, labels, broken, labels, k=1)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("k", ()), ("k", (0,)), ("k", (5, 5)), ("temperature", 0.0)]
+    ("key", "value"),
+    [
+        ("k", ()),
+        ("k", (0,)),
+        ("k", (5, 5)),
+        ("temperature", 0.0),
+        ("other_temperatures", (0.1, 0.1)),
+        ("other_temperatures", (0.07,)),
+        ("other_temperatures", (-1.0,)),
+    ],
 )
 def test_impossible_settings_are_named(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{key}: "):

@@ -47,7 +47,7 @@ def test_the_rate_is_chosen_on_the_holdout_and_refitted_on_all_of_train(
     fits: list[tuple[Tensor, tuple[float, ...], Any]],
 ) -> None:
     train, holdout, test = blobs(150, seed=0), blobs(40, seed=1), blobs(60, seed=2)
-    _, notes = evaluate_linear_probe(train, holdout, test, CONFIG)
+    notes = evaluate_linear_probe(train, holdout, test, CONFIG).notes
     (choosing, rates, probes), (refitting, chosen, _) = fits
     assert torch.equal(choosing, train.features)
     assert rates == CONFIG.learning_rates
@@ -81,11 +81,11 @@ def test_test_labels_influence_neither_choice_nor_weights(
 ) -> None:
     train, holdout, test = blobs(150, seed=0), blobs(40, seed=1), blobs(60, seed=2)
     wrong = table(test.features, test.labels.roll(1) + 3)
-    metrics, notes = evaluate_linear_probe(train, holdout, test, CONFIG)
-    wrong_metrics, wrong_notes = evaluate_linear_probe(train, holdout, wrong, CONFIG)
-    assert metrics != wrong_metrics
+    found = evaluate_linear_probe(train, holdout, test, CONFIG)
+    found_wrong = evaluate_linear_probe(train, holdout, wrong, CONFIG)
+    assert found.metrics != found_wrong.metrics
     key = "linear_probe/learning_rate"
-    assert notes[key] == wrong_notes[key]
+    assert found.notes[key] == found_wrong.notes[key]
     for (_, _, first), (_, _, second) in zip(fits[:2], fits[2:], strict=True):
         assert torch.equal(first.weight, second.weight)
         assert torch.equal(first.bias, second.bias)
@@ -95,7 +95,7 @@ def test_metrics_equal_a_loop_over_the_test_images(
     fits: list[tuple[Tensor, tuple[float, ...], Any]],
 ) -> None:
     test = blobs(60, seed=2, noise=2.0)
-    metrics, _ = evaluate_linear_probe(blobs(150, seed=0), blobs(40, seed=1), test, CONFIG)
+    metrics = evaluate_linear_probe(blobs(150, seed=0), blobs(40, seed=1), test, CONFIG).metrics
     [logits] = fits[-1][2].in_chunks(test.features)
     top1, top5 = 0, 0
     per_class: dict[int, list[bool]] = {label: [] for label in range(6)}
@@ -118,7 +118,7 @@ def test_metrics_equal_a_loop_over_the_test_images(
 def test_a_separable_problem_is_solved_with_the_default_settings() -> None:
     train, holdout, test = (blobs(n, seed, noise=0.1) for n, seed in ((150, 0), (40, 1), (60, 2)))
     config = LinearProbeConfig(epochs=10)
-    metrics, _ = evaluate_linear_probe(train, holdout, test, config)
+    metrics = evaluate_linear_probe(train, holdout, test, config).metrics
     assert set(metrics.values()) == {100.0}
 
 
@@ -129,9 +129,9 @@ def test_a_missing_holdout_is_refused_unless_there_is_nothing_to_choose() -> Non
         with pytest.raises(InputError, match=r"^data\.holdout: .*set data\.holdout=0\.1"):
             evaluate_linear_probe(train, holdout, test, CONFIG)
     one = LinearProbeConfig(epochs=2, learning_rates=(0.1,))
-    metrics, notes = evaluate_linear_probe(train, None, test, one)
-    assert metrics["linear_probe/top1"] > 50
-    assert notes == {"linear_probe/learning_rate": 0.1}
+    found = evaluate_linear_probe(train, None, test, one)
+    assert found.metrics["linear_probe/top1"] > 50
+    assert found.notes == {"linear_probe/learning_rate": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,8 @@ def test_classes_of_one_split_only_are_named_and_count_as_missed() -> None:
     holdout = table(holdout.features[holdout.labels != 2], holdout.labels[holdout.labels != 2])
     test_labels = test.labels.clone()
     test_labels[test_labels == 4] = 11
-    metrics, notes = evaluate_linear_probe(
-        train, holdout, table(test.features, test_labels), CONFIG
-    )
+    found = evaluate_linear_probe(train, holdout, table(test.features, test_labels), CONFIG)
+    metrics, notes = found.metrics, found.notes
     assert notes["linear_probe/classes_only_in_test"] == "2, 11"
     assert notes["linear_probe/classes_only_in_train"] == "4"
     known = float(((test_labels != 2) & (test_labels != 11)).double().mean())
@@ -178,11 +177,21 @@ def test_classes_of_one_split_only_are_named_and_count_as_missed() -> None:
     assert metrics["linear_probe/mean_per_class"] == pytest.approx(100 * 4 / 6)
 
 
+def test_scores_and_predictions_make_up_the_metrics() -> None:
+    train, holdout, test = blobs(150, seed=0), blobs(40, seed=1), blobs(60, seed=2)
+    found = evaluate_linear_probe(train, holdout, test, CONFIG)
+    right = (found.predictions["linear_probe"] == test.labels).double()
+    assert torch.equal(found.scores["linear_probe/top1"], right)
+    assert set(found.scores) == {"linear_probe/top1", "linear_probe/top5"}
+    for name, scores in found.scores.items():
+        assert found.metrics[name] == 100 * float(scores.mean())
+
+
 def test_top5_is_reported_from_five_classes_on() -> None:
     for classes, reported in ((4, False), (5, True)):
         train, test = blobs(80, seed=0, classes=classes), blobs(30, seed=1, classes=classes)
         config = LinearProbeConfig(epochs=1, learning_rates=(0.1,))
-        metrics, _ = evaluate_linear_probe(train, None, test, config)
+        metrics = evaluate_linear_probe(train, None, test, config).metrics
         assert ("linear_probe/top5" in metrics) == reported
 
 

@@ -22,7 +22,11 @@ def evaluate(
     test = table(features, labels)
     train = table(features[:1], labels[:1])
     config = RetrievalConfig(recall_at=recall_at)
-    return evaluate_retrieval(train, None, test, config, memory_mib=memory_mib)
+    found = evaluate_retrieval(train, None, test, config, memory_mib=memory_mib)
+    for name, percent in found.metrics.items():
+        assert found.scores[name].shape == (len(labels),)
+        assert 100 * float(found.scores[name].nanmean()) == percent
+    return found.metrics, found.notes
 
 
 def cosine(a: list[float], b: list[float]) -> float:

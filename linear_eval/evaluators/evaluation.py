@@ -1,0 +1,29 @@
+"""What every evaluator returns.
+
+Shapes: M test images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Numbers, and what they are made of, image by image.
+
+    Attributes:
+        metrics: in percent, by keys such as `knn/k=20/top1`.
+        scores: of the metrics that are means over test images: (M,) float64 in [0, 1] under the
+            metric's key, NaN where an image was not asked; 100 times the mean of the others is the
+            metric.
+        predictions: the predicted class of every test image (M,) int64, by keys such as `knn/k=20`.
+        notes: facts and warnings.
+    """
+
+    metrics: dict[str, float]
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    predictions: dict[str, Tensor] = field(default_factory=dict)
+    notes: dict[str, float | str] = field(default_factory=dict)
