@@ -11,13 +11,15 @@ from linear_eval.datasets import DatasetConfig
 from linear_eval.errors import InputError
 from linear_eval.evaluators.knn import KnnConfig
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
+from linear_eval.evaluators.logistic_probe import LogisticProbeConfig
 from linear_eval.evaluators.retrieval import RetrievalConfig
 from linear_eval.images import EvalImages
+from linear_eval.protocols import ProtocolName
 
 PIXELS = "pixels"
 RANDOM = "random"
 
-Evaluator = Literal["knn", "linear_probe", "retrieval"]
+Evaluator = Literal["knn", "linear_probe", "logistic_probe", "retrieval"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,10 @@ class EvaluateConfig:
         architecture: of `random`; None takes that of the first backbone file.
         baselines: judged beside the backbone; each a path, `pixels` or `random`.
         seed: of `random`.
-        protocol: the rules; see `protocols.py`.
-        evaluators: which to run.
+        protocols: the rules; see `protocols.py`. `ours` is set by the sections below, the others
+            by what their authors published.
+        evaluators: which to run, where a protocol has them.
+        augmented_passes: over train, for probes that see augmented views; epochs see them in turn.
         image_size: short for images.resize and images.crop both of this many pixels.
         images: how an image reaches the backbone.
         batch_size: images at a time; changes results by rounding at most.
@@ -65,12 +69,14 @@ class EvaluateConfig:
     architecture: str | None = None
     baselines: tuple[str, ...] = ()
     seed: int = 0
-    protocol: Literal["ours"] = "ours"
+    protocols: tuple[ProtocolName, ...] = ("ours",)
     evaluators: tuple[Evaluator, ...] = ("knn", "linear_probe", "retrieval")
+    augmented_passes: int = 10
     image_size: int | None = None
     images: EvalImages = field(default_factory=EvalImages)
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
+    logistic_probe: LogisticProbeConfig = field(default_factory=LogisticProbeConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     batch_size: int = 256
     speed: SpeedConfig = field(default_factory=SpeedConfig)
@@ -83,8 +89,12 @@ class EvaluateConfig:
                 raise ValueError(f"image_size: must be >= 1, got {self.image_size}")
             if self.images != EvalImages():
                 raise ValueError("image_size: cannot be set together with images; leave one out")
-        if not self.evaluators or len(set(self.evaluators)) < len(self.evaluators):
-            raise ValueError(f"evaluators: expected each name once, got {list(self.evaluators)}")
+        for key in ("protocols", "evaluators"):
+            names = list(getattr(self, key))
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"{key}: expected each name once, got {names}")
+        if self.augmented_passes < 1:
+            raise ValueError(f"augmented_passes: must be >= 1, got {self.augmented_passes}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size: must be >= 1, got {self.batch_size}")
         if not 0 <= self.seed < 2**63:

@@ -13,17 +13,16 @@ from typing import Any
 import torch
 import yaml
 
-from linear_eval.config import PIXELS, RANDOM, EvaluateConfig, Evaluator
+from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.contestants import Contestant, open_contestants
 from linear_eval.errors import InputError
-from linear_eval.evaluators.evaluation import Evaluation
-from linear_eval.evaluators.knn import evaluate_knn
-from linear_eval.evaluators.linear_probe import evaluate_linear_probe
-from linear_eval.evaluators.retrieval import evaluate_retrieval
-from linear_eval.features import FeatureTable, collect_features
+from linear_eval.evaluators.choosing import FEW_PER_CLASS
+from linear_eval.features import collect_features
 from linear_eval.images import ImageBatches, hold_in_memory
 from linear_eval.intervals import INTERVAL_MEANING, metric_intervals
+from linear_eval.judge import Tables, choices_of, knn_settings, stages
 from linear_eval.per_image import PerImage, write_per_image
+from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
 from linear_eval.results_file import RESULTS_FILE
@@ -50,6 +49,8 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     batches = _open_batches(config, splits)
     rows = [_judge(contestant, batches, config, device) for contestant in contestants]
     notes = [*notes, *_remarks(rows, splits)]
+    for line in protocol_lines(rows, config.protocols):
+        print(line)
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
     results = _results(config, splits, rows)
@@ -89,18 +90,22 @@ def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
         InputError: k is larger than the gallery, a recall rank than the test split, or there is no
             hold-out to choose a learning rate on.
     """
-    largest = max(config.knn.k)
-    if "knn" in config.evaluators and largest > splits.gallery_size:
-        raise InputError(
-            f"knn.k: {largest} neighbours out of a gallery of {splits.gallery_size} train images; "
-            "lower knn.k or raise data.max_images"
-        )
-    rates = config.linear_probe.learning_rates
-    if "linear_probe" in config.evaluators and splits.holdout is None and len(rates) > 1:
-        raise InputError(
-            f"data.holdout: {config.data.holdout:g} leaves no images to choose one of {len(rates)} "
-            "learning rates on; set data.holdout=0.1, or a single linear_probe.learning_rates"
-        )
+    for prefix, knn in knn_settings(config).items():
+        largest = max(knn.k)
+        gallery = splits.gallery_size if knn.gallery == "train" else len(splits.test) - 1
+        if largest > gallery:
+            way_out = f"leave protocol '{prefix[:-1]}' out" if prefix else "lower knn.k"
+            raise InputError(
+                f"{prefix}knn.k: {largest} neighbours out of a gallery of {gallery} {knn.gallery} "
+                f"images; {way_out} or raise data.max_images"
+            )
+    few = splits.gallery_size < FEW_PER_CLASS * len(splits.test.class_names)
+    for name, choices in choices_of(config).items():
+        if splits.holdout is None and choices > 1 and not few:
+            raise InputError(
+                f"data.holdout: {config.data.holdout:g} leaves no images to choose one of "
+                f"{choices} settings of {name} on; set data.holdout=0.1, or give a single one"
+            )
     others = len(splits.test) - 1
     furthest = max(config.retrieval.recall_at, default=1)
     if "retrieval" in config.evaluators and furthest > others:
@@ -143,9 +148,9 @@ def _judge(
             for name, part in batches.items()
         }
     row.num_images.update({name: len(table.ids) for name, table in tables.items()})
-    for name in config.evaluators:
+    for name, evaluate in stages(config).items():
         with _timed(row, name):
-            found = _evaluate(name, tables, config, device)
+            found = evaluate(Tables(tables["train"], tables.get("holdout"), tables["test"]), device)
         row.metrics.update(found.metrics)
         row.scores.update(found.scores)
         row.predictions.update(found.predictions)
@@ -153,17 +158,6 @@ def _judge(
     test = tables["test"]
     row.intervals.update(metric_intervals(row.metrics, row.scores, test.labels))
     return replace(row, test_ids=test.ids, test_labels=test.labels)
-
-
-def _evaluate(
-    name: Evaluator, tables: dict[str, FeatureTable], config: EvaluateConfig, device: torch.device
-) -> Evaluation:
-    train, holdout, test = tables["train"], tables.get("holdout"), tables["test"]
-    if name == "knn":
-        return evaluate_knn(train, holdout, test, config.knn, device=device)
-    if name == "linear_probe":
-        return evaluate_linear_probe(train, holdout, test, config.linear_probe, device=device)
-    return evaluate_retrieval(train, holdout, test, config.retrieval, device=device)
 
 
 @contextmanager
@@ -208,7 +202,8 @@ def _per_image(rows: list[Row], splits: EvaluationSplits) -> PerImage:
 
 def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) -> dict[str, Any]:
     *others, main = rows
-    protocol = PROTOCOLS[config.protocol]
+    # without a prefix, a number is one of ours; a results file without ours says so
+    protocol = PROTOCOLS["ours" if "ours" in config.protocols else config.protocols[0]]
     settings = yaml.safe_load(to_yaml(config)) | {"images": asdict(config.transform())}
     num_test = main.num_images["test"]
     return {
@@ -218,7 +213,7 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
         "baselines": {row.contestant.key: row.metrics for row in others},
         "baseline_intervals": {row.contestant.key: row.intervals for row in others},
         "protocol": protocol.name,
-        "protocol_rules": protocol.rules,
+        "protocol_rules": {name: PROTOCOLS[name].rules for name in config.protocols},
         "settings": {name: settings[name] for name in ("images", "seed", *config.evaluators)},
         "backbone": {
             "architecture": main.contestant.architecture,

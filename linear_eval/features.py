@@ -30,7 +30,8 @@ class FeatureTable:
     """One row per image.
 
     Attributes:
-        features: (M, D) float32 on the CPU.
+        features: (M, D) of a floating type on the CPU, perhaps memory-mapped; (P, M, D) where P
+            augmented passes are meant.
         labels: (M,) int64.
         ids: M names.
     """
@@ -38,6 +39,14 @@ class FeatureTable:
     features: Tensor
     labels: Tensor
     ids: tuple[str, ...]
+
+    def select(self, rows: Tensor) -> FeatureTable:
+        """Some rows, (K,) int64, copied."""
+        return FeatureTable(
+            features=self.features.index_select(-2, rows),
+            labels=self.labels[rows],
+            ids=tuple(self.ids[row] for row in rows.tolist()),
+        )
 
 
 def extract_features(

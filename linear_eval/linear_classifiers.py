@@ -1,51 +1,28 @@
-"""Linear classifiers of fixed features, by SGD at many learning rates as one problem.
+"""Linear classifiers of fixed features, by SGD with many hyper-parameters as one problem.
 
-Shapes: M images, D feature width, C classes, L learning rates, B images of a batch.
+Shapes: M images, D feature width, C classes, L hyper-parameters, B images of a batch, P passes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-MOMENTUM = 0.9
+from linear_eval.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.training_rows import TrainingRows
+
 _LOGITS_AT_ONCE = 2**23  # 32 MiB of float32
-
-
-@dataclass(frozen=True, kw_only=True)
-class SgdConfig:
-    """SGD on features that lie in memory.
-
-    Attributes:
-        epochs: passes over the features.
-        batch_size: images of a step at most; an epoch is cut into steps of equal size.
-        weight_decay: >= 0, of the weights but not of the bias.
-        seed: of the order of images.
-    """
-
-    epochs: int = 100
-    batch_size: int = 256
-    weight_decay: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay: must be >= 0, got {self.weight_decay}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed: must be between 0 and 2**63 - 1, got {self.seed}")
+_RUNNING = 0.1  # weight of a batch in BatchNorm's running statistics, as in torch
+_BATCH_NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class LinearClassifiers:
-    """L linear classifiers of the same standardised features.
+    """L linear classifiers of the same normalised features.
 
     Attributes:
         mean: (D,), subtracted from a feature.
@@ -59,88 +36,159 @@ class LinearClassifiers:
     weight: Tensor
     bias: Tensor
 
-    def standardise(self, features: Tensor) -> Tensor:
+    def only(self, number: int) -> LinearClassifiers:
+        """One of them, as L = 1."""
+        weight, bias = self.weight[:, number : number + 1], self.bias[:, number : number + 1]
+        return LinearClassifiers(self.mean, self.scale, weight.contiguous(), bias.contiguous())
+
+    def normalise(self, features: Tensor) -> Tensor:
         """Features (M, D) on any device -> (M, D) float32 where the probes are."""
         return (features.to(self.mean.device).float() - self.mean) * self.scale
 
-    def logits(self, standardised: Tensor) -> Tensor:
-        """Standardised features (M, D) -> (C, L, M)."""
+    def logits(self, normalised: Tensor) -> Tensor:
+        """Normalised features (M, D) -> (C, L, M)."""
         bias, weight = self.bias.flatten()[:, None], self.weight.flatten(0, 1)
-        return torch.addmm(bias, weight, standardised.T).view(*self.bias.shape, -1)
+        return torch.addmm(bias, weight, normalised.T).view(*self.bias.shape, -1)
 
     def in_chunks(self, features: Tensor) -> Iterator[Tensor]:
         """Logits (C, L, m) of features (M, D), m rows at a time."""
         at_once = max(1, _LOGITS_AT_ONCE // self.bias.numel())
         for part in torch.split(features, at_once):
-            yield self.logits(self.standardise(part))
+            yield self.logits(self.normalise(part))
 
 
 def fit_linear_classifiers(
-    features: Tensor,
+    features: Tensor | Sequence[Tensor],
     labels: Tensor,
     config: SgdConfig,
     *,
-    rates: tuple[float, ...],
+    problems: Sequence[Hyperparameters],
     num_classes: int,
     device: torch.device | str = "cpu",
 ) -> LinearClassifiers:
-    """Fit one classifier per learning rate, all on the same batches, from zero weights.
+    """Fit one classifier per problem, all on the same batches.
 
-    Features are standardised by their own statistics, so that one grid of rates suits features of
-    any scale. As in BatchNorm, a little is added to each variance, here a share of the mean one.
+    With `standardise`, one grid of rates suits features of any scale; a little is added to each
+    variance as in BatchNorm, here a share of the mean one.
 
     Args:
-        features: (M, D), any floating type.
+        features: (M, D), any floating type, or (P, M, D): P augmented passes, of which epoch e sees
+            number e mod P; or several such tables, one below the other. Memory-mapped ones are read
+            batch by batch where they would not fit a GiB.
         labels: (M,) int64 in [0, C).
         config: how to descend.
-        rates: > 0, per 256 images: training starts at rate * batch_size / 256, with the configured
-            batch size, and falls to 0 on a cosine. One rate's result does not depend on the others.
+        problems: one problem's result does not depend on the others.
         num_classes: C.
-        device: where to compute; the order of images is drawn on the CPU for every device.
+        device: where to compute; images are ordered and weights drawn on the CPU for every device.
 
     Source: He et al. 2022, appendix A.1 (arXiv 2111.06377), BatchNorm without affine parameters
     before the probe; He et al. 2020 (arXiv 1911.05722), momentum 0.9 and no weight decay.
-    Differs: the statistics are those of all rows, not of a batch; weights start at zero.
+    Differs: with `standardise`, the statistics are those of all rows, not of a batch.
     """
-    variance, mean = torch.var_mean(features.to(device).float(), dim=0, correction=0)
+    device = torch.device(device)
+    rows = TrainingRows.of(features, device)
+    mean, scale = torch.zeros(rows.width, device=device), torch.ones(rows.width, device=device)
+    if config.normalisation == "standardise":
+        variance, mean = rows.var_mean()
+        scale = (variance + 1e-5 * variance.mean()).rsqrt().nan_to_num(posinf=0.0)
+    generator = torch.Generator().manual_seed(config.seed)
+    order = torch.Generator().manual_seed(config.seed)
+    drawn = torch.randn(num_classes, 1, rows.width, generator=generator) * config.initial_std
     classifiers = LinearClassifiers(
         mean=mean,
-        scale=(variance + 1e-5 * variance.mean()).rsqrt().nan_to_num(posinf=0.0),
-        weight=torch.zeros(num_classes, len(rates), len(mean), device=mean.device),
-        bias=torch.zeros(num_classes, len(rates), device=mean.device),
+        scale=scale,
+        weight=drawn.to(device).repeat(1, len(problems), 1),
+        bias=torch.zeros(num_classes, len(problems), device=device),
     )
-    peak = torch.tensor(rates, device=mean.device) * (config.batch_size / 256)
-    _descend(classifiers, classifiers.standardise(features), labels.to(mean.device), peak, config)
-    return classifiers
-
-
-def _descend(
-    classifiers: LinearClassifiers,
-    features: Tensor,
-    labels: Tensor,
-    peak: Tensor,
-    config: SgdConfig,
-) -> None:
-    """Run SGD in place: two matrix products a step for all rates, the gradient written out."""
-    weight, bias = classifiers.weight.flatten(0, 1), classifiers.bias.flatten()[:, None]  # views
-    velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
-    rate = peak.repeat(len(classifiers.bias))[:, None]  # (C*L, 1)
-    minus_one = torch.tensor(-1.0, device=bias.device).expand(1, len(peak), len(labels))
-    order = torch.Generator().manual_seed(config.seed)
+    descent = _Descent(classifiers, problems, config)
+    rows.normalise(mean, scale)
+    labels = labels.to(device)
     num_batches = math.ceil(len(labels) / config.batch_size)
     for epoch in range(config.epochs):
-        rows = torch.randperm(len(labels), generator=order).to(bias.device)
-        for number, batch in enumerate(torch.tensor_split(rows, num_batches)):
-            x = features.index_select(0, batch)
-            # gradient of the cross-entropy by the logits: the probabilities, less 1 at the label
-            gradient = classifiers.logits(x).softmax(dim=0)
-            label = labels[batch].expand(1, len(peak), -1)
-            gradient = gradient.scatter_add_(0, label, minus_one).flatten(0, 1)  # (C*L, B)
-            velocity.addmm_(gradient, x, beta=MOMENTUM, alpha=1 / len(x))
-            if config.weight_decay:
-                velocity.add_(weight, alpha=config.weight_decay)
-            bias_velocity.mul_(MOMENTUM).add_(gradient.mean(dim=1, keepdim=True))
-            done = (epoch + number / num_batches) / config.epochs
-            step = -(1 + math.cos(math.pi * done)) / 2
-            weight.addcmul_(velocity, rate, value=step)
-            bias.addcmul_(bias_velocity, rate, value=step)
+        order_of_images = torch.randperm(len(labels), generator=order).to(device)
+        for number, batch in enumerate(torch.tensor_split(order_of_images, num_batches)):
+            done = epoch + number / num_batches
+            descent.step(rows.take(epoch, batch), labels[batch], config.rate_factor(done))
+    return descent.finished()
+
+
+class _Descent:
+    """SGD in place: two matrix products a step for all problems, the gradient written out."""
+
+    def __init__(
+        self,
+        classifiers: LinearClassifiers,
+        problems: Sequence[Hyperparameters],
+        config: SgdConfig,
+    ) -> None:
+        self.classifiers = classifiers
+        self.config = config
+        self.weight = classifiers.weight.flatten(0, 1)  # (C*L, D), a view
+        self.bias = classifiers.bias.flatten()[:, None]  # (C*L, 1), a view
+        self.velocity, self.bias_velocity = torch.zeros_like(self.weight), self.bias.clone()
+        peak = [problem.learning_rate * config.batch_size / 256 for problem in problems]
+        decay = [problem.weight_decay for problem in problems]
+        self.rate = self._per_row(torch.tensor(peak))
+        self.decay = self._per_row(torch.tensor(decay)) if any(decay) else None
+        self.running_mean = torch.zeros_like(classifiers.mean)
+        self.running_variance = torch.ones_like(classifiers.mean)
+
+    def step(self, x: Tensor, labels: Tensor, factor: float) -> None:
+        """One step on normalised features (B, D) with labels (B,)."""
+        if self.config.normalisation == "batch_norm":
+            x = self._batch_norm(x)
+        # gradient of the cross-entropy by the logits: the probabilities, less 1 at the label
+        gradient = self.classifiers.logits(x).softmax(dim=0)  # (C, L, B)
+        label = labels.expand(1, gradient.shape[1], -1)
+        gradient.scatter_add_(0, label, torch.full_like(label, -1, dtype=gradient.dtype))
+        gradient = gradient.flatten(0, 1)  # (C*L, B)
+        momentum = self.config.momentum
+        self.bias_velocity.mul_(momentum)
+        bias_gradient = gradient.mean(dim=1, keepdim=True)
+        if self.config.trust is None:
+            self.velocity.addmm_(gradient, x, beta=momentum, alpha=1 / len(x))
+            if self.decay is not None:
+                self.velocity.addcmul_(self.decay, self.weight)
+            self.bias_velocity.add_(bias_gradient)
+        else:
+            self.velocity.mul_(momentum).add_(self._trusted(gradient @ x / len(x), self.weight))
+            self.bias_velocity.add_(self._trusted(bias_gradient, self.bias, decayed=False))
+        self.weight.addcmul_(self.velocity, self.rate, value=-factor)
+        self.bias.addcmul_(self.bias_velocity, self.rate, value=-factor)
+
+    def finished(self) -> LinearClassifiers:
+        """The classifiers, with BatchNorm's running statistics where it was used."""
+        if self.config.normalisation != "batch_norm":
+            return self.classifiers
+        scale = (self.running_variance + _BATCH_NORM_EPSILON).rsqrt()
+        return LinearClassifiers(
+            self.running_mean, scale, self.classifiers.weight, self.classifiers.bias
+        )
+
+    def _batch_norm(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=0, correction=0)
+        unbiased = variance * (len(x) / max(1, len(x) - 1))
+        self.running_mean.lerp_(mean, _RUNNING)
+        self.running_variance.lerp_(unbiased, _RUNNING)
+        return (x - mean) * (variance + _BATCH_NORM_EPSILON).rsqrt()
+
+    def _trusted(self, gradient: Tensor, parameter: Tensor, *, decayed: bool = True) -> Tensor:
+        """LARS without clipping: a parameter or gradient of norm 0 keeps its plain gradient."""
+        size, slope = self._norm(parameter), self._norm(gradient)
+        assert self.config.trust is not None
+        sum_of_norms = slope + 1e-8
+        if decayed and self.decay is not None:
+            gradient = gradient + self.decay * parameter
+            sum_of_norms = sum_of_norms + self.decay * size
+        adapted = self.config.trust * size / sum_of_norms
+        return gradient * torch.where((size > 0) & (slope > 0), adapted, 1.0)
+
+    def _norm(self, rows: Tensor) -> Tensor:
+        """Norm over classes and features of each problem's part of rows (C*L, n): (C*L, 1)."""
+        by_problem = rows.view(*self.classifiers.bias.shape, -1)
+        norm = torch.linalg.vector_norm(by_problem, dim=(0, 2))
+        return self._per_row(norm)
+
+    def _per_row(self, values: Tensor) -> Tensor:
+        """One value per problem (L,) as one per row (C*L, 1)."""
+        return values.to(self.bias.device).repeat(len(self.classifiers.bias))[:, None]

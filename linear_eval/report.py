@@ -110,6 +110,8 @@ def _columns(metrics: dict[str, float], num_classes: int) -> dict[str, str]:
 
 
 def _table(rows: list[Row], columns: dict[str, str]) -> list[str]:
+    if not columns:
+        return []  # published protocols only, which have a table of their own
     titles = [one_line(row.contestant.title) for row in rows]
     intervals = rows[-1].intervals
     indent = max(len(_MARGINS if intervals else "percent"), *(len(title) for title in titles))

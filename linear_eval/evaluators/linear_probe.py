@@ -1,21 +1,31 @@
-"""A linear classifier on frozen features; the hold-out chooses its learning rate.
+"""A linear classifier on frozen features by SGD; train alone chooses its hyper-parameters.
 
-Shapes: M images, D feature width, C classes, L learning rates.
+Shapes: M images, D feature width, C classes, P augmented passes.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
+from linear_eval.evaluators.choosing import (
+    Judgement,
+    Round,
+    choose,
+    edge_warning,
+    whole_of,
+)
+from linear_eval.evaluators.classification import class_notes, classification, ranked_classes
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
-from linear_eval.linear_classifiers import LinearClassifiers, SgdConfig, fit_linear_classifiers
+from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
+from linear_eval.sgd_config import Hyperparameters, SgdConfig
 
 _HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -25,19 +35,31 @@ class LinearProbeConfig(SgdConfig):
     """A linear probe by SGD.
 
     Attributes:
-        learning_rates: rising, per 256 images; of several, the hold-out chooses one.
+        learning_rates: rising, per 256 images.
+        weight_decays: rising, >= 0. Of several rates or decays, train chooses one pair.
+        augmented: fit on features of augmented views, as published probes do.
     """
 
     learning_rates: tuple[float, ...] = _HALF_DECADES
+    weight_decays: tuple[float, ...] = (0.0,)
+    augmented: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
-        rates = list(self.learning_rates)
-        if not rates or not all(0 < rate < math.inf for rate in rates):
-            raise ValueError(f"learning_rates: must be numbers > 0, got {rates}")
-        if rates != sorted(set(rates)):
-            raise ValueError(f"learning_rates: must rise, got {rates}")
+        for name, lowest in (("learning_rates", "> 0"), ("weight_decays", ">= 0")):
+            grid = list(getattr(self, name))
+            sound = all(0 <= x < math.inf and (x > 0 or lowest == ">= 0") for x in grid)
+            if not grid or not sound:
+                raise ValueError(f"{name}: must be numbers {lowest}, got {grid}")
+            if grid != sorted(set(grid)):
+                raise ValueError(f"{name}: must rise, got {grid}")
+
+    @property
+    def problems(self) -> tuple[Hyperparameters, ...]:
+        """Every pair of a rate and a decay."""
+        pairs = itertools.product(self.learning_rates, self.weight_decays)
+        return tuple(Hyperparameters(rate, decay) for rate, decay in pairs)
 
 
 def evaluate_linear_probe(
@@ -48,141 +70,89 @@ def evaluate_linear_probe(
     *,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Choose the learning rate on the hold-out, refit on all of train, evaluate test once.
+    """Choose rate and decay on train alone, refit on all of it, evaluate test once.
 
     Args:
-        train: features (M, D), labels >= 0.
-        holdout: the part of train that chooses; may be None if there is one rate only.
-        test: an image of a class that train and hold-out lack counts as missed.
+        train: features (M, D), labels >= 0; or (P, M, D) of augmented views.
+        holdout: the part of train that chooses, see `choosing`; likewise.
+        test: features (M, D); an image of a class that train lacks counts as missed.
         config: the probe.
         device: where to compute; the order of images is the same everywhere.
 
     Returns:
-        `linear_probe/top1`, `/top5` (from five classes on) and `/mean_per_class` (over the classes
-        in test) in percent; notes: `linear_probe/learning_rate`, `/holdout_top1`, and warnings.
+        `linear_probe/top1`, `/top5` and `/mean_per_class`; see `classification`. Notes: the chosen
+        `learning_rate` and `weight_decay`, `chosen_top1`, and warnings.
 
     Raises:
-        InputError: the hold-out is missing, or a feature is not finite.
+        InputError: there is nothing to choose on, or a feature is not finite.
     """
+    whole = whole_of(train, holdout)
     for name, table in (("train", train), ("hold-out", holdout), ("test", test)):
         if table is not None:
-            require_finite(table.features, f"{name} features")
-    everything = train if holdout is None else _joined(train, holdout)
-    num_classes = int(everything.labels.max()) + 1
-    rate, notes = choose_learning_rate(
-        train, holdout, config, num_classes=num_classes, device=device
-    )
-    probe = fit_linear_classifiers(
-        everything.features,
-        everything.labels,
-        config,
-        rates=(rate,),
-        num_classes=num_classes,
-        device=device,
-    )
-    notes |= _class_notes(everything.labels, test.labels)
-    ranked = _ranked_classes(probe, test)
-    hits = (ranked == test.labels[:, None]).double()
-    scores = {"linear_probe/top1": hits[:, 0]}
-    if hits.shape[1] == 5:
-        scores["linear_probe/top5"] = hits.sum(dim=1)
-    metrics = {name: 100 * float(score.mean()) for name, score in scores.items()}
-    metrics["linear_probe/mean_per_class"] = mean_per_class(hits[:, 0], test.labels)
-    return Evaluation(
-        metrics=metrics,
-        scores=scores,
-        predictions={"linear_probe": ranked[:, 0]},
-        notes={f"linear_probe/{name}": note for name, note in notes.items()},
-    )
+            require_finite(table.features.flatten(0, -2), f"{name} features")
+    num_classes = 1 + max(int(table.labels.max()) for table in whole)
+    problem, notes = choose_problem(train, holdout, config, num_classes=num_classes, device=device)
+    probe = _fit(whole, config, [problem], num_classes, device)
+    notes |= class_notes((table.labels for table in whole), test.labels)
+    return classification("linear_probe", ranked_classes(probe, test.features), test.labels, notes)
 
 
-def mean_per_class(right: Tensor, labels: Tensor) -> float:
-    """The mean of `right` (M,) within each class of `labels` (M,), averaged, in percent."""
-    classes, class_of = labels.unique(return_inverse=True)
-    sums = torch.zeros(len(classes), dtype=torch.float64).index_add_(0, class_of, right.double())
-    return 100 * float((sums / class_of.bincount()).mean())
-
-
-def choose_learning_rate(
+def choose_problem(
     train: FeatureTable,
     holdout: FeatureTable | None,
     config: LinearProbeConfig,
     *,
     num_classes: int,
     device: torch.device | str = "cpu",
-) -> tuple[float, dict[str, float | str]]:
-    """The rate whose probe, fitted on train, is best on the hold-out; ties by the lower loss.
+) -> tuple[Hyperparameters, dict[str, float | str]]:
+    """The rate and decay whose probe is best on the images held out; see `choosing.choose`.
 
     Returns:
-        The rate, and notes: `learning_rate`, `holdout_top1`, and `warning` at the grid's edge.
+        The pair, and notes: `learning_rate`, `weight_decay` (where there are several), and, if a
+        choice was made, `chosen_top1`, `chosen_on` and `warning` at the edge of a grid.
 
     Raises:
-        InputError: there are several rates and no hold-out.
+        InputError: there are several problems and no hold-out.
     """
-    rates = config.learning_rates
-    if len(rates) == 1:
-        return rates[0], {"learning_rate": rates[0]}
-    if holdout is None or not len(holdout.labels):
-        raise InputError(
-            "data.holdout: empty, expected a part of train to choose the probe's learning rate on; "
-            "set data.holdout=0.1, or a single linear_probe.learning_rates"
-        )
-    probes = fit_linear_classifiers(
-        train.features, train.labels, config, rates=rates, num_classes=num_classes, device=device
-    )
-    right, loss = _right_and_loss(probes, holdout)
-    # the answers of a diverged probe (its loss is infinite) are no answers, even if right
-    best = max(range(len(rates)), key=lambda n: (math.isfinite(loss[n]), right[n], -loss[n]))
-    notes: dict[str, float | str] = {
-        "learning_rate": rates[best],
-        "holdout_top1": 100 * right[best] / len(holdout.labels),
-    }
-    if best in (0, len(rates) - 1):
-        notes["warning"] = (
-            f"the chosen learning rate {rates[best]:g} is at the edge of the grid "
-            f"({rates[0]:g} to {rates[-1]:g}); widen linear_probe.learning_rates"
-        )
-    return rates[best], notes
+    problems = config.problems
+    if len(problems) == 1:
+        return problems[0], {"learning_rate": problems[0].learning_rate}
+
+    def fit_and_judge(each: Round) -> Judgement:
+        probes = _fit(each.fitted_on, config, problems, num_classes, device)
+        judged = each.judged_on.features
+        # a pass of augmented views is no cleaner than another: the first is judged
+        return probes.in_chunks(judged if judged.dim() == 2 else judged[0])
+
+    choice = choose(train, holdout, len(problems), fit_and_judge)
+    rate, decay = problems[choice.index]
+    notes: dict[str, float | str] = {"learning_rate": rate}
+    if len(config.weight_decays) > 1:
+        notes["weight_decay"] = decay
+    notes |= {"chosen_top1": choice.top1, "chosen_on": choice.judged_on}
+    warnings = [
+        edge_warning("learning rate", rate, config.learning_rates),
+        # a decay of 0 is the end of every grid
+        edge_warning("weight decay", decay, config.weight_decays) if decay else None,
+    ]
+    if said := [warning for warning in warnings if warning]:
+        notes["warning"] = "; ".join(said)
+    return problems[choice.index], notes
 
 
-def _right_and_loss(
-    probes: LinearClassifiers, table: FeatureTable
-) -> tuple[list[int], list[float]]:
-    """Number of right answers, and sum of the losses, of every probe (a diverged one: infinite)."""
-    right = torch.zeros(probes.bias.shape[1], dtype=torch.int64)
-    loss = torch.zeros(probes.bias.shape[1], dtype=torch.float64)
-    start = 0
-    for logits in probes.in_chunks(table.features):
-        labels = table.labels[start : start + logits.shape[2]].to(logits.device)
-        start += len(labels)
-        right += (logits.argmax(dim=0) == labels).sum(dim=1).cpu()
-        of_label = logits.log_softmax(dim=0).gather(0, labels.expand(1, len(right), -1))
-        loss -= of_label[0].double().sum(dim=1).cpu()
-    return right.tolist(), loss.nan_to_num(nan=math.inf).tolist()
-
-
-def _ranked_classes(probe: LinearClassifiers, test: FeatureTable) -> Tensor:
-    """The (at most) five best classes of a single probe (M, 5), best first; ties by class."""
-    return torch.cat(
-        [
-            logits[:, 0].sort(dim=0, descending=True, stable=True).indices[:5].T.cpu()
-            for logits in probe.in_chunks(test.features)
-        ]
-    )
-
-
-def _class_notes(train_labels: Tensor, test_labels: Tensor) -> dict[str, float | str]:
-    """Name, by their numbers, the classes that only one side has."""
-    train, test = set(train_labels.tolist()), set(test_labels.tolist())
-    sides = {"classes_only_in_test": test - train, "classes_only_in_train": train - test}
-    return {
-        name: ", ".join(map(str, sorted(classes))) for name, classes in sides.items() if classes
-    }
-
-
-def _joined(first: FeatureTable, second: FeatureTable) -> FeatureTable:
-    return FeatureTable(
-        features=torch.cat([first.features, second.features]),
-        labels=torch.cat([first.labels, second.labels]),
-        ids=first.ids + second.ids,
+def _fit(
+    tables: Sequence[FeatureTable],
+    config: LinearProbeConfig,
+    problems: Sequence[Hyperparameters],
+    num_classes: int,
+    device: torch.device | str,
+) -> LinearClassifiers:
+    features: list[Tensor] = [table.features for table in tables]
+    return fit_linear_classifiers(
+        features,
+        torch.cat([table.labels for table in tables]),
+        config,
+        problems=problems,
+        num_classes=num_classes,
+        device=device,
     )

@@ -53,7 +53,10 @@ def test_a_config_survives_the_way_through_yaml() -> None:
         ("baselines=[b.safetensors]", "'b.safetensors' would be judged twice"),
         ("images.crop=0", "images.crop: must be >= 1"),
         ("speed.device=gpu", "speed.device"),
-        ("protocol=dino", "protocol"),
+        ("protocols=[dinoo]", "protocols"),
+        ("protocols=[]", "protocols"),
+        ("protocols=[moco, moco]", "protocols"),
+        ("augmented_passes=0", "augmented_passes"),
     ],
 )
 def test_impossible_values_name_the_key(override: str, said: str) -> None:

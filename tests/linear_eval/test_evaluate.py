@@ -243,7 +243,14 @@ def test_bad_images_stop_the_run_or_are_counted(
             "knn.k: 20 neighbours out of a gallery of 10",
         ),
         (["{judged}", "retrieval.recall_at=[40]"], "retrieval.recall_at: rank 40 among 39 other"),
-        (["{judged}", "data.holdout=0"], "data.holdout: 0 leaves no images"),
+        (
+            ["{judged}", "data.holdout=0", "data.train_images=500"],
+            "data.holdout: 0 leaves no images to choose one of 3 settings of linear_probe",
+        ),
+        (
+            ["{judged}", "protocols=[ours, moco]"],
+            "moco/knn.k: 200 neighbours out of a gallery of 120 train images; leave protocol",
+        ),
         (["{judged}", "knn.temprature=1"], "Did you mean 'temperature'"),
         (["{judged}", "output={place}/gone/r.json"], "gone: no such folder"),
         (["{judged}", "images.crop=64"], "images.crop: 64 does not fit"),

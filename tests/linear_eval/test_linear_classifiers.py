@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linear_eval import linear_classifiers
-from linear_eval.linear_classifiers import LinearClassifiers, SgdConfig, fit_linear_classifiers
+from linear_eval import linear_classifiers, training_rows
+from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
+from linear_eval.sgd_config import Hyperparameters, SgdConfig
 
 
 def problem(
@@ -22,9 +23,10 @@ def problem(
 
 
 def fit(
-    features: Tensor, labels: Tensor, config: SgdConfig, *rates: float, classes: int = 4
+    features: Tensor, labels: Tensor, config: SgdConfig, *rates: float, weight_decay: float = 0.0
 ) -> LinearClassifiers:
-    return fit_linear_classifiers(features, labels, config, rates=rates, num_classes=classes)
+    problems = [Hyperparameters(rate, weight_decay) for rate in rates]
+    return fit_linear_classifiers(features, labels, config, problems=problems, num_classes=4)
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -57,8 +59,8 @@ def test_descent_reaches_the_optimum_that_an_independent_solver_finds(weight_dec
         return loss
 
     solver.step(closure)
-    config = SgdConfig(epochs=400, batch_size=120, weight_decay=weight_decay)
-    found = fit(features, labels, config, 1.0)
+    config = SgdConfig(epochs=400, batch_size=120)
+    found = fit(features, labels, config, 1.0, weight_decay=weight_decay)
     weight, bias = found.weight[:, 0].double(), found.bias[:, 0].double()
     best = float(objective(layer.weight, layer.bias).detach())
     # float32 and 400 steps; the loss is flat at its minimum, hence the tighter bound
@@ -70,7 +72,7 @@ def test_descent_reaches_the_optimum_that_an_independent_solver_finds(weight_dec
 
 def test_the_steps_are_those_of_torch_sgd_with_momentum_on_a_cosine() -> None:
     features, labels = problem(rows=50)
-    config = SgdConfig(epochs=3, batch_size=16, weight_decay=0.2, seed=5)
+    config = SgdConfig(epochs=3, batch_size=16, seed=5)
     layer = nn.Linear(6, 4, dtype=torch.float64)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -90,7 +92,7 @@ def test_the_steps_are_those_of_torch_sgd_with_momentum_on_a_cosine() -> None:
             F.cross_entropy(layer(x[batch]), labels[batch]).backward()
             sgd.step()
             step += 1
-    found = fit(features, labels, config, 0.7)
+    found = fit(features, labels, config, 0.7, weight_decay=0.2)
     assert torch.allclose(found.weight[:, 0].double(), layer.weight, atol=1e-6)
     assert torch.allclose(found.bias[:, 0].double(), layer.bias, atol=1e-6)
 
@@ -110,13 +112,126 @@ def test_each_rate_gives_what_it_gives_alone() -> None:
         assert torch.allclose(together.bias[:, number], alone.bias[:, 0], rtol=1e-4, atol=1e-5)
 
 
+def test_each_weight_decay_gives_what_it_gives_alone() -> None:
+    features, labels = problem()
+    config = SgdConfig(epochs=5, batch_size=32, initial_std=0.01)
+    problems = [Hyperparameters(0.5, decay) for decay in (0.0, 0.01, 1.0)]
+    together = fit_linear_classifiers(features, labels, config, problems=problems, num_classes=4)
+    for number, each in enumerate(problems):
+        alone = fit(features, labels, config, 0.5, weight_decay=each.weight_decay)
+        assert torch.allclose(together.weight[:, number], alone.weight[:, 0], atol=1e-5)
+    assert together.weight[:, 0].norm() > 1.2 * together.weight[:, 2].norm()
+
+
+def reference(
+    layer: nn.Linear, x: Tensor, labels: Tensor, config: SgdConfig, rate: float, decay: float
+) -> nn.BatchNorm1d:
+    """Torch's SGD on the batches of the seed; with `trust`, gradients scaled as in LARS."""
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(4, 1, 6, generator=generator)[:, 0] * config.initial_std)
+        layer.bias.zero_()
+    groups = [
+        {"params": [layer.weight], "weight_decay": 0.0 if config.trust else decay},
+        {"params": [layer.bias], "weight_decay": 0.0},
+    ]
+    sgd = torch.optim.SGD(groups, lr=1, momentum=config.momentum)
+    order = torch.Generator().manual_seed(config.seed)
+    batches = math.ceil(len(x) / config.batch_size)
+    norm = nn.BatchNorm1d(6, affine=False, dtype=torch.float64)
+    for epoch in range(config.epochs):
+        for batch in torch.tensor_split(torch.randperm(len(x), generator=order), batches):
+            for group in sgd.param_groups:
+                milestones = sum(epoch >= m for m in config.milestones)
+                group["lr"] = rate * config.batch_size / 256 * 0.1**milestones
+            sgd.zero_grad()
+            rows = norm(x[batch]) if config.normalisation == "batch_norm" else x[batch]
+            F.cross_entropy(layer(rows), labels[batch]).backward()
+            for parameter, own in ((layer.weight, decay), (layer.bias, 0.0)):
+                gradient, size = parameter.grad, parameter.detach().norm()
+                assert gradient is not None
+                if config.trust and size > 0:
+                    factor = config.trust * size / (gradient.norm() + own * size + 1e-8)
+                    parameter.grad = factor * (gradient + own * parameter.detach())
+            sgd.step()
+    return norm.eval()
+
+
+@pytest.mark.parametrize("trust", [None, 0.02])
+@pytest.mark.parametrize("normalisation", ["batch_norm", "none"])
+def test_published_settings_step_as_a_loop_over_torch_sgd(
+    trust: float | None, normalisation: Any
+) -> None:
+    features, labels = problem(rows=50)
+    config = SgdConfig(
+        epochs=5,
+        batch_size=16,
+        milestones=(2, 4),
+        normalisation=normalisation,
+        initial_std=0.3,
+        trust=trust,
+        seed=5,
+    )
+    layer = nn.Linear(6, 4, dtype=torch.float64)
+    norm = reference(layer, features.double(), labels, config, 0.7, 0.1)
+    found = fit(features, labels, config, 0.7, weight_decay=0.1)
+    assert torch.allclose(found.weight[:, 0].double(), layer.weight, atol=1e-5)
+    assert torch.allclose(found.bias[:, 0].double(), layer.bias, atol=1e-5)
+    rows = features.double()
+    rows = norm(rows) if normalisation == "batch_norm" else rows
+    [logits] = found.in_chunks(features)
+    assert torch.allclose(logits[:, 0].T.double(), layer(rows), atol=1e-4)
+
+
+def test_epoch_e_sees_augmented_pass_e_modulo_their_number() -> None:
+    features, labels = problem(rows=48)
+    passes = torch.stack([features, features + 1, features * 2]).half()
+    config = SgdConfig(epochs=5, batch_size=16, normalisation="none")
+    found = fit(passes, labels, config, 0.1)
+    split = fit_linear_classifiers(
+        list(passes.split([20, 28], dim=1)),
+        labels,
+        config,
+        problems=[Hyperparameters(0.1)],
+        num_classes=4,
+    )
+    assert torch.equal(found.weight, split.weight)
+    # by hand: full-batch order drawn as the seed says, rows of the epoch's pass
+    weight = torch.zeros(4, 6, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    sgd = torch.optim.SGD([weight, bias], lr=1, momentum=0.9)
+    order = torch.Generator().manual_seed(0)
+    for epoch in range(5):
+        for number, batch in enumerate(torch.randperm(48, generator=order).split(16)):
+            factor = (1 + math.cos(math.pi * (epoch + number / 3) / 5)) / 2
+            sgd.param_groups[0]["lr"] = 0.1 * 16 / 256 * factor
+            sgd.zero_grad()
+            rows = passes[epoch % 3, batch].double()
+            F.cross_entropy(rows @ weight.T + bias, labels[batch]).backward()
+            sgd.step()
+    assert torch.allclose(found.weight[:, 0].double(), weight, atol=1e-5)
+
+
+def test_what_does_not_fit_the_memory_is_fitted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = problem()
+    config = SgdConfig(epochs=3, batch_size=32)
+    expected = fit(features, labels, config, 0.5)
+    monkeypatch.setattr(training_rows, "_HELD_BYTES", 0)
+    monkeypatch.setattr(training_rows, "_AT_ONCE", 100)
+    found = fit(features, labels, config, 0.5)
+    assert torch.allclose(found.weight, expected.weight, atol=1e-6)
+    assert torch.allclose(found.scale, expected.scale)
+
+
 def test_a_rate_that_diverges_leaves_the_others_alone() -> None:
     features, labels = problem()
-    config = SgdConfig(epochs=60, batch_size=32, weight_decay=0.5)
-    found = fit(features, labels, config, 0.1, 1000.0)
+    config = SgdConfig(epochs=60, batch_size=32)
+    found = fit(features, labels, config, 0.1, 1000.0, weight_decay=0.5)
     assert not found.weight[:, 1].isfinite().all()
     assert torch.allclose(
-        found.weight[:, 0], fit(features, labels, config, 0.1).weight[:, 0], atol=1e-6
+        found.weight[:, 0],
+        fit(features, labels, config, 0.1, weight_decay=0.5).weight[:, 0],
+        atol=1e-6,
     )
 
 
@@ -179,7 +294,15 @@ def test_the_seed_sets_the_order_of_images_and_nothing_else_does() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("batch_size", 0), ("weight_decay", -0.1), ("seed", -1), ("seed", 2**63)],
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("momentum", 1.0),
+        ("initial_std", -1.0),
+        ("trust", 0.0),
+    ],
 )
 def test_impossible_settings_are_named(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{key}: .*got {value}"):

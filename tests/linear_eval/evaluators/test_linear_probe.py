@@ -8,7 +8,7 @@ from linear_eval.errors import InputError
 from linear_eval.evaluators import linear_probe
 from linear_eval.evaluators.linear_probe import (
     LinearProbeConfig,
-    choose_learning_rate,
+    choose_problem,
     evaluate_linear_probe,
 )
 from linear_eval.features import FeatureTable
@@ -30,13 +30,13 @@ def blobs(rows: int, seed: int, classes: int = 6, noise: float = 1.0) -> Feature
 
 
 @pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, tuple[float, ...], Any]]:
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Any, Any]]:
     """Every fit of the test: its features, its rates, and what came out."""
-    record: list[tuple[Tensor, tuple[float, ...], Any]] = []
+    record: list[tuple[Tensor, Any, Any]] = []
 
-    def spy(features: Tensor, labels: Tensor, config: Any, **rest: Any) -> LinearClassifiers:
+    def spy(features: list[Tensor], labels: Tensor, config: Any, **rest: Any) -> LinearClassifiers:
         found = fit_linear_classifiers(features, labels, config, **rest)
-        record.append((features, rest["rates"], found))
+        record.append((torch.cat(features), rest["problems"], found))
         return found
 
     monkeypatch.setattr(linear_probe, "fit_linear_classifiers", spy)
@@ -44,13 +44,13 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, tuple[float, ...
 
 
 def test_the_rate_is_chosen_on_the_holdout_and_refitted_on_all_of_train(
-    fits: list[tuple[Tensor, tuple[float, ...], Any]],
+    fits: list[tuple[Tensor, Any, Any]],
 ) -> None:
-    train, holdout, test = blobs(150, seed=0), blobs(40, seed=1), blobs(60, seed=2)
+    train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2)
     notes = evaluate_linear_probe(train, holdout, test, CONFIG).notes
     (choosing, rates, probes), (refitting, chosen, _) = fits
     assert torch.equal(choosing, train.features)
-    assert rates == CONFIG.learning_rates
+    assert rates == CONFIG.problems
     assert torch.equal(refitting, torch.cat([train.features, holdout.features]))
     [logits] = probes.in_chunks(holdout.features)
     top1 = [
@@ -62,24 +62,25 @@ def test_the_rate_is_chosen_on_the_holdout_and_refitted_on_all_of_train(
     ]
     best = max(top1)
     assert top1.count(best) == 1
-    assert chosen == (CONFIG.learning_rates[top1.index(best)],)
-    assert notes["linear_probe/learning_rate"] == chosen[0]
-    assert notes["linear_probe/holdout_top1"] == pytest.approx(100 * best / 40)
+    assert chosen == [CONFIG.problems[top1.index(best)]]
+    assert notes["linear_probe/learning_rate"] == chosen[0].learning_rate
+    assert notes["linear_probe/chosen_on"] == "hold-out"
+    assert notes["linear_probe/chosen_top1"] == pytest.approx(100 * best / 60)
 
 
 def test_equal_accuracy_is_decided_by_the_lower_loss() -> None:
-    train, holdout = blobs(150, seed=0, noise=0.01), blobs(40, seed=1, noise=0.01)
+    train, holdout = blobs(300, seed=0, noise=0.01), blobs(60, seed=1, noise=0.01)
     for rates in [(0.01, 0.1), (0.1, 1000.0)]:  # all are always right; the loss falls with the rate
         config = LinearProbeConfig(epochs=2, learning_rates=rates)
-        rate, notes = choose_learning_rate(train, holdout, config, num_classes=6)
-        assert notes["holdout_top1"] == 100
+        (rate, _), notes = choose_problem(train, holdout, config, num_classes=6)
+        assert notes["chosen_top1"] == 100
         assert rate == rates[1]
 
 
 def test_test_labels_influence_neither_choice_nor_weights(
-    fits: list[tuple[Tensor, tuple[float, ...], Any]],
+    fits: list[tuple[Tensor, Any, Any]],
 ) -> None:
-    train, holdout, test = blobs(150, seed=0), blobs(40, seed=1), blobs(60, seed=2)
+    train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2)
     wrong = table(test.features, test.labels.roll(1) + 3)
     found = evaluate_linear_probe(train, holdout, test, CONFIG)
     found_wrong = evaluate_linear_probe(train, holdout, wrong, CONFIG)
@@ -92,10 +93,10 @@ def test_test_labels_influence_neither_choice_nor_weights(
 
 
 def test_metrics_equal_a_loop_over_the_test_images(
-    fits: list[tuple[Tensor, tuple[float, ...], Any]],
+    fits: list[tuple[Tensor, Any, Any]],
 ) -> None:
     test = blobs(60, seed=2, noise=2.0)
-    metrics = evaluate_linear_probe(blobs(150, seed=0), blobs(40, seed=1), test, CONFIG).metrics
+    metrics = evaluate_linear_probe(blobs(300, seed=0), blobs(60, seed=1), test, CONFIG).metrics
     [logits] = fits[-1][2].in_chunks(test.features)
     top1, top5 = 0, 0
     per_class: dict[int, list[bool]] = {label: [] for label in range(6)}
@@ -123,7 +124,7 @@ def test_a_separable_problem_is_solved_with_the_default_settings() -> None:
 
 
 def test_a_missing_holdout_is_refused_unless_there_is_nothing_to_choose() -> None:
-    train, test = blobs(150, seed=0), blobs(60, seed=2)
+    train, test = blobs(300, seed=0), blobs(60, seed=2)
     empty = table(train.features[:0], train.labels[:0])
     for holdout in (None, empty):
         with pytest.raises(InputError, match=r"^data\.holdout: .*set data\.holdout=0\.1"):
@@ -143,7 +144,7 @@ def test_a_choice_at_the_edge_of_the_grid_is_reported(
 ) -> None:
     train, holdout = blobs(300, seed=0, noise=2.0), blobs(200, seed=1, noise=2.0)
     config = LinearProbeConfig(epochs=10, batch_size=32, learning_rates=rates)
-    rate, notes = choose_learning_rate(train, holdout, config, num_classes=6)
+    (rate, _), notes = choose_problem(train, holdout, config, num_classes=6)
     assert rate == 0.1
     assert ("warning" in notes) == warns
     if warns:
@@ -155,15 +156,15 @@ def test_a_diverged_rate_is_never_chosen() -> None:
     # a probe whose logits are not numbers answers 0, which here happens to be right
     holdout = table(train.features, torch.zeros(40, dtype=torch.int64))
     config = LinearProbeConfig(
-        epochs=80, batch_size=8, learning_rates=(1e-3, 1e6), weight_decay=0.5
+        epochs=80, batch_size=8, learning_rates=(1e-3, 1e6), weight_decays=(0.5,)
     )
-    rate, notes = choose_learning_rate(train, holdout, config, num_classes=2)
+    (rate, _), notes = choose_problem(train, holdout, config, num_classes=2)
     assert rate == 1e-3
-    assert 0 < float(notes["holdout_top1"]) < 100
+    assert 0 < float(notes["chosen_top1"]) < 100
 
 
 def test_classes_of_one_split_only_are_named_and_count_as_missed() -> None:
-    train, holdout, test = blobs(150, seed=0), blobs(40, seed=1), blobs(60, seed=2, noise=0.1)
+    train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2, noise=0.1)
     train = table(train.features[train.labels != 2], train.labels[train.labels != 2])
     holdout = table(holdout.features[holdout.labels != 2], holdout.labels[holdout.labels != 2])
     test_labels = test.labels.clone()
@@ -178,7 +179,7 @@ def test_classes_of_one_split_only_are_named_and_count_as_missed() -> None:
 
 
 def test_scores_and_predictions_make_up_the_metrics() -> None:
-    train, holdout, test = blobs(150, seed=0), blobs(40, seed=1), blobs(60, seed=2)
+    train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2)
     found = evaluate_linear_probe(train, holdout, test, CONFIG)
     right = (found.predictions["linear_probe"] == test.labels).double()
     assert torch.equal(found.scores["linear_probe/top1"], right)

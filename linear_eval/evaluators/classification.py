@@ -1,0 +1,71 @@
+"""What a classifier's ranked classes on the test split say.
+
+Shapes: M test images, n ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.linear_classifiers import LinearClassifiers
+
+_TOP = 5
+
+
+def ranked_classes(probe: LinearClassifiers, features: Tensor) -> Tensor:
+    """The (at most) five best classes of a single classifier (M, n), best first; ties by class."""
+    return torch.cat(
+        [
+            logits[:, 0].sort(dim=0, descending=True, stable=True).indices[:_TOP].T.cpu()
+            for logits in probe.in_chunks(features)
+        ]
+    )
+
+
+def classification(
+    prefix: str, ranked: Tensor, labels: Tensor, notes: dict[str, float | str] | None = None
+) -> Evaluation:
+    """Accuracy of a classifier.
+
+    Args:
+        prefix: of all keys, such as `linear_probe`.
+        ranked: classes (M, n), best first; n is less than 5 only if there are fewer classes.
+        labels: (M,).
+        notes: without the prefix.
+
+    Returns:
+        `/top1`, `/top5` (from five classes on) and `/mean_per_class` (over the classes in labels).
+    """
+    hits = (ranked == labels[:, None]).double()
+    scores = {f"{prefix}/top1": hits[:, 0]}
+    if hits.shape[1] == _TOP:
+        scores[f"{prefix}/top5"] = hits.sum(dim=1)
+    metrics = {name: 100 * float(score.mean()) for name, score in scores.items()}
+    metrics[f"{prefix}/mean_per_class"] = mean_per_class(hits[:, 0], labels)
+    return Evaluation(
+        metrics=metrics,
+        scores=scores,
+        predictions={prefix: ranked[:, 0]},
+        notes={f"{prefix}/{name}": note for name, note in (notes or {}).items()},
+    )
+
+
+def mean_per_class(right: Tensor, labels: Tensor) -> float:
+    """The mean of `right` (M,) within each class of `labels` (M,), averaged, in percent."""
+    classes, class_of = labels.unique(return_inverse=True)
+    sums = torch.zeros(len(classes), dtype=torch.float64).index_add_(0, class_of, right.double())
+    return 100 * float((sums / class_of.bincount()).mean())
+
+
+def class_notes(train_labels: Iterable[Tensor], test_labels: Tensor) -> dict[str, float | str]:
+    """Name, by their numbers, the classes that only one side has."""
+    train = {label for labels in train_labels for label in labels.tolist()}
+    test = set(test_labels.tolist())
+    sides = {"classes_only_in_test": test - train, "classes_only_in_train": train - test}
+    return {
+        name: ", ".join(map(str, sorted(classes))) for name, classes in sides.items() if classes
+    }
