@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval import __version__
-from linear_eval.errors import run_command
+from linear_eval.errors import InputError, run_command
 
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -33,6 +34,15 @@ Writes features (images x width, float32) to FILE.npy, and image names and label
 the same order. A folder of images is read at the size that the backbone was trained on, unless
 image_size= or images.* say otherwise.
 """
+_COMPARE_EXAMPLE = """\
+example:
+  linear-eval compare runs/without/results.json runs/with/results.json
+  linear-eval compare without_1 without_2 without_3 --against with_1 with_2 with_3 --paired
+
+Two models: paired by test image; the intervals say how far other test images would move the
+difference. Several pretraining runs per side: the intervals say how far other seeds would.
+A folder stands for the results.json in it. Nothing is run again.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # argparse takes no positional arguments after an option: overrides may well come last
     if unknown := [text for text in late if text.startswith("-")]:
         parser.error(f"unknown option: {' '.join(unknown)}; see linear-eval --help")
-    given.overrides += late
+    if "overrides" in given:
+        given.overrides += late
+    elif late:
+        parser.error(f"unexpected: {' '.join(late)}; give all files before the options")
     return run_command(lambda: given.command(given))
 
 
@@ -58,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_run(commands)
     _add_extract(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -94,6 +108,33 @@ def _add_extract(commands: _Commands) -> None:
     parser.set_defaults(command=_extract)
 
 
+def _add_compare(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="compare two models, or several runs of each, with intervals",
+        description="Compare two models, or several runs of each, with intervals.",
+        epilog=_COMPARE_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    files = partial(parser.add_argument, metavar="RESULTS", type=Path, nargs="+")
+    files("results", help="A and B; or, with --against, the runs of A")
+    files("--against", help="the runs of B")
+    parser.add_argument("--paired", action="store_true", help="run i of A belongs to run i of B")
+    parser.add_argument(
+        "--by",
+        choices=("image", "class"),
+        help="what is resampled for two models; class: where images of one are not independent",
+    )
+    parser.add_argument(
+        "--common-images",
+        action="store_true",
+        help="leave out test images that one side could not read",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison as well")
+    parser.set_defaults(command=_compare)
+
+
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides",
@@ -123,3 +164,23 @@ def _extract(given: argparse.Namespace) -> None:
         output=given.output,
         overwrite=given.overwrite,
     )
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from linear_eval.compare import CompareOptions, compare
+
+    first, second = given.results, given.against
+    if second is None:
+        if len(first) != 2:
+            raise InputError(
+                f"RESULTS: {len(first)} given, expected two, A and B; for several runs of either "
+                "side put --against before those of B"
+            )
+        first, second = first[:1], first[1:]
+    options = CompareOptions(
+        by=given.by,
+        common_images=given.common_images,
+        paired=given.paired,
+        json_file=given.json,
+    )
+    compare(first, second, options)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from linear_eval.evaluators.choosing import FEW_PER_CLASS
 from linear_eval.feature_tables import extract_tables
 from linear_eval.held_images import hold_in_memory
 from linear_eval.images import ImageBatches
+from linear_eval.intervals import INTERVAL_MEANING, metric_intervals
 from linear_eval.judge import choices_of, knn_settings, stages, wants_views
+from linear_eval.per_image import PerImage, write_per_image
 from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
+from linear_eval.results_file import RESULTS_FILE
 from linear_eval.splits import EvaluationSplits, open_splits
 from linear_eval.strict_config import to_yaml
-
-RESULTS_FILE = "results.json"
 
 
 def run(config: EvaluateConfig, notes: list[str]) -> None:
@@ -56,6 +57,8 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
     results = _results(config, splits, rows)
+    # the answers first: results.json, which names them and their digest, is what counts
+    results |= {"per_image": write_per_image(output, _per_image(rows, splits))}
     write_results(output, results | {"versions": versions(), "seconds": seconds})
     print(f"written: {output}")
 
@@ -160,7 +163,9 @@ def _judge(
         row.scores.update(found.scores)
         row.predictions.update(found.predictions)
         row.notes.update(found.notes)
-    return row
+    test = tables.test
+    row.intervals.update(metric_intervals(row.metrics, row.scores, test.labels))
+    return replace(row, test_ids=test.ids, test_labels=test.labels)
 
 
 @contextmanager
@@ -196,6 +201,18 @@ def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     return lines
 
 
+def _per_image(rows: list[Row], splits: EvaluationSplits) -> PerImage:
+    main = rows[-1]
+    return PerImage(
+        ids=main.test_ids,
+        labels=main.test_labels,
+        class_names=splits.test.class_names,
+        judged=main.contestant.key,
+        scores={row.contestant.key: row.scores for row in rows},
+        predictions={row.contestant.key: row.predictions for row in rows},
+    )
+
+
 def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) -> dict[str, Any]:
     *others, main = rows
     # without a prefix, a number is one of ours; a results file without ours says so
@@ -205,7 +222,10 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
     num_test = main.num_images["test"]
     return {
         "metrics": main.metrics,
+        "intervals": main.intervals,
+        "interval_meaning": INTERVAL_MEANING,
         "baselines": {row.contestant.key: row.metrics for row in others},
+        "baseline_intervals": {row.contestant.key: row.intervals for row in others},
         "protocol": protocol.name,
         "protocol_rules": {name: PROTOCOLS[name].rules for name in config.protocols},
         "settings": {

@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from linear_eval import __version__
 from linear_eval.atomic_file import atomic_file
 from linear_eval.contestants import Contestant
 from linear_eval.errors import one_line
+from linear_eval.intervals import Interval, format_margin
 from linear_eval.protocols import HEADLINE_K
 
 _MIN_CLASSES_FOR_TOP5 = 11  # among ten classes top-5 says little
+_MARGINS = "  95 %, test sampling"
 _PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "faiss-gpu", "faiss-cpu")
 
 
@@ -30,6 +33,9 @@ class Row:
         metrics: in percent.
         scores: per test image, of the metrics that are means over them; see `Evaluation`.
         predictions: per test image; likewise.
+        intervals: 95 %, in percent, of the metrics that are means over test images.
+        test_ids: names of the test images that could be read.
+        test_labels: their classes.
         notes: facts and warnings of the evaluators, such as the probe's chosen learning rate.
         seconds: per stage.
         num_images: per part of the data, those that could not be read not counted.
@@ -40,6 +46,9 @@ class Row:
     metrics: dict[str, float] = field(default_factory=dict)
     scores: dict[str, Tensor] = field(default_factory=dict)
     predictions: dict[str, Tensor] = field(default_factory=dict)
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    test_ids: tuple[str, ...] = ()
+    test_labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     notes: dict[str, float | str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     num_images: dict[str, int] = field(default_factory=dict)
@@ -106,13 +115,20 @@ def _table(rows: list[Row], columns: dict[str, str]) -> list[str]:
     if not columns:
         return []  # published protocols only, which have a table of their own
     titles = [one_line(row.contestant.title) for row in rows]
-    indent = max(len("percent"), *(len(title) for title in titles))
+    intervals = rows[-1].intervals
+    indent = max(len(_MARGINS if intervals else "percent"), *(len(title) for title in titles))
     widths = {heading: max(len(heading), len("100.0")) for heading in columns}
     headings = [heading.rjust(width) for heading, width in widths.items()]
     lines = ["  ".join(["percent".ljust(indent), *headings])]
     for title, row in zip(titles, rows, strict=True):
         cells = [f"{row.metrics[key]:{widths[heading]}.1f}" for heading, key in columns.items()]
         lines.append("  ".join([title.ljust(indent), *cells]))
+    if intervals:
+        margins = [
+            format_margin(rows[-1].metrics[key], intervals.get(key)).rjust(widths[heading])
+            for heading, key in columns.items()
+        ]
+        lines.append("  ".join([_MARGINS.ljust(indent), *margins]))
     return lines
 
 

@@ -12,6 +12,8 @@ import linear_eval
 from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
 from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
+from linear_eval.intervals import is_per_class, mean_scores, scores_key
+from linear_eval.per_image import read_per_image
 
 ROOT = Path(linear_eval.__file__).parents[1]
 CONFIG = """\
@@ -28,6 +30,8 @@ class Blocker:
             raise ImportError('ssl_bf is blocked')
 sys.meta_path.insert(0, Blocker())
 from linear_eval.cli import main
+from linear_eval.intervals import is_per_class, mean_scores, scores_key
+from linear_eval.per_image import read_per_image
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -93,7 +97,9 @@ def test_the_command_judges_everyone_without_ssl_bf(place: Path) -> None:
     for line, title in zip(lines[1:5], titles, strict=True):
         assert line.startswith(title)
         assert len(line.removeprefix(title).split()) == 5
-    assert "'pretrained with BatchFormer' " in lines[5]
+    assert lines[5].startswith("  95 %, test sampling")
+    assert lines[5].count("+-") == 5
+    assert "'pretrained with BatchFormer' " in lines[6]
     results = _results(place / "with" / "results.json")
     assert results["protocol"] == "ours"
     assert list(results["baselines"]) == ["pixels", "random", "pretrained without relation"]
@@ -102,6 +108,7 @@ def test_the_command_judges_everyone_without_ssl_bf(place: Path) -> None:
         "b.safetensors",
         "features",
         "results.json",
+        "results.per_image.safetensors",
     ]
 
 
@@ -134,6 +141,37 @@ def test_results_hold_every_key_that_is_promised(place: Path) -> None:
     assert {"features", "knn", "linear_probe", "retrieval", "total"} <= results["seconds"].keys()
     assert results["settings"]["knn"]["temperature"] == 0.07
     assert results["chosen"]["linear_probe/learning_rate"] in (0.01, 0.1, 1.0)
+
+
+def test_the_answers_lie_beside_the_results_and_make_its_numbers(place: Path) -> None:
+    assert _run(place, _judged(place), "baselines=[pixels]") == 0
+    path = place / "with" / "results.json"
+    results = _results(path)
+    answers = read_per_image(path, results["per_image"])
+    assert list(answers.scores) == ["pixels", "pretrained with BatchFormer"]
+    assert (answers.judged, len(answers.ids)) == ("pretrained with BatchFormer", 40)
+    everyone = {
+        "pixels": (results["baselines"]["pixels"], results["baseline_intervals"]["pixels"]),
+        answers.judged: (results["metrics"], results["intervals"]),
+    }
+    for key, (metrics, intervals) in everyone.items():
+        assert intervals.keys() == metrics.keys()
+        for metric, percent in metrics.items():
+            values = answers.scores[key][scores_key(metric)][:, None]
+            [mean] = mean_scores(values, answers.labels, per_class=is_per_class(metric))
+            assert percent == pytest.approx(100 * mean)
+            assert 0 <= intervals[metric][0] <= percent <= intervals[metric][1] <= 100
+    right = answers.predictions[answers.judged]["knn/k=20"] == answers.labels
+    assert results["metrics"]["knn/k=20/top1"] == pytest.approx(100 * float(right.double().mean()))
+
+
+def test_two_evaluations_can_be_compared(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("with/b", "without"):
+        (place / name).mkdir()
+        backbone = f"backbone={place / name}.safetensors"
+        assert _run(place, backbone, "evaluators=[knn]", f"output={place / name}") == 0
+    assert main(["compare", str(place / "without"), str(place / "with" / "b")]) == 0
+    assert "knn/k=20/top1" in capsys.readouterr().out.split("B - A")[1]
 
 
 def test_two_runs_give_the_same_numbers(place: Path) -> None:

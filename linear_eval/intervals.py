@@ -1,0 +1,218 @@
+"""95 % intervals of means over test images: how far another draw of test images would move them.
+
+They speak of one model and of test sampling, not of other pretraining seeds or other data.
+
+Shapes: M test images, K columns of scores, U resampled units (images or classes), R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from statistics import NormalDist
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Interval = tuple[float, float]
+Unit = Literal["image", "class"]
+
+INTERVAL_MEANING = "95 %, one model, test sampling"
+RESAMPLES = 2000
+_TAIL = 0.025  # of the draws, on either side
+_Z = NormalDist().inv_cdf(1 - _TAIL)
+_PER_CLASS = "/mean_per_class"
+_BYTES_PER_DRAW = 32  # the draw, the unit it means, and the units' counts, with a copy in between
+
+
+def metric_intervals(
+    metrics: Iterable[str],
+    scores: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    by_class: Collection[str] = (),
+) -> dict[str, Interval]:
+    """The interval of every metric that is a mean over test images, in percent.
+
+    Args:
+        metrics: keys; those that rest on no scores are left out.
+        scores: per metric, (M,) in [0, 1], NaN where the image was not asked.
+        labels: (M,) int64.
+        by_class: metrics whose images are not independent of each other, such as class-disjoint
+            retrieval: classes are resampled instead. A single class gives no interval.
+    """
+    found: dict[str, Interval] = {}
+    resampled: dict[tuple[Unit, bool], list[str]] = {}  # drawn once for all metrics of a kind
+    wanted = [key for key in metrics if scores_key(key) in scores]
+    for key in wanted:
+        values, per_class = scores[scores_key(key)], is_per_class(key)
+        if key in by_class or per_class or not is_binary(values):
+            unit: Unit = "class" if key in by_class else "image"
+            resampled.setdefault((unit, per_class), []).append(key)
+        elif total := int((~values.isnan()).sum()):
+            found[key] = wilson_interval(int(values.nansum()), total)
+    for (unit, per_class), keys in resampled.items():
+        table = torch.stack([scores[scores_key(key)].double() for key in keys], dim=1)
+        bounds = bootstrap_intervals(table, labels, unit=unit, per_class=per_class)
+        found |= {key: bound for key, bound in zip(keys, bounds, strict=True) if bound is not None}
+    return {key: (100 * found[key][0], 100 * found[key][1]) for key in wanted if key in found}
+
+
+def scores_key(metric: str) -> str:
+    """The scores that a metric is a mean of: `mean_per_class` averages those of `top1` by class."""
+    return metric.removesuffix(_PER_CLASS) + "/top1" if is_per_class(metric) else metric
+
+
+def is_per_class(metric: str) -> bool:
+    """Whether classes, not images, weigh the same in a metric."""
+    return metric.endswith(_PER_CLASS)
+
+
+def is_binary(scores: Tensor) -> bool:
+    """Whether all scores are 0 or 1, those of images not asked (NaN) left aside."""
+    return bool(((scores == 0) | (scores == 1) | scores.isnan()).all())
+
+
+def wilson_interval(right: int, total: int) -> Interval:
+    """95 % score interval of a proportion.
+
+    Args:
+        right: between 0 and `total`.
+        total: number of independent images, >= 1.
+
+    Source: Wilson 1927, JASA 22 (158), 209-212; Brown, Cai, DasGupta 2001, eq. 4.
+    """
+    assert 0 <= right <= total, (right, total)
+    assert total >= 1, total
+    share = right / total
+    shrink = 1 / (1 + _Z**2 / total)
+    centre = shrink * (share + _Z**2 / (2 * total))
+    half = shrink * _Z * math.sqrt(share * (1 - share) / total + _Z**2 / (4 * total**2))
+    # at the ends the bound is exactly 0 or 1; rounding would miss it by an ulp
+    return (0.0 if right == 0 else centre - half, 1.0 if right == total else centre + half)
+
+
+def mean_scores(scores: Tensor, labels: Tensor, *, per_class: bool = False) -> list[float]:
+    """The mean of every column, over images or (`per_class`) over classes.
+
+    Args:
+        scores: (M, K), NaN where an image was not asked; NaN is also the mean of none.
+        labels: (M,) int64.
+        per_class: the mean over classes of the mean within each.
+    """
+    weights = _weights(scores, labels.unique(return_inverse=True)[1], per_class=per_class)
+    means = (scores.double().nan_to_num(nan=0.0) * weights).sum(dim=0) / weights.sum(dim=0)
+    return [float(mean) for mean in means]
+
+
+def bootstrap_intervals(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    unit: Unit = "image",
+    per_class: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    memory_mib: int = 16,
+) -> list[Interval | None]:
+    """95 % percentile bootstrap interval of the mean of every column.
+
+    Differences of two models' scores on the same images give the paired bootstrap.
+
+    Args:
+        scores: (M, K), NaN where an image was not asked: it then counts in no mean.
+        labels: (M,) int64.
+        unit: what is drawn with replacement: images (within their class if `per_class`, so that no
+            class goes missing), or whole classes with all their images (cluster bootstrap).
+        per_class: the mean over classes of the mean within each.
+        resamples: R.
+        seed: of the draws; equal arguments give equal intervals.
+        memory_mib: bound on the working memory; changes the result by rounding at most.
+
+    Returns:
+        K intervals; None where fewer than two units were asked. With few classes (say, below 20)
+        a cluster bootstrap is too narrow, and a class of a single image adds no width per class.
+
+    Source: Efron and Tibshirani 1993, chapters 8 (units) and 13.3 (percentile interval).
+    """
+    assert scores.ndim == 2, scores.shape
+    assert labels.shape == scores.shape[:1], (labels.shape, scores.shape)
+    classes, class_of = labels.unique(return_inverse=True)
+    weights = _weights(scores, class_of, per_class=per_class)
+    values = scores.double().nan_to_num(nan=0.0) * weights
+    strata = class_of if per_class else torch.zeros_like(class_of)
+    if unit == "class":
+        values = _sums_by_class(values, class_of, len(classes))
+        weights = _sums_by_class(weights, class_of, len(classes))
+        strata = torch.zeros(len(classes), dtype=torch.int64)
+    means = _resampled_means(values, weights, strata, resamples, seed, memory_mib)
+    low, high = means.nanquantile(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64), dim=0)
+    enough = (weights > 0).sum(dim=0) >= 2
+    return [
+        (float(low[column]), float(high[column])) if bool(enough[column]) else None
+        for column in range(scores.shape[1])
+    ]
+
+
+def format_interval(value: float, interval: Interval | None) -> str:
+    """Such as "88.5 [86.4, 90.3]"; the value alone where it has no interval."""
+    return f"{value:.1f}" + ("" if interval is None else f" [{interval[0]:.1f}, {interval[1]:.1f}]")
+
+
+def format_margin(value: float, interval: Interval | None) -> str:
+    """Such as "+-2.1": how far the interval reaches, on its longer side; "-" where there is none.
+
+    Rounded up, so that no interval seems to have no width.
+    """
+    if interval is None:
+        return "-"
+    reach = max(value - interval[0], interval[1] - value)
+    return f"+-{math.ceil(round(10 * reach, 6)) / 10:.1f}"
+
+
+def _weights(scores: Tensor, class_of: Tensor, *, per_class: bool) -> Tensor:
+    """(M, K): 0 where not asked, else 1, or one over the number asked in the image's class."""
+    weights = (~scores.isnan()).double()
+    if per_class:
+        asked = _sums_by_class(weights, class_of, int(class_of.max()) + 1)
+        weights = weights / asked[class_of].clamp(min=1)
+    return weights
+
+
+def _sums_by_class(values: Tensor, class_of: Tensor, num_classes: int) -> Tensor:
+    return values.new_zeros(num_classes, values.shape[1]).index_add_(0, class_of, values)
+
+
+def _resampled_means(
+    values: Tensor, weights: Tensor, strata: Tensor, resamples: int, seed: int, memory_mib: int
+) -> Tensor:
+    """(R, K) weighted means over units drawn with replacement, each stratum keeping its size.
+
+    Args:
+        values: (U, K), already multiplied by the weights.
+        weights: (U, K) >= 0.
+        strata: (U,) int64 in [0, number of strata), none of them empty.
+        resamples: R.
+        seed: of the draws.
+        memory_mib: bound on the working memory.
+    """
+    order = strata.argsort(stable=True)
+    sizes = strata.bincount()
+    size_of_unit = sizes.repeat_interleave(sizes)
+    first_of_unit = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    columns = torch.cat([values[order], weights[order]], dim=1)
+    units = len(strata)
+    generator = torch.Generator().manual_seed(seed)
+    at_once = max(1, memory_mib * 2**20 // (_BYTES_PER_DRAW * units))
+    one = torch.ones(1, 1, dtype=torch.float64)
+    means = []
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        # a number below 1 times a whole size rounds to less than that size: never the next stratum
+        draws = torch.rand(rows, units, generator=generator, dtype=torch.float64) * size_of_unit
+        drawn = draws.long() + first_of_unit
+        counts = draws.zero_().scatter_add_(1, drawn, one.expand(rows, units))
+        value, weight = (counts @ columns).split(values.shape[1], dim=1)
+        means.append(value / weight)
+    return torch.cat(means)
