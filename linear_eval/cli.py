@@ -33,6 +33,21 @@ Writes features (images x width, float32) to FILE.npy, and image names and label
 the same order. A folder of images is read at the size that the backbone was trained on, unless
 image_size= or images.* say otherwise.
 """
+_CONVERT_EXAMPLE = """\
+example:
+  linear-eval convert moco_v2_800ep_pretrain.pth.tar --architecture resnet50 \\
+      --output moco_v2.safetensors
+
+Reads checkpoints of MoCo v1-v3, SimSiam, DINO, lightly, solo-learn, mmpretrain, torchvision and
+timm, without running code that they may hold. Every tensor is used or belongs to a group that is
+listed as dropped; anything else is refused. If a file is refused because it needs code to be read,
+and you trust its source, take its tensors out yourself and convert what this writes:
+
+  import safetensors.torch, torch
+  checkpoint = torch.load("old.pth", map_location="cpu", weights_only=False)  # runs its code
+  tensors = {k: v.clone().contiguous() for k, v in checkpoint["state_dict"].items()}
+  safetensors.torch.save_file(tensors, "new.safetensors")
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # argparse takes no positional arguments after an option: overrides may well come last
     if unknown := [text for text in late if text.startswith("-")]:
         parser.error(f"unknown option: {' '.join(unknown)}; see linear-eval --help")
-    given.overrides += late
+    if late and "overrides" not in given:
+        parser.error(f"unexpected: {' '.join(late)}; see linear-eval --help")
+    if late:
+        given.overrides += late
     return run_command(lambda: given.command(given))
 
 
@@ -58,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_run(commands)
     _add_extract(commands)
+    _add_convert(commands)
     return parser
 
 
@@ -94,6 +113,39 @@ def _add_extract(commands: _Commands) -> None:
     parser.set_defaults(command=_extract)
 
 
+def _add_convert(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="make a backbone file of a foreign checkpoint",
+        description="Make a backbone file of a foreign checkpoint.",
+        epilog=_CONVERT_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="their file")
+    parser.add_argument("--architecture", metavar="NAME", required=True, help="e.g. resnet50")
+    parser.add_argument("--output", metavar="FILE", type=Path, required=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    parser.add_argument(
+        "--image-size", metavar="N", type=int, help="default: 224; 32 for a CIFAR stem"
+    )
+    parser.add_argument(
+        "--mean", metavar="R,G,B", type=_channels, help="of its images in [0, 1]; default: ImageNet"
+    )
+    parser.add_argument("--std", metavar="R,G,B", type=_channels, help="default: ImageNet")
+    parser.set_defaults(command=_convert)
+
+
+def _channels(text: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(number) for number in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"'{text}': expected three numbers such as 0.485,0.456,0.406"
+        ) from error
+    return red, green, blue
+
+
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides",
@@ -121,5 +173,22 @@ def _extract(given: argparse.Namespace) -> None:
         given.overrides,
         split_name=given.split,
         output=given.output,
+        overwrite=given.overwrite,
+    )
+
+
+def _convert(given: argparse.Namespace) -> None:
+    from linear_eval.contestants import IMAGENET_MEAN, IMAGENET_STD
+    from linear_eval.convert import ImageFacts, convert
+
+    convert(
+        given.checkpoint,
+        architecture=given.architecture,
+        output=given.output,
+        images=ImageFacts(
+            size=given.image_size,
+            mean=given.mean or IMAGENET_MEAN,
+            std=given.std or IMAGENET_STD,
+        ),
         overwrite=given.overwrite,
     )
