@@ -157,17 +157,16 @@ def _rename(name: str, dialect: Dialect) -> str:
 
 def _group(name: str, start: str, layout: Layout) -> str | None:
     """The group of tensors to drop that a name belongs to, if it belongs to one."""
-    rules: list[tuple[str, Groups]] = [
-        (start + layout.prefix, layout.inside),
-        (start, layout.beside),
-        ("", ELSEWHERE),
-    ]
+    root = start + layout.prefix
+    rules: list[tuple[str, Groups]] = [("", ELSEWHERE)]
+    if name.startswith(root):  # what lies inside the encoder is never taken for another encoder
+        rules.append((root, layout.inside))
+    elif name.startswith(start):
+        rules.append((start, layout.beside))
     for beginning, groups in rules:
-        if name.startswith(beginning):
-            rest = name.removeprefix(beginning)
-            for group, pattern in groups.items():
-                if re.match(pattern, rest):
-                    return group
+        for group, pattern in groups.items():
+            if re.match(pattern, name.removeprefix(beginning)):
+                return group
     return None
 
 

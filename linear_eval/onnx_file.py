@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def onnx_bytes(backbone: nn.Module, info: BackboneInfo) -> bytes:
         ) from error
     # 3: torch.export takes a first dimension of 1 for a constant
     example = torch.zeros(3, 3, info.image_size, info.image_size)
-    with _quiet():
+    with contextlib.redirect_stdout(io.StringIO()):  # the exporter tells its steps there
         program = torch.onnx.export(
             backbone,
             (example,),
@@ -65,19 +65,7 @@ def run_onnx(path: Path, images: Tensor) -> Tensor:
     except ImportError:  # optional: onnx's own evaluator gives the same numbers, slowly
         from onnx.reference import ReferenceEvaluator
 
-        return torch.as_tensor(ReferenceEvaluator(str(path)).run([OUTPUT], inputs)[0])
+        outputs: Any = ReferenceEvaluator(str(path)).run([OUTPUT], inputs)
+        return torch.as_tensor(outputs[0])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return torch.as_tensor(session.run([OUTPUT], inputs)[0])
-
-
-@contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
-    """The exporter reports its steps on stdout and through loggers; errors still are raised."""
-    logger = logging.getLogger("onnxscript")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -23,7 +23,8 @@ MAX_LINES = 250
 PICKLE_READER = ROOT / "linear_eval" / "tensor_file.py"
 NO_NAMES = {"utils", "util", "common", "misc", "helpers", "core", "base"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
-HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "onnx", "sklearn"}
+HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn"}
+HEAVY |= {"onnx", "onnxscript", "onnxruntime"}
 MUST_START_FAST = ["linear_eval", "ssl_bf", "linear_eval.errors", "linear_eval.strict_config"]
 MUST_START_FAST += [f"{package}.{each}" for package in PACKAGES for each in ("cli", "__main__")]
 

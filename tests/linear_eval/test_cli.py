@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["extract", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["extract", "--help"], ["convert", "--help"]]
+)
 def test_help_shows_an_example_and_does_not_wait_for_torch(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,6 +52,9 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["run", "quickstart", "--bakcbone=x"],
         ["extract", "b", "d"],
         ["extract", "b", "d", "--output", "f.npy", "--splt", "test"],
+        ["convert", "c.pth", "--output", "b.safetensors"],
+        ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "late"],
+        ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "--mean", "0.5"],
     ],
 )
 def test_a_malformed_command_line_exits_with_2(
@@ -58,6 +64,21 @@ def test_a_malformed_command_line_exits_with_2(
         main(arguments)
     assert end.value.code == 2
     assert "usage: linear-eval" in capsys.readouterr().err
+
+
+def test_what_is_to_be_converted_reaches_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    import linear_eval.convert
+    from linear_eval.contestants import IMAGENET_MEAN
+
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        linear_eval.convert, "convert", lambda *given, **named: calls.append((given, named))
+    )
+    line = "convert a.pth --architecture resnet18 --output b --image-size 32 --std 0.1,0.2,0.3"
+    assert main(line.split()) == 0
+    images = linear_eval.convert.ImageFacts(size=32, mean=IMAGENET_MEAN, std=(0.1, 0.2, 0.3))
+    named = {"architecture": "resnet18", "output": Path("b"), "images": images, "overwrite": False}
+    assert calls == [((Path("a.pth"),), named)]
 
 
 def test_wrong_input_is_one_line_and_exit_2() -> None:

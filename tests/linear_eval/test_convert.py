@@ -499,7 +499,9 @@ def vit(*, heads: int = 3, width: int = 192, fixed: bool = False) -> nn.Module:
     lived_in(model)
     if fixed:
         with torch.no_grad():
-            model.pos_embed.copy_(fixed_positions(VISION_TRANSFORMERS["vit_small_moco_v3"]))
+            model.get_parameter("pos_embed").copy_(
+                fixed_positions(VISION_TRANSFORMERS["vit_small_moco_v3"])
+            )
     return model
 
 
