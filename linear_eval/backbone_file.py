@@ -25,6 +25,10 @@ from linear_eval.errors import InputError
 FORMAT_VERSION = 1
 _HEADER_KEY = "backbone"
 _MAX_IMAGE_SIZE = 4096
+_CONVERT = (
+    "make a backbone file of it with `linear-eval convert CHECKPOINT --architecture NAME "
+    "--output FILE`"
+)
 _NUM_NAMED = 3  # how many keys a message lists before it only counts
 
 
@@ -79,12 +83,22 @@ def load_backbone(path: Path) -> tuple[nn.Module, BackboneInfo]:
             f"{path}: its tensors are not those of '{info.architecture}', which its header names "
             f"({problems}); export the backbone again"
         )
-    with torch.device("meta"):  # draws no weights: all of them are about to be replaced
-        backbone = build_backbone(info.architecture)
-    backbone.to_empty(device="cpu").load_state_dict(tensors, strict=True)
-    backbone.eval().requires_grad_(False)
+    backbone = assemble_backbone(info.architecture, tensors)
     _check_forward(path, backbone, info)
     return backbone, info
+
+
+def assemble_backbone(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
+    """A backbone on the CPU with these tensors, in eval mode and frozen.
+
+    Args:
+        architecture: a name in `backbones.ARCHITECTURES`.
+        tensors: under our names, checked to be all that the architecture has.
+    """
+    with torch.device("meta"):  # draws no weights: all of them are about to be replaced
+        backbone = build_backbone(architecture)
+    backbone.to_empty(device="cpu").load_state_dict(tensors, strict=True)
+    return backbone.eval().requires_grad_(False)
 
 
 def file_sha256(path: Path) -> str:
@@ -117,10 +131,7 @@ def _diagnose(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(9)
     if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
-        return (
-            "holds a pickle, which can run code, expected tensors (safetensors); "
-            "convert it to a backbone file first"
-        )
+        return f"holds a pickle, which can run code, expected tensors (safetensors); {_CONVERT}"
     if start[8:9] == b"{":
         return "is truncated or damaged, expected a whole backbone file; copy or export it again"
     return "is no safetensors file, expected a backbone file; export one with `ssl-bf export`"
@@ -131,7 +142,7 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> BackboneInfo:
     if text is None:
         raise InputError(
             f"{path}: its header does not say which backbone it holds, expected the metadata key "
-            f"'{_HEADER_KEY}'; convert it to a backbone file first"
+            f"'{_HEADER_KEY}'; {_CONVERT}"
         )
     try:
         return _info_from_json(text)

@@ -1,7 +1,7 @@
 """Architecture name -> backbone: (N, 3, H, W) -> (N, D), without any head.
 
-The names and the state_dict keys are torchvision's, so that its models accept our weights (except
-`fc`).
+The names and the state_dict keys are torchvision's (ResNets) and timm's (vision transformers), so
+that their models accept our weights (except the classifier).
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from linear_eval.errors import InputError
+from linear_eval.vision_transformers import VISION_TRANSFORMERS, build_vision_transformer
 
 _RESNET_WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
-_CIFAR = "_cifar"
+CIFAR_PADDINGS = {"_cifar": 1, "_cifar_padding2": 2}
+"""Suffix -> padding of the 3x3 first convolution; solo-learn trains its CIFAR ResNets with 2."""
 ARCHITECTURES: dict[str, int] = {
     "small_conv": 128,
     **_RESNET_WIDTHS,
-    **{name + _CIFAR: width for name, width in _RESNET_WIDTHS.items()},
+    **{name + stem: width for stem in CIFAR_PADDINGS for name, width in _RESNET_WIDTHS.items()},
+    **{name: shape.width for name, shape in VISION_TRANSFORMERS.items()},
 }
 """Every architecture and the width D of its features."""
 
@@ -29,16 +32,18 @@ def build_backbone(architecture: str, *, zero_init_residual: bool = False) -> nn
 
     Args:
         architecture: a name in `ARCHITECTURES`. `_cifar` means a 3x3 stride-1 first convolution and
-            no max-pool.
-        zero_init_residual: start the last BatchNorm weight of every residual branch at 0;
-            `small_conv` has no residual branch, so there it changes nothing.
+            no max-pool; `_cifar_padding2` the same, padded by 2.
+        zero_init_residual: start the last BatchNorm weight of every residual branch at 0; changes
+            ResNets only.
 
     Raises:
-        InputError: unknown architecture.
+        InputError: unknown architecture, or a vision transformer without timm.
     """
     feature_dim(architecture)
     if architecture == "small_conv":
         return SmallConv()
+    if architecture in VISION_TRANSFORMERS:
+        return build_vision_transformer(architecture)
     return _build_resnet(architecture, zero_init_residual=zero_init_residual)
 
 
@@ -83,10 +88,11 @@ class SmallConv(nn.Module):
 def _build_resnet(architecture: str, *, zero_init_residual: bool) -> nn.Module:
     from torchvision import models  # lazy: most of the suite never builds a ResNet
 
-    build = getattr(models, architecture.removesuffix(_CIFAR))
+    name = architecture.split("_")[0]
+    build = getattr(models, name)
     resnet = cast(nn.Module, build(weights=None, zero_init_residual=zero_init_residual))
-    if architecture.endswith(_CIFAR):
-        stem = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+    if padding := CIFAR_PADDINGS.get(architecture.removeprefix(name)):
+        stem = nn.Conv2d(3, 64, 3, stride=1, padding=padding, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
         resnet.conv1 = stem
         resnet.maxpool = nn.Identity()

@@ -27,7 +27,7 @@ def _run(options: argparse.Namespace) -> int:
         elif options.command == "resume":
             resume(options.directory)
         else:
-            export_backbone(options.directory, options.output)
+            export_backbone(options.directory, options.output, options.format)
     except NonFiniteLoss as stop:
         print(f"error: {stop}", file=sys.stderr)
         return EXIT_FAILED
@@ -61,11 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "export",
         help="write the stripped backbone of a run's newest checkpoint",
-        epilog="example: ssl-bf export runs/mine --output backbone.safetensors",
+        epilog="example: ssl-bf export runs/mine --format onnx --output backbone.onnx",
     )
     command.add_argument("directory", type=Path, help="the run's directory")
     command.add_argument(
-        "--format", choices=["safetensors"], default="safetensors", help="file format"
+        "--format",
+        choices=["safetensors", "torchvision", "timm", "onnx"],
+        default="safetensors",
+        help="file format; each is compared with the backbone before it is kept",
     )
     command.add_argument("--output", type=Path, required=True, help="file to write")
     return parser

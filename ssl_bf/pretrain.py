@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from linear_eval.atomic_file import atomic_file
-from linear_eval.backbone_file import save_backbone
-from linear_eval.backbones import build_backbone, expected_tensors
+from linear_eval.backbone_file import assemble_backbone
+from linear_eval.backbones import expected_tensors
 from linear_eval.distributed import barrier, is_main, shut_down, start_from_environment, world_size
 from linear_eval.errors import InputError
+from linear_eval.export import Format, export
 from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
 from ssl_bf.build import Run, backbone_info, build_run
@@ -67,7 +68,7 @@ def resume(directory: Path) -> None:
         train(run, directory, first_step=first_step)
 
 
-def export_backbone(directory: Path, output: Path) -> None:
+def export_backbone(directory: Path, output: Path, file_format: Format = "safetensors") -> None:
     """Write the stripped backbone of a run's newest checkpoint; needs no data."""
     config = _config_of(directory)
     saved = checkpoint.load_newest(directory)
@@ -81,9 +82,9 @@ def export_backbone(directory: Path, output: Path) -> None:
             f"{directory}: its newest checkpoint holds no {architecture}, as {CONFIG_FILE} names "
             f"it; put back the {CONFIG_FILE} that the run was started with"
         )
-    backbone = build_backbone(architecture)
-    backbone.load_state_dict(tensors)
-    save_backbone(output, backbone, backbone_info(config, commit=git_commit(), step=saved.step))
+    backbone = assemble_backbone(architecture, tensors)
+    info = backbone_info(config, commit=git_commit(), step=saved.step)
+    export(backbone, info, file_format=file_format, output=output)
     print(f"backbone after step {saved.step}: {output}")
 
 

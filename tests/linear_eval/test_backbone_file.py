@@ -135,7 +135,7 @@ def test_a_pickle_is_refused_and_the_way_out_named(tmp_path: Path, zipped: bool)
     torch.save({"state_dict": {}}, tmp_path / "b.pth", _use_new_zipfile_serialization=zipped)
     message = _error(tmp_path / "b.pth")
     assert "holds a pickle" in message
-    assert "convert it" in message
+    assert "linear-eval convert CHECKPOINT --architecture" in message
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100, -1])

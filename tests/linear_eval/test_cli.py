@@ -1,11 +1,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import linear_eval
 from linear_eval.cli import main
+from linear_eval.commands import COMMANDS
 
 ROOT = Path(linear_eval.__file__).parents[1]
 
@@ -17,7 +19,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["extract", "--help"], ["compare", "--help"]],
+    [["--help"], *([each.__name__.rpartition(".")[2], "--help"] for each in COMMANDS)],
 )
 def test_help_shows_an_example_and_does_not_wait_for_torch(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -55,6 +57,9 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["compare"],
         ["compare", "a", "--by", "image", "b"],
         ["compare", "a", "b", "--by", "pixel"],
+        ["convert", "c.pth", "--output", "b.safetensors"],
+        ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "late"],
+        ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "--mean", "0.5"],
     ],
 )
 def test_a_malformed_command_line_exits_with_2(
@@ -64,6 +69,21 @@ def test_a_malformed_command_line_exits_with_2(
         main(arguments)
     assert end.value.code == 2
     assert "usage: linear-eval" in capsys.readouterr().err
+
+
+def test_what_is_to_be_converted_reaches_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    import linear_eval.convert
+    from linear_eval.contestants import IMAGENET_MEAN
+
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        linear_eval.convert, "convert", lambda *given, **named: calls.append((given, named))
+    )
+    line = "convert a.pth --architecture resnet18 --output b --image-size 32 --std 0.1,0.2,0.3"
+    assert main(line.split()) == 0
+    images = linear_eval.convert.ImageFacts(size=32, mean=IMAGENET_MEAN, std=(0.1, 0.2, 0.3))
+    named = {"architecture": "resnet18", "output": Path("b"), "images": images, "overwrite": False}
+    assert calls == [((Path("a.pth"),), named)]
 
 
 def test_wrong_input_is_one_line_and_exit_2() -> None:

@@ -65,10 +65,12 @@ def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) 
     assert main(["pretrain", "quickstart", "epochs=3", "data.root=a b"]) == 0
     assert main(["resume", "runs/mine"]) == 0
     assert main(["export", "runs/mine", "--output", "out.safetensors"]) == 0
+    assert main(["export", "runs/mine", "--output", "out.onnx", "--format", "onnx"]) == 0
     assert calls == [
         ("pretrain", "quickstart", ["epochs=3", "data.root=a b"]),
         ("resume", Path("runs/mine")),
-        ("export_backbone", Path("runs/mine"), Path("out.safetensors")),
+        ("export_backbone", Path("runs/mine"), Path("out.safetensors"), "safetensors"),
+        ("export_backbone", Path("runs/mine"), Path("out.onnx"), "onnx"),
     ]
 
 

@@ -336,6 +336,13 @@ def test_an_export_needs_no_data(start: Start) -> None:
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_an_export_for_a_tool_that_lacks_the_architecture_writes_nothing(start: Start) -> None:
+    start("epochs=1")
+    with pytest.raises(InputError, match="torchvision has no small_conv"):
+        export_backbone(Path("run"), Path("out.pth"), "torchvision")
+    assert not Path("out.pth").exists()
+
+
 def test_a_config_of_another_architecture_is_refused_before_anything_is_written(
     start: Start,
 ) -> None:

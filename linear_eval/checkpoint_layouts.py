@@ -1,0 +1,207 @@
+"""The names that other people's checkpoints give to a backbone's tensors: data only.
+
+A tensor's full name is its path in the file: `state_dict/module.encoder_q.layer1.0.conv1.weight` is
+
+    container    state_dict/          which dict of the file
+    wrapper      module.              left by DistributedDataParallel or torch.compile
+    prefix       encoder_q.           of a `Layout`: the encoder that is taken
+    dialect      layer1.0.conv1...    how the library names the tensors inside
+
+All patterns are regular expressions that must fit from the start of what they are applied to.
+Where a suite keeps two encoders, the one is taken that its own evaluation judges (MoCo: the query
+encoder; DINO and lightly's benchmarks: the slow one).
+
+Source: the state_dicts of the published code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CONTAINERS = ("", "state_dict/", "model/", "model_state_dict/")
+WRAPPERS = ("", "module.", "_orig_mod.", "module._orig_mod.")
+
+Groups = dict[str, str]
+"""Name of a group of tensors that are no part of the backbone -> pattern."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where one suite keeps the backbone, and what else it saves beside it.
+
+    Attributes:
+        name: for people.
+        prefix: of the backbone's tensors.
+        inside: groups that share the prefix (the pattern begins after it), such as a classifier.
+        beside: groups that do not (the pattern begins after the wrapper).
+        containers: where its state_dict may lie.
+        refuses: suffix of an architecture -> why this suite's weights do not fit it.
+    """
+
+    name: str
+    prefix: str
+    inside: Groups = field(default_factory=dict)
+    beside: Groups = field(default_factory=dict)
+    containers: tuple[str, ...] = CONTAINERS
+    refuses: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a library names the tensors of a backbone; `renames` are tried in order, first fit wins.
+
+    Attributes:
+        name: for people.
+        renames: pattern -> our name.
+    """
+
+    name: str
+    renames: dict[str, str]
+
+
+_LAYER = r"encoder\.layers\.encoder_layer_(\d+)\."  # torchvision's vision transformer
+_SEQUENTIAL_STEM = {r"0\.": "conv1.", r"1\.": "bn1."}
+
+DIALECTS = (
+    Dialect("torchvision / timm names", {}),
+    Dialect(
+        "numbered children of a torchvision ResNet",  # nn.Sequential(*list(resnet.children())[:-1])
+        {**_SEQUENTIAL_STEM, **{rf"{i + 3}\.": f"layer{i}." for i in (1, 2, 3, 4)}},
+    ),
+    Dialect(
+        "lightly's ResNetGenerator",
+        {r"(layer\d\.\d+)\.shortcut\.": r"\1.downsample."},
+    ),
+    Dialect(
+        "numbered children of lightly's ResNetGenerator",  # it has no max-pool, and calls ReLU as F
+        {
+            **_SEQUENTIAL_STEM,
+            **{rf"{i + 1}\.(\d+)\.shortcut\.": rf"layer{i}.\1.downsample." for i in (1, 2, 3, 4)},
+            **{rf"{i + 1}\.": f"layer{i}." for i in (1, 2, 3, 4)},
+        },
+    ),
+    Dialect(
+        "mmpretrain's vision transformer",
+        {
+            r"patch_embed\.projection\.": "patch_embed.proj.",
+            r"layers\.(\d+)\.ln([12])\.": r"blocks.\1.norm\2.",
+            r"layers\.(\d+)\.attn\.": r"blocks.\1.attn.",
+            r"layers\.(\d+)\.ffn\.layers\.0\.0\.": r"blocks.\1.mlp.fc1.",
+            r"layers\.(\d+)\.ffn\.layers\.1\.": r"blocks.\1.mlp.fc2.",
+            r"ln1\.": "norm.",
+        },
+    ),
+    Dialect(
+        "torchvision's vision transformer",
+        {
+            r"class_token$": "cls_token",
+            r"conv_proj\.": "patch_embed.proj.",
+            r"encoder\.pos_embedding$": "pos_embed",
+            r"encoder\.ln\.": "norm.",
+            _LAYER + r"ln_([12])\.": r"blocks.\1.norm\2.",
+            _LAYER + r"self_attention\.in_proj_": r"blocks.\1.attn.qkv.",
+            _LAYER + r"self_attention\.out_proj\.": r"blocks.\1.attn.proj.",
+            _LAYER + r"mlp\.(0|linear_1)\.": r"blocks.\1.mlp.fc1.",
+            _LAYER + r"mlp\.(3|linear_2)\.": r"blocks.\1.mlp.fc2.",
+        },
+    ),
+)
+
+_LIGHTLY: Groups = {
+    "projector": r"projection_(head|mlp)\.",
+    "predictor": r"prediction_(head|mlp)\.",
+    "momentum encoder": r"(momentum_backbone|backbone_momentum|teacher_backbone)\.",
+    "momentum projector": r"(momentum_projection_head|projection_head_momentum|teacher_head)\.",
+    "query or student encoder": r"(query|student)_backbone\.",
+    "query or student projector": r"(query_projection_head|student_(projection_)?head)\.",
+    "loss state and memory bank": r"(criterion|memory_bank|criterion_\w+)\.",
+    "online classifier": r"(online_classifier|classification_head)\.",
+    "k-NN feature bank": r"(feature_bank|targets_bank|_train_features|_train_targets)$",
+    "mask token": r"(backbone\.)?mask_token$",
+}
+_BATCHFORMER: Groups = {"BatchFormer, listed twice": r"encoder_global\."}
+_CLASSIFIER: Groups = {"classifier": r"(fc|head|heads\.head|linear)\.(weight|bias)$"}
+
+LAYOUTS = (
+    Layout(
+        "official MoCo v1/v2",
+        "encoder_q.",
+        inside={"projector": r"fc\."},
+        beside={"momentum encoder": r"encoder_k\.", "queue": r"queue(_ptr)?$"} | _BATCHFORMER,
+    ),
+    Layout(
+        "official MoCo v3",
+        "base_encoder.",
+        inside={"projector": r"(fc|head)\."},
+        beside={"momentum encoder": r"momentum_encoder\.", "predictor": r"predictor\."}
+        | _BATCHFORMER,
+    ),
+    Layout(
+        "official SimSiam",
+        "encoder.",
+        inside={"projector": r"fc\."},
+        beside={"predictor": r"predictor\."} | _BATCHFORMER,
+    ),
+    Layout(
+        "DINO (teacher)", "backbone.", beside={"projector": r"head\."}, containers=("teacher/",)
+    ),
+    Layout("backbone. and nothing beside it", "backbone."),
+    Layout("lightly", "backbone.", beside=_LIGHTLY),
+    Layout("lightly (masked vision transformer)", "backbone.vit.", _CLASSIFIER, beside=_LIGHTLY),
+    Layout("lightly (teacher)", "teacher_backbone.", beside=_LIGHTLY),
+    Layout(
+        "lightly (masked vision transformer, teacher)",
+        "teacher_backbone.vit.",
+        _CLASSIFIER,
+        beside=_LIGHTLY | {"mask token": r"teacher_backbone\.mask_token$"},
+    ),
+    *(
+        Layout(
+            "solo-learn",
+            prefix,
+            beside={
+                "projector": r"projector\.",
+                "predictor": r"predictor\.",
+                "DINO head": r"(momentum_)?head\.",
+                "momentum encoder": r"momentum_(backbone|encoder)\.",
+                "momentum projector": r"momentum_projector\.",
+                "online classifier": r"(momentum_)?classifier\.",
+                "queue": r"queue(_ptr|_y)?$",
+                "prototypes": r"prototypes\.",
+                "loss state": r"dino_loss_func\.",
+            },
+            refuses={
+                "_cifar": "solo-learn pads the first convolution of its CIFAR ResNets by 2, so "
+                "{architecture} would not compute the same; use --architecture "
+                "{architecture}_padding2"
+            },
+        )
+        for prefix in ("backbone.", "encoder.")  # encoder: until 2022
+    ),
+    Layout(
+        "mmpretrain / mmselfsup",
+        "backbone.",
+        beside={
+            "projector": r"neck\.",
+            "classifier or predictor": r"head\.",
+            "momentum encoder": r"(encoder_k|momentum_encoder|target_net|teacher)\.",
+            "query encoder, listed twice": r"encoder_q\.",
+            "queue": r"queue(_ptr)?$",
+            "normalisation of the images": r"data_preprocessor\.",
+        },
+    ),
+    Layout("torchvision, timm, DINO or extracted", "", _CLASSIFIER),
+)
+"""In this order: of several layouts that find the same tensors, the first gives the name."""
+
+ELSEWHERE: Groups = {
+    "optimiser": r"(optimizer|optimizer_states|optimizers|optim)/",
+    "schedules": r"((lr_|param_)?schedulers?|lr_schedule)/",
+    "loss scaler": r"((loss_|fp16_|grad_|amp_)?scaler|amp|amp_scaling_state)/",
+    "averaged weights (EMA)": r"(state_dict_ema|model_ema|ema_state_dict|ema)/",
+    "student": r"student/",
+    "loss state": r"(dino_loss|loss|criterion)/",
+    "training state": r"(callbacks|loops|args|meta|message_hub|hyper_parameters|rng_state|random)/",
+    "counters": r"(best_acc1?|epoch|global_step|iteration|step|loss)$",
+}
+"""What whole training checkpoints hold beside the state_dict; the patterns take the full name."""

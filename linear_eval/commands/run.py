@@ -1,0 +1,41 @@
+"""`linear-eval run`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from linear_eval.commands.subcommand import add_overrides, add_parser
+
+if TYPE_CHECKING:
+    from linear_eval.commands.subcommand import Commands
+
+EXAMPLE = """\
+example:
+  linear-eval run cifar10 data.root=/data/cifar10 backbone=runs/mine/backbone.safetensors \\
+      'baselines=[pixels, random]'
+
+CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
+imagenet100, image_folder. backbone= is a backbone file, or `pixels`, or `random` (then
+architecture= as well).
+Prints a table and writes results.json beside the backbone, or to output=FILE.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_parser(
+        commands, "run", says="evaluate a backbone, and baselines beside it", example=EXAMPLE
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
+    add_overrides(parser)
+    parser.set_defaults(command=_run)
+
+
+def _run(given: argparse.Namespace) -> None:
+    from linear_eval.config import EvaluateConfig
+    from linear_eval.evaluate import run
+    from linear_eval.strict_config import load_config
+
+    loaded = load_config(EvaluateConfig, given.config, given.overrides, packaged="evaluate")
+    run(loaded.value, loaded.notes)

@@ -1,0 +1,51 @@
+"""What the commands' argument parsers have in common."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(
+    commands: Commands, name: str, *, says: str, example: str
+) -> argparse.ArgumentParser:
+    """Parser of one command.
+
+    Args:
+        commands: of the whole command line.
+        name: the command.
+        says: what it does, for the list of commands and its own help.
+        example: below its own help.
+    """
+    return commands.add_parser(
+        name,
+        help=says,
+        description=f"{says[0].upper()}{says[1:]}.",
+        epilog=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """`key=value ...`, also after options."""
+    parser.add_argument(
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        help="dotted keys of the config, e.g. knn.k=[20]",
+    )
+    parser.set_defaults(late_go_to="overrides")
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """A backbone and the images of one split."""
+    parser.add_argument("backbone", metavar="BACKBONE", type=Path, help="a backbone file")
+    parser.add_argument("data", metavar="DATA", help="a config (as for run) or a folder of images")
+    parser.add_argument(
+        "--split", choices=("train", "test"), default="train", help="default: train"
+    )

@@ -1,0 +1,146 @@
+"""The flow of `linear-eval convert`: a foreign checkpoint -> our backbone file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from linear_eval.backbone_file import BackboneInfo, assemble_backbone, file_sha256, save_backbone
+from linear_eval.backbones import CIFAR_PADDINGS, expected_tensors, feature_dim
+from linear_eval.checkpoint_match import OPTIONAL, Match, find_backbone
+from linear_eval.errors import InputError
+from linear_eval.tensor_file import read_tensors
+from linear_eval.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS, check_heads
+
+_EXACT = (torch.float32, torch.float16, torch.bfloat16)  # all of them are float32 numbers
+_CIFAR_SIZE = 32
+_MAX_IMAGE_SIZE = 4096
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What a checkpoint does not say about the images that it was trained on.
+
+    Attributes:
+        size: pixels a side; None: 32 for a CIFAR stem, else 224.
+        mean: per channel, of images in [0, 1].
+        std: per channel, > 0.
+    """
+
+    size: int | None
+    mean: Channels
+    std: Channels
+
+
+def convert(
+    checkpoint: Path, *, architecture: str, output: Path, images: ImageFacts, overwrite: bool
+) -> None:
+    """Write the backbone of a foreign checkpoint as our backbone file, and print what was done.
+
+    Raises:
+        InputError: the file cannot be read without running code, is no whole `architecture` in a
+            known layout, or holds tensors of no known group; nothing was written.
+    """
+    width = feature_dim(architecture)
+    size = _image_size(architecture, images)
+    _check_output(checkpoint, output, overwrite=overwrite)
+    tensors = read_tensors(checkpoint)
+    match = _find(checkpoint, tensors, architecture)
+    backbone = assemble_backbone(architecture, _take(checkpoint, tensors, match, architecture))
+    provenance = {
+        "title": checkpoint.stem.removesuffix(".pth").removesuffix(".pt"),
+        "source": checkpoint.name,
+        "source_sha256": file_sha256(checkpoint),
+        "layout": match.layout.name,
+        "prefix": match.root,
+        "names": match.dialect.name,
+        "dropped": match.dropped,
+    }
+    info = BackboneInfo(
+        architecture=architecture,
+        feature_dim=width,
+        image_size=size,
+        mean=images.mean,
+        std=images.std,
+        provenance=provenance,
+    )
+    save_backbone(output, backbone, info)
+    _print_summary(match, info, output)
+
+
+def _image_size(architecture: str, images: ImageFacts) -> int:
+    has_cifar_stem = any(architecture.endswith(suffix) for suffix in CIFAR_PADDINGS)
+    size = images.size or (_CIFAR_SIZE if has_cifar_stem else TRAINED_SIZE)
+    if not 1 <= size <= _MAX_IMAGE_SIZE:
+        raise InputError(f"--image-size: must be between 1 and {_MAX_IMAGE_SIZE}, got {size}")
+    shape = VISION_TRANSFORMERS.get(architecture)
+    if shape is not None and size % shape.patch:
+        raise InputError(
+            f"--image-size: {size} is no multiple of the patch of {architecture}; "
+            f"give a multiple of {shape.patch}"
+        )
+    if min(images.std) <= 0:
+        raise InputError(f"--std: must be above 0, got {images.std}; give three numbers like 0.229")
+    return size
+
+
+def _check_output(checkpoint: Path, output: Path, *, overwrite: bool) -> None:
+    if not output.exists():
+        return
+    if checkpoint.exists() and output.samefile(checkpoint):
+        raise InputError(f"--output: {output} is the checkpoint itself; give another path")
+    if not overwrite:
+        raise InputError(f"--output: {output} exists already; give another path or --overwrite")
+
+
+def _find(checkpoint: Path, tensors: dict[str, Tensor], architecture: str) -> Match:
+    try:
+        match = find_backbone(tensors, expected_tensors(architecture), architecture)
+        check_heads(architecture, {ours: tensors[name] for ours, name in match.used.items()})
+    except InputError as error:
+        raise InputError(f"{checkpoint}: {error}") from error
+    return match
+
+
+def _take(
+    checkpoint: Path, tensors: dict[str, Tensor], match: Match, architecture: str
+) -> dict[str, Tensor]:
+    """The backbone's tensors under our names, every one checked."""
+    taken = {}
+    for ours, name in match.used.items():
+        tensor = tensors[name]
+        is_counter = ours.endswith(OPTIONAL)
+        if tensor.layout != torch.strided or tensor.dtype not in (
+            (torch.int64,) if is_counter else _EXACT
+        ):
+            raise InputError(
+                f"{checkpoint}: {name} is {tensor.dtype}, {tensor.layout}, expected float32, "
+                "float16 or bfloat16 rows, which are taken over exactly; save it as float32"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(
+                f"{checkpoint}: {name} holds NaN or infinite values; the weights are broken, "
+                "give a checkpoint of a run that converged"
+            )
+        taken[ours] = tensor
+    for ours in expected_tensors(architecture):
+        if ours not in taken and ours.endswith(OPTIONAL):
+            taken[ours] = torch.zeros((), dtype=torch.int64)
+    return taken
+
+
+def _print_summary(match: Match, info: BackboneInfo, output: Path) -> None:
+    print(f"layout: {match.layout.name}; backbone at '{match.root}', {match.dialect.name}")
+    print(f"used: {len(match.used)} tensors as {info.architecture} (D = {info.feature_dim})")
+    groups = ", ".join(f"{group} {count}" for group, count in match.dropped.items())
+    print(f"dropped: {groups or 'nothing'}")
+    mean, std = (",".join(f"{number:g}" for number in each) for each in (info.mean, info.std))
+    print(
+        f"images: --image-size {info.image_size} --mean {mean} --std {std}; "
+        "a checkpoint does not say, so give them if it was trained otherwise"
+    )
+    print(f"written: {output}")
