@@ -15,7 +15,10 @@ import yaml
 
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig, Evaluator
 from linear_eval.contestants import Contestant, open_contestants
+from linear_eval.datasets.dataset import RetrievalTask
 from linear_eval.errors import InputError
+from linear_eval.evaluator_needs import check_sizes, needed_parts
+from linear_eval.evaluators.judged_retrieval import evaluate_judged_retrieval
 from linear_eval.evaluators.knn import evaluate_knn
 from linear_eval.evaluators.linear_probe import evaluate_linear_probe
 from linear_eval.evaluators.retrieval import evaluate_retrieval
@@ -46,7 +49,7 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     splits = open_splits(config.data)
     check_sizes(config, splits)
     batches = _open_batches(config, splits)
-    rows = [_judge(contestant, batches, config, device) for contestant in contestants]
+    rows = [_judge(contestant, batches, splits, config, device) for contestant in contestants]
     notes = [*notes, *_remarks(rows, splits)]
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
@@ -78,54 +81,28 @@ def results_path(config: EvaluateConfig) -> Path:
     return output
 
 
-def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
-    """Compare what the evaluators need with what the data have, before anything is computed.
-
-    Raises:
-        InputError: k is larger than the gallery, a recall rank than the test split, or there is no
-            hold-out to choose a learning rate on.
-    """
-    largest = max(config.knn.k)
-    if "knn" in config.evaluators and largest > splits.gallery_size:
-        raise InputError(
-            f"knn.k: {largest} neighbours out of a gallery of {splits.gallery_size} train images; "
-            "lower knn.k or raise data.max_images"
-        )
-    rates = config.linear_probe.learning_rates
-    if "linear_probe" in config.evaluators and splits.holdout is None and len(rates) > 1:
-        raise InputError(
-            f"data.holdout: {config.data.holdout:g} leaves no images to choose one of {len(rates)} "
-            "learning rates on; set data.holdout=0.1, or a single linear_probe.learning_rates"
-        )
-    others = len(splits.test) - 1
-    furthest = max(config.retrieval.recall_at, default=1)
-    if "retrieval" in config.evaluators and furthest > others:
-        raise InputError(
-            f"retrieval.recall_at: rank {furthest} among {others} other test images; "
-            "lower retrieval.recall_at"
-        )
-
-
 def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, ImageBatches]:
-    """Images of train, hold-out (where there is one) and test, decoded once where they fit."""
-    parts = {"train": splits.train, "holdout": splits.holdout, "test": splits.test}
-    return {
-        name: hold_in_memory(
-            ImageBatches(
-                split=split,
-                images=config.transform(),
-                batch_size=config.batch_size,
-                on_bad_image=config.data.on_bad_image,
-            )
+    """Images of every part, decoded once where they fit and are needed more than in passing."""
+    needed = needed_parts(config, splits)
+    batches = {
+        name: ImageBatches(
+            split=split,
+            images=config.transform(),
+            batch_size=config.batch_size,
+            on_bad_image=config.data.on_bad_image,
         )
-        for name, split in parts.items()
-        if split is not None
+        for name, split in splits.parts.items()
+    }
+    # train is open in any case: BatchNorm statistics of a random backbone are calibrated on it
+    return {
+        name: hold_in_memory(part) if name in needed else part for name, part in batches.items()
     }
 
 
 def _judge(
     contestant: Contestant,
     batches: dict[str, ImageBatches],
+    splits: EvaluationSplits,
     config: EvaluateConfig,
     device: torch.device,
 ) -> Row:
@@ -135,27 +112,37 @@ def _judge(
         contestant.embedding(batches["train"], seed=config.seed, device=device) as embed,
     ):
         tables = {
-            name: collect_features(embed, part, f"{contestant.title}: {name}")
-            for name, part in batches.items()
+            name: collect_features(embed, batches[name], f"{contestant.title}: {name}")
+            for name in needed_parts(config, splits)
         }
     row.num_images.update({name: len(table.ids) for name, table in tables.items()})
     for name in config.evaluators:
         with _timed(row, name):
-            metrics, notes = _evaluate(name, tables, config, device)
+            metrics, notes = _evaluate(name, tables, splits.retrieval, config, device)
         row.metrics.update(metrics)
         row.notes.update(notes)
     return row
 
 
 def _evaluate(
-    name: Evaluator, tables: dict[str, FeatureTable], config: EvaluateConfig, device: torch.device
+    name: Evaluator,
+    tables: dict[str, FeatureTable],
+    task: RetrievalTask | None,
+    config: EvaluateConfig,
+    device: torch.device,
 ) -> tuple[dict[str, float], dict[str, float | str]]:
-    train, holdout, test = tables["train"], tables.get("holdout"), tables["test"]
+    train, holdout, test = tables.get("train"), tables.get("holdout"), tables["test"]
+    if name == "retrieval":
+        own = tables.get("gallery")
+        if own is not None and task is not None and task.judgements is not None:
+            return evaluate_judged_retrieval(test, own, task.judgements, device=device)
+        return evaluate_retrieval(
+            train, holdout, test, config.retrieval, own_gallery=own, device=device
+        )
+    assert train is not None, name
     if name == "knn":
         return evaluate_knn(train, holdout, test, config.knn, device=device)
-    if name == "linear_probe":
-        return evaluate_linear_probe(train, holdout, test, config.linear_probe, device=device)
-    return evaluate_retrieval(train, holdout, test, config.retrieval, device=device)
+    return evaluate_linear_probe(train, holdout, test, config.linear_probe, device=device)
 
 
 @contextmanager
@@ -167,10 +154,7 @@ def _timed(row: Row, stage: str) -> Iterator[None]:
 
 def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     """Lines for the reader of the table: what was skipped, and what the evaluators noted."""
-    wanted = {"train": splits.train, "holdout": splits.holdout, "test": splits.test}
-    skipped = {
-        name: len(split) - rows[-1].num_images[name] for name, split in wanted.items() if split
-    }
+    skipped = {name: len(splits.parts[name]) - count for name, count in rows[-1].num_images.items()}
     lines = [
         f"{n} {name} images could not be read and were skipped" for name, n in skipped.items() if n
     ]
@@ -190,7 +174,6 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
     *others, main = rows
     protocol = PROTOCOLS[config.protocol]
     settings = yaml.safe_load(to_yaml(config)) | {"images": asdict(config.transform())}
-    num_test = main.num_images["test"]
     return {
         "metrics": main.metrics,
         "baselines": {row.contestant.key: row.metrics for row in others},
@@ -204,8 +187,9 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
         "data": {
             "name": config.data.name,
             "classes": len(splits.test.class_names),
-            "train_images": sum(main.num_images.values()) - num_test,
-            "test_images": num_test,
+            "train_images": sum(main.num_images.get(part, 0) for part in ("train", "holdout")),
+            "test_images": main.num_images["test"],
+            **({"gallery_images": n} if (n := main.num_images.get("gallery")) else {}),
             "fingerprint": splits.fingerprint,
         },
         "chosen": main.notes,

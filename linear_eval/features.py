@@ -40,6 +40,15 @@ class FeatureTable:
     ids: tuple[str, ...]
 
 
+def joined(first: FeatureTable, second: FeatureTable) -> FeatureTable:
+    """The rows of both, in that order."""
+    return FeatureTable(
+        features=torch.cat([first.features, second.features]),
+        labels=torch.cat([first.labels, second.labels]),
+        ids=first.ids + second.ids,
+    )
+
+
 def extract_features(
     backbone: nn.Module,
     split: ImageSplit,

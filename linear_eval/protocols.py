@@ -29,7 +29,9 @@ OURS = Protocol(
         "exp(s / temperature) for its class (Wu et al. 2018); headline k = 20, temperature 0.07",
         "linear_probe": "one linear layer on cached, standardised features; learning rate chosen "
         "on the hold-out, refitted on all of train",
-        "retrieval": "every test image asks all other test images; relevant = same class; cosine",
+        "retrieval": "every test image asks all other test images, the train images "
+        "(retrieval.gallery=train) or the data set's own gallery; relevant = same class, or what "
+        "the ground truth says; cosine",
     },
 )
 

@@ -91,6 +91,8 @@ def _columns(metrics: dict[str, float], num_classes: int) -> dict[str, str]:
     columns["recall@1"] = "retrieval/recall@1"
     columns["mAP"] = "retrieval/map"
     columns["mAP@R"] = "retrieval/map@r"
+    for difficulty in ("easy", "medium", "hard"):
+        columns[f"mAP {difficulty}"] = f"retrieval/{difficulty}/map"
     return {heading: key for heading, key in columns.items() if key in metrics}
 
 

@@ -120,10 +120,31 @@ def leave_one_out_rankings(
         Rows (b,) and their rankings (b, G - 1), both int64, where the features are.
     """
     task = _open_task(features, features, True, memory_mib, device)
-    for rows in task.chunks(torch.arange(len(features), device=task.device), len(features)):
+    for rows, ranking in _rankings(task):
+        yield rows, ranking[:, :-1]  # the last is the row itself
+
+
+def gallery_rankings(
+    queries: Tensor,
+    gallery: Tensor,
+    *,
+    memory_mib: int = 512,
+    device: torch.device | str | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The whole gallery from the most to the least similar, for a chunk of queries at a time.
+
+    Yields:
+        Query rows (b,) and their rankings (b, G); for the rest see `leave_one_out_rankings`.
+    """
+    yield from _rankings(_open_task(queries, gallery, False, memory_mib, device))
+
+
+def _rankings(task: _Task) -> Iterator[tuple[Tensor, Tensor]]:
+    where = task.queries.device
+    for rows in task.chunks(torch.arange(len(task.queries), device=task.device), len(task.gallery)):
         keys = sort_keys(torch.cat(list(_gallery_keys(task, rows)), dim=1))
-        _, index = decode_keys(keys[:, :-1])  # the last is the row itself
-        yield rows.to(features.device), index.to(features.device)
+        _, index = decode_keys(keys)
+        yield rows.to(where), index.to(where)
 
 
 def unit_rows(features: Tensor) -> Tensor:

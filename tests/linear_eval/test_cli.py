@@ -15,7 +15,10 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["extract", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("run", "extract", "index", "query"))],
+)
 def test_help_shows_an_example_and_does_not_wait_for_torch(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,6 +51,10 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["run"],
         ["run", "quickstart", "--bakcbone=x"],
         ["extract", "b", "d"],
+        ["index", "b", "d"],
+        ["index", "b", "d", "--output", "f", "--kind", "tree"],
+        ["query", "i"],
+        ["query", "i", "a.png", "--k", "many"],
         ["extract", "b", "d", "--output", "f.npy", "--splt", "test"],
     ],
 )
