@@ -12,23 +12,25 @@ import torch
 
 from linear_eval.config import EvaluateConfig, Evaluator
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.judged_retrieval import evaluate_judged_retrieval
 from linear_eval.evaluators.knn import KnnConfig, evaluate_knn
 from linear_eval.evaluators.linear_probe import LinearProbeConfig, evaluate_linear_probe
 from linear_eval.evaluators.logistic_probe import evaluate_logistic_probe
 from linear_eval.evaluators.retrieval import evaluate_retrieval
 from linear_eval.feature_tables import FeatureTables
 from linear_eval.protocols import PROTOCOLS, Protocol
+from linear_eval.splits import EvaluationSplits
 
 Stage = Callable[[FeatureTables, torch.device], Evaluation]
 
 
-def stages(config: EvaluateConfig) -> dict[str, Stage]:
+def stages(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, Stage]:
     """Name of every evaluation, such as `knn` or `moco/knn`, and what carries it out."""
     found: dict[str, Stage] = {}
     for name in config.protocols:
         protocol = PROTOCOLS[name]
         for evaluator in config.evaluators:
-            if stage := _stage(evaluator, protocol, config):
+            if stage := _stage(evaluator, protocol, config, splits):
                 found[protocol.metric_prefix + evaluator] = _prefixed(stage, protocol)
     return found
 
@@ -68,7 +70,9 @@ def _linear_probe(protocol: Protocol, config: EvaluateConfig) -> LinearProbeConf
     return config.linear_probe if protocol.name == "ours" else protocol.linear_probe
 
 
-def _stage(evaluator: Evaluator, protocol: Protocol, config: EvaluateConfig) -> Stage | None:
+def _stage(
+    evaluator: Evaluator, protocol: Protocol, config: EvaluateConfig, splits: EvaluationSplits
+) -> Stage | None:
     if evaluator == "knn" and (knn := _knn(protocol, config)):
         return lambda tables, device: evaluate_knn(
             tables.train, tables.holdout, tables.test, knn, device=device
@@ -82,10 +86,27 @@ def _stage(evaluator: Evaluator, protocol: Protocol, config: EvaluateConfig) -> 
             tables.train, tables.holdout, tables.test, config.logistic_probe, device=device
         )
     if evaluator == "retrieval" and protocol.name == "ours":
-        return lambda tables, device: evaluate_retrieval(
-            tables.train, tables.holdout, tables.test, config.retrieval, device=device
-        )
+        return _retrieval(config, splits)
     return None
+
+
+def _retrieval(config: EvaluateConfig, splits: EvaluationSplits) -> Stage:
+    judgements = splits.retrieval.judgements if splits.retrieval else None
+
+    def run(tables: FeatureTables, device: torch.device) -> Evaluation:
+        if judgements is not None:
+            assert tables.gallery is not None
+            return evaluate_judged_retrieval(tables.test, tables.gallery, judgements, device=device)
+        return evaluate_retrieval(
+            tables.by_name.get("train"),
+            tables.holdout,
+            tables.test,
+            config.retrieval,
+            own_gallery=tables.gallery,
+            device=device,
+        )
+
+    return run
 
 
 def _prefixed(stage: Stage, protocol: Protocol) -> Stage:

@@ -55,7 +55,9 @@ OURS = Protocol(
         "linear_probe": "one linear layer on cached, standardised features; learning rate chosen "
         "on the hold-out, refitted on all of train",
         "logistic_probe": "the same layer by L-BFGS, weight decay chosen and refitted likewise",
-        "retrieval": "every test image asks all other test images; relevant = same class; cosine",
+        "retrieval": "every test image asks all other test images, the train images "
+        "(retrieval.gallery=train) or the data set's own gallery; relevant = same class, or what "
+        "the ground truth says; cosine",
     },
 )
 

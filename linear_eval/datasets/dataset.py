@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -28,6 +29,7 @@ class ImageSplit:
         read: index -> (3, H, W) uint8 RGB; raises BadImageError naming the path.
         fingerprint: sha256 (hex) of the data set's name, ids, labels and file sizes.
         pixels: (M, 3, H, W) uint8 when the whole split lies in memory already, otherwise None.
+        folder: where the ids lie as files; None where the images are no files of their own.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +38,7 @@ class ImageSplit:
     read: Callable[[int], Tensor]
     fingerprint: str
     pixels: Tensor | None = None
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         """Assert that the columns belong together."""
@@ -64,7 +67,36 @@ class ImageSplit:
             read=_SelectedReader(self.read, indices) if pixels is None else MemoryReader(pixels),
             fingerprint=fingerprint_of(self.fingerprint, ids, labels, b"selected"),
             pixels=pixels,
+            folder=self.folder,
         )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one query should find, as gallery ids; images in no list are distractors.
+
+    Attributes:
+        easy: clearly the same.
+        hard: the same, seen under difficult conditions.
+        junk: not to be judged, whatever is asked.
+    """
+
+    easy: frozenset[str]
+    hard: frozenset[str]
+    junk: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalTask:
+    """What a data set with its own retrieval protocol adds: the test split asks, this answers.
+
+    Attributes:
+        gallery: the images to be found.
+        judgements: query id -> what it should find; None: whatever has the query's label.
+    """
+
+    gallery: ImageSplit
+    judgements: Mapping[str, Judgement] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +130,19 @@ class DatasetSettings(ABC):
 
     @abstractmethod
     def open_test(self) -> ImageSplit:
-        """The test split, labelled throughout; its label numbers are those of train."""
+        """The test split, labelled throughout; its label numbers are those of train.
+
+        Unless `shares_classes` is false: then the labels are its own, and so are its classes.
+        """
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether test has the classes of train: all evaluators but retrieval need that."""
+        return True
+
+    def open_retrieval(self) -> RetrievalTask | None:
+        """The gallery that the test split is to be searched in; None: it searches itself."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
