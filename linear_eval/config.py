@@ -9,9 +9,9 @@ import torch
 
 from linear_eval.datasets import DatasetConfig
 from linear_eval.errors import InputError
-from linear_eval.evaluators.knn import KnnConfig
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
 from linear_eval.evaluators.logistic_probe import LogisticProbeConfig
+from linear_eval.evaluators.neighbour_votes import KnnConfig
 from linear_eval.evaluators.retrieval import RetrievalConfig
 from linear_eval.feature_store import FeatureStoreConfig
 from linear_eval.images import EvalImages

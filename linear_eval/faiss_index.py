@@ -1,14 +1,12 @@
 """faiss indexes of unit rows: exact (flat) and approximate (ivf, hnsw), and what the latter miss.
 
-faiss is imported when it is used, after torch: the other order may crash where both bring a CUDA
-library.
-
 Shapes: Q queries, G indexed rows, D feature width, k neighbours.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +14,8 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError, one_line
+from linear_eval.faiss_library import open_faiss
+from linear_eval.feature_rows import unit_rows
 from linear_eval.search import nearest_neighbours
 
 Kind = Literal["flat", "ivf", "hnsw"]
@@ -25,24 +25,6 @@ _RECALL_SAMPLE = 500  # rows asked: about +-1 point
 _NUM_PROBES = 32  # ivf: cells that a query visits
 _ROWS_PER_CELL = 39  # ivf: with fewer, faiss warns that cells are poorly placed
 _NUM_LINKS, _BUILD_LIST, _SEARCH_LIST = 32, 200, 128  # hnsw: per row; candidates kept
-
-
-def open_faiss() -> Any:
-    """The module faiss.
-
-    Raises:
-        InputError: it is missing or broken.
-    """
-    try:
-        import faiss
-
-        _ = faiss.IndexFlatIP, faiss.IndexIVFFlat, faiss.IndexHNSWFlat
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        raise InputError(
-            f"faiss: cannot be imported ({one_line(str(error))}), expected faiss-gpu or faiss-cpu, "
-            "not both; install one of them"
-        ) from error
-    return faiss
 
 
 def build_index(rows: Tensor, kind: Kind) -> Any:
@@ -82,6 +64,32 @@ def search_index(index: Any, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     scores, rows = index.search(queries.numpy(), k)
     return torch.from_numpy(scores), torch.from_numpy(rows)
+
+
+def approximate_neighbours(
+    queries: Tensor, gallery: Sequence[Tensor], k: int, *, kind: Kind
+) -> tuple[Tensor, Tensor, float]:
+    """Neighbours by cosine that an index of the gallery finds, and how many it misses.
+
+    Args:
+        queries: (Q, D), any length.
+        gallery: tables (G_i, D), one below the other; copied into the index.
+        k: 1 <= k <= G.
+        kind: of the index.
+
+    Returns:
+        Similarities (Q, k) float32, rows (Q, k) int64 (-1: no further one was found), and the share
+        in [0, 1] of the exact k neighbours that were found, over a sample of 500 queries. Rows as
+        similar as the k-th count as neighbours.
+    """
+    rows = torch.cat([unit_rows(part) for part in gallery]).cpu()
+    asking = unit_rows(queries).cpu()
+    index = build_index(rows, kind)
+    similarity, found = search_index(index, asking, k)
+    sample = torch.linspace(0, len(asking) - 1, min(_RECALL_SAMPLE, len(asking))).round().long()
+    exact, _ = nearest_neighbours(asking[sample], rows, k)
+    near = (similarity[sample] >= exact[:, -1:] - 1e-5) & (found[sample] >= 0)
+    return similarity, found, float(near.double().mean())
 
 
 def measure_recall(index: Any, rows: Tensor) -> float | None:

@@ -13,9 +13,10 @@ import torch
 from linear_eval.config import EvaluateConfig, Evaluator
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.judged_retrieval import evaluate_judged_retrieval
-from linear_eval.evaluators.knn import KnnConfig, evaluate_knn
+from linear_eval.evaluators.knn import evaluate_knn
 from linear_eval.evaluators.linear_probe import LinearProbeConfig, evaluate_linear_probe
 from linear_eval.evaluators.logistic_probe import evaluate_logistic_probe
+from linear_eval.evaluators.neighbour_votes import KnnConfig
 from linear_eval.evaluators.retrieval import evaluate_retrieval
 from linear_eval.feature_tables import FeatureTables
 from linear_eval.protocols import PROTOCOLS, Protocol

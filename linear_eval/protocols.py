@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from linear_eval.evaluators.knn import KnnConfig
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
+from linear_eval.evaluators.neighbour_votes import KnnConfig
 
 HEADLINE_K = 20
 
