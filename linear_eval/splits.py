@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
-from linear_eval.datasets.selection import limit_images, split_holdout
+from linear_eval.datasets.selection import open_selected_train, split_holdout
 from linear_eval.errors import InputError
 
 
@@ -32,13 +32,13 @@ class EvaluationSplits:
 
 
 def open_splits(data: DatasetConfig) -> EvaluationSplits:
-    """Open train and test, cut train to `max_images`, and set its hold-out apart.
+    """Open train and test, cut train to what is asked for, and set its hold-out apart.
 
     Raises:
         InputError: a split is missing or empty, has images without a label, or the two splits do
             not have the same classes.
     """
-    train, test = data.open_train(), data.open_test()
+    train, test = open_selected_train(data), data.open_test()
     for name, split in (("train", train), ("test", test)):
         if not len(split):
             raise InputError(f"data: the {name} split is empty; look at data.root")
@@ -51,7 +51,7 @@ def open_splits(data: DatasetConfig) -> EvaluationSplits:
         raise InputError(
             f"data: {_class_difference(train, test)}; both splits need the same classes"
         )
-    rest, holdout = split_holdout(limit_images(train, data.max_images), data.holdout)
+    rest, holdout = split_holdout(train, data.holdout)
     return EvaluationSplits(train=rest, holdout=holdout if len(holdout) else None, test=test)
 
 
