@@ -1,0 +1,93 @@
+"""The augmented views of the published linear probes: a random resized crop and a mirror.
+
+What is drawn for an image depends on (seed, epoch, image) alone: not on its batch, on the images
+before it, or on whether the extraction was interrupted.
+
+Shapes: H x W pixels of an image, S x S of its view.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from linear_eval.datasets.dataset import ImageSplit
+
+MIN_SCALE = 0.08  # of the image's area
+MAX_RATIO = 4 / 3  # width / height; the smallest is its inverse
+ATTEMPTS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainView:
+    """One view of every image in one epoch.
+
+    Attributes:
+        size: S.
+        seed: of all epochs.
+        epoch: >= 0; each draws anew.
+
+    Source: He et al. 2020 (MoCo, arXiv 1911.05722), Chen et al. 2021 (MoCo v3, arXiv 2104.02057),
+    Chen and He 2021 (SimSiam, arXiv 2011.10566): their linear classifiers train on torchvision's
+    RandomResizedCrop and RandomHorizontalFlip with default settings.
+    Differs: crops are resized as tensors (antialiased, on uint8), which is one gray level from
+    what Pillow does at most.
+    """
+
+    size: int
+    seed: int = 0
+    epoch: int = 0
+
+    def apply(self, image: Tensor, name: str) -> Tensor:
+        """(3, H, W) uint8 of the image called `name` -> (3, S, S) uint8."""
+        draw = self._generator(name)
+        height, width = image.shape[-2:]
+        top, left, box_height, box_width = crop_box(height, width, draw)
+        crop = image[None, :, top : top + box_height, left : left + box_width]
+        view = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)[0]
+        return view.flip(-1) if draw.random() < 0.5 else view
+
+    def of(self, split: ImageSplit) -> ImageSplit:
+        """The same split, whose images are replaced by their views."""
+        return replace(split, read=_ViewReader(split.read, split.ids, self), pixels=None)
+
+    def _generator(self, name: str) -> random.Random:
+        # the seed's length is fixed by the separators: no name holds a zero byte
+        key = f"{self.seed}\0{self.epoch}\0{name}".encode("utf-8", "surrogateescape")
+        return random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest()))
+
+
+def crop_box(height: int, width: int, draw: random.Random) -> tuple[int, int, int, int]:
+    """Top, left, height and width, distributed as torchvision's `RandomResizedCrop.get_params`.
+
+    Ten times an area in [0.08, 1] of the image and a log-uniform ratio in [3/4, 4/3] are drawn;
+    the first box that fits is taken, placed uniformly. If none fits, the largest centred box with
+    a permitted ratio.
+    """
+    for _ in range(ATTEMPTS):
+        area = height * width * (MIN_SCALE + (1 - MIN_SCALE) * draw.random())
+        ratio = math.exp(math.log(MAX_RATIO) * (2 * draw.random() - 1))
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = int(draw.random() * (height - box_height + 1))
+            left = int(draw.random() * (width - box_width + 1))
+            return top, left, box_height, box_width
+    box_width = min(width, round(height * MAX_RATIO))
+    box_height = min(height, round(width * MAX_RATIO))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+@dataclass(frozen=True, eq=False)
+class _ViewReader:
+    read: Callable[[int], Tensor]
+    ids: tuple[str, ...]
+    view: TrainView
+
+    def __call__(self, index: int) -> Tensor:
+        return self.view.apply(self.read(index), self.ids[index])
