@@ -33,6 +33,15 @@ Writes features (images x width, float32) to FILE.npy, and image names and label
 the same order. A folder of images is read at the size that the backbone was trained on, unless
 image_size= or images.* say otherwise.
 """
+_QUALITY_EXAMPLE = """\
+example:
+  linear-eval quality runs/mine/backbone.safetensors ~/photos
+  linear-eval quality runs/mine/backbone.safetensors cifar10 data.root=/data/cifar10 \\
+      --split test --json quality.json
+
+Prints RankMe, alignment and uniformity of the features, each with its range. Labels are not looked
+at. A folder of images is read as by linear-eval extract.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_run(commands)
     _add_extract(commands)
+    _add_quality(commands)
     return parser
 
 
@@ -94,6 +104,25 @@ def _add_extract(commands: _Commands) -> None:
     parser.set_defaults(command=_extract)
 
 
+def _add_quality(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "quality",
+        help="judge features without labels: RankMe, alignment, uniformity",
+        description="Judge features without labels: RankMe, alignment, uniformity.",
+        epilog=_QUALITY_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("backbone", metavar="BACKBONE", type=Path, help="a backbone file")
+    parser.add_argument("data", metavar="DATA", help="a config (as for run) or a folder of images")
+    parser.add_argument(
+        "--split", choices=("train", "test"), default="train", help="default: train"
+    )
+    parser.add_argument("--json", metavar="FILE.json", type=Path, help="write the numbers too")
+    _add_overrides(parser)
+    parser.set_defaults(command=_quality)
+
+
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides",
@@ -122,4 +151,12 @@ def _extract(given: argparse.Namespace) -> None:
         split_name=given.split,
         output=given.output,
         overwrite=given.overwrite,
+    )
+
+
+def _quality(given: argparse.Namespace) -> None:
+    from linear_eval.quality import judge_quality
+
+    judge_quality(
+        given.backbone, given.data, given.overrides, split_name=given.split, output=given.json
     )

@@ -15,7 +15,9 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["extract", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["extract", "--help"], ["quality", "--help"]]
+)
 def test_help_shows_an_example_and_does_not_wait_for_torch(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,6 +51,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["run", "quickstart", "--bakcbone=x"],
         ["extract", "b", "d"],
         ["extract", "b", "d", "--output", "f.npy", "--splt", "test"],
+        ["quality", "b"],
     ],
 )
 def test_a_malformed_command_line_exits_with_2(
