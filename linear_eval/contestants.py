@@ -15,6 +15,7 @@ from linear_eval.backbones import feature_dim
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.errors import InputError
 from linear_eval.features import Embed, frozen, raw_pixels
+from linear_eval.fine_tune import Pretrained
 from linear_eval.images import ImageBatches
 from linear_eval.random_backbone import calibrate_batch_norm, random_backbone
 
@@ -61,6 +62,12 @@ class Contestant:
             )
         with frozen(self.backbone, mean=self.mean, std=self.std, device=device) as embed:
             yield embed
+
+    def pretrained(self) -> Pretrained:
+        """Where fine-tuning starts; after `embedding`, also for the random backbone."""
+        assert self.backbone is not None, self.key
+        width = feature_dim(self.architecture)
+        return Pretrained(self.backbone, width, mean=self.mean, std=self.std)
 
 
 def open_contestants(config: EvaluateConfig) -> list[Contestant]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ import yaml
 
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.contestants import Contestant, open_contestants
+from linear_eval.datasets.dataset import ImageSplit, joined_splits
+from linear_eval.detail_table import detail_lines
 from linear_eval.errors import InputError
-from linear_eval.evaluators.choosing import FEW_PER_CLASS
+from linear_eval.evaluators.choosing import FEW_PER_CLASS, whole_of
+from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.fine_tune import check_fine_tune, evaluate_fine_tune
+from linear_eval.evaluators.label_draws import check_draws
 from linear_eval.features import collect_features
 from linear_eval.images import ImageBatches, hold_in_memory
-from linear_eval.judge import Tables, choices_of, knn_settings, stages
+from linear_eval.judge import Tables, choices_of, knn_settings, stages, wants_fine_tuning
 from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
@@ -46,9 +52,9 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     splits = open_splits(config.data)
     check_sizes(config, splits)
     batches = _open_batches(config, splits)
-    rows = [_judge(contestant, batches, config, device) for contestant in contestants]
+    rows = [_judge(contestant, splits, batches, config, device) for contestant in contestants]
     notes = [*notes, *_remarks(rows, splits)]
-    for line in protocol_lines(rows, config.protocols):
+    for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
@@ -84,8 +90,8 @@ def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
     """Compare what the evaluators need with what the data have, before anything is computed.
 
     Raises:
-        InputError: k is larger than the gallery, a recall rank than the test split, or there is no
-            hold-out to choose a learning rate on.
+        InputError: k is larger than the gallery, a recall rank than the test split, there is no
+            hold-out to choose a learning rate on, or too few images for a draw of labels.
     """
     for prefix, knn in knn_settings(config).items():
         largest = max(knn.k)
@@ -103,6 +109,11 @@ def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
                 f"data.holdout: {config.data.holdout:g} leaves no images to choose one of "
                 f"{choices} settings of {name} on; set data.holdout=0.1, or give a single one"
             )
+    train_labels = torch.cat([part.labels for part in (splits.train, splits.holdout) if part])
+    if "low_shot" in config.evaluators:
+        check_draws("low_shot", config.low_shot, train_labels)
+    if "fine_tune" in config.evaluators:
+        check_fine_tune(config.fine_tune, train_labels)
     others = len(splits.test) - 1
     furthest = max(config.retrieval.recall_at, default=1)
     if "retrieval" in config.evaluators and furthest > others:
@@ -131,6 +142,7 @@ def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str,
 
 def _judge(
     contestant: Contestant,
+    splits: EvaluationSplits,
     batches: dict[str, ImageBatches],
     config: EvaluateConfig,
     device: torch.device,
@@ -145,14 +157,36 @@ def _judge(
             for name, part in batches.items()
         }
     row.num_images.update({name: len(table.ids) for name, table in tables.items()})
-    for name, evaluate in stages(config).items():
+    judged = Tables(tables["train"], tables.get("holdout"), tables["test"])
+    steps: dict[str, Callable[[], Evaluation]] = {
+        name: partial(stage, judged, device) for name, stage in stages(config).items()
+    }
+    if wants_fine_tuning(config) and contestant.backbone is not None:
+        train = _readable_train(splits, judged)
+        steps["fine_tune"] = lambda: evaluate_fine_tune(
+            contestant.pretrained(),
+            train,
+            batches["test"],
+            config.fine_tune,
+            images=config.transform(),
+            device=device,
+        )
+    for name, evaluate in steps.items():
         with _timed(row, name):
-            found = evaluate(Tables(tables["train"], tables.get("holdout"), tables["test"]), device)
+            found = evaluate()
         row.metrics.update(found.metrics)
         row.scores.update(found.scores)
         row.predictions.update(found.predictions)
         row.notes.update(found.notes)
     return row
+
+
+def _readable_train(splits: EvaluationSplits, tables: Tables) -> ImageSplit:
+    """Train with its hold-out, without the images that could not be read."""
+    whole = joined_splits([part for part in (splits.train, splits.holdout) if part])
+    read = {name for table in whole_of(tables.train, tables.holdout) for name in table.ids}
+    kept = [row for row, name in enumerate(whole.ids) if name in read]
+    return whole.select(torch.tensor(kept, dtype=torch.int64))
 
 
 @contextmanager
@@ -194,7 +228,9 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
         "baselines": {row.contestant.key: row.metrics for row in others},
         "protocol": protocol.name,
         "protocol_rules": {name: PROTOCOLS[name].rules for name in config.protocols},
-        "settings": {name: settings[name] for name in ("images", "seed", *config.evaluators)},
+        "settings": {
+            name: settings[name] for name in ("images", "seed", "frequency", *config.evaluators)
+        },
         "backbone": {
             "architecture": main.contestant.architecture,
             "sha256": main.contestant.sha256,

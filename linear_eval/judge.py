@@ -1,6 +1,6 @@
 """Which evaluations a configuration asks for: every evaluator under every protocol.
 
-All of them look at the same features.
+All but fine-tuning look at the same features.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from linear_eval.config import EvaluateConfig, Evaluator
+from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.frequency import FrequencyConfig, with_frequency
 from linear_eval.evaluators.knn import KnnConfig, evaluate_knn
 from linear_eval.evaluators.linear_probe import LinearProbeConfig, evaluate_linear_probe
 from linear_eval.evaluators.logistic_probe import evaluate_logistic_probe
+from linear_eval.evaluators.low_shot import evaluate_low_shot
 from linear_eval.evaluators.retrieval import evaluate_retrieval
 from linear_eval.features import FeatureTable
 from linear_eval.protocols import PROTOCOLS, Protocol
@@ -49,6 +52,7 @@ def stages(config: EvaluateConfig) -> dict[str, Stage]:
         protocol = PROTOCOLS[name]
         for evaluator in config.evaluators:
             if stage := _stage(evaluator, protocol, config):
+                stage = _by_frequency(stage, config.frequency)
                 found[protocol.metric_prefix + evaluator] = _prefixed(stage, protocol)
     return found
 
@@ -65,6 +69,11 @@ def knn_settings(config: EvaluateConfig) -> dict[str, KnnConfig]:
         return {}
     protocols = [PROTOCOLS[name] for name in config.protocols]
     return {p.metric_prefix: knn for p in protocols if (knn := _knn(p, config))}
+
+
+def wants_fine_tuning(config: EvaluateConfig) -> bool:
+    """Whether the backbones are fine-tuned, which takes images, not features."""
+    return "fine_tune" in config.evaluators and "ours" in config.protocols
 
 
 def choices_of(config: EvaluateConfig) -> dict[str, int]:
@@ -103,6 +112,10 @@ def _stage(evaluator: Evaluator, protocol: Protocol, config: EvaluateConfig) -> 
         return lambda tables, device: evaluate_retrieval(
             tables.train, tables.holdout, tables.test, config.retrieval, device=device
         )
+    if evaluator == "low_shot" and protocol.name == "ours":
+        return lambda tables, device: evaluate_low_shot(
+            tables.train, tables.holdout, tables.test, config.low_shot, device=device
+        )
     return None
 
 
@@ -114,6 +127,14 @@ def _evaluate_linear_probe(
         assert tables.augmented_train is not None
         train, holdout = tables.augmented_train, tables.augmented_holdout
     return evaluate_linear_probe(train, holdout, tables.test, config, device=device)
+
+
+def _by_frequency(stage: Stage, config: FrequencyConfig) -> Stage:
+    def run(tables: Tables, device: torch.device) -> Evaluation:
+        train = torch.cat([table.labels for table in whole_of(tables.train, tables.holdout)])
+        return with_frequency(stage(tables, device), train, tables.test.labels, config)
+
+    return run
 
 
 def _prefixed(stage: Stage, protocol: Protocol) -> Stage:
