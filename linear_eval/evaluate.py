@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
-from linear_eval.contestants import Contestant, open_contestants
+from linear_eval.contestants import open_contestants
+from linear_eval.detail_table import detail_lines
 from linear_eval.errors import InputError
 from linear_eval.evaluator_needs import check_sizes, needed_parts
-from linear_eval.feature_tables import extract_tables
 from linear_eval.held_images import hold_in_memory
 from linear_eval.images import ImageBatches
-from linear_eval.intervals import INTERVAL_MEANING, metric_intervals
-from linear_eval.judge import stages, wants_views
+from linear_eval.intervals import INTERVAL_MEANING
+from linear_eval.judge import judge
 from linear_eval.per_image import PerImage, write_per_image
 from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
@@ -50,9 +47,9 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     splits = open_splits(config.data)
     check_sizes(config, splits)
     batches = _open_batches(config, splits)
-    rows = [_judge(contestant, batches, splits, config, device) for contestant in contestants]
+    rows = [judge(each, batches, splits, config, device) for each in contestants]
     notes = [*notes, *_remarks(rows, splits)]
-    for line in protocol_lines(rows, config.protocols):
+    for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
@@ -102,50 +99,6 @@ def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str,
     return {
         name: hold_in_memory(part) if name in needed else part for name, part in batches.items()
     }
-
-
-def _judge(
-    contestant: Contestant,
-    batches: dict[str, ImageBatches],
-    splits: EvaluationSplits,
-    config: EvaluateConfig,
-    device: torch.device,
-) -> Row:
-    row = Row(contestant)
-    with _timed(row, "features"):
-        tables = extract_tables(
-            contestant,
-            batches,
-            config.features.open(contestant.path),
-            parts=needed_parts(config, splits),
-            passes=config.augmented_passes if wants_views(config) else 0,
-            seed=config.seed,
-            device=device,
-        )
-    parts = tables.by_name
-    row.read_from.update(
-        {name: str(table.read_from) for name, table in parts.items() if table.read_from}
-    )
-    row.num_images.update({name: len(table.ids) for name, table in parts.items()})
-    for name, evaluate in stages(config, splits).items():
-        with _timed(row, name):
-            found = evaluate(tables, device)
-        row.metrics.update(found.metrics)
-        row.scores.update(found.scores)
-        row.predictions.update(found.predictions)
-        row.notes.update(found.notes)
-    test = tables.test
-    # images of one unseen class are found together, or not at all
-    by_class = () if splits.shares_classes else tuple(row.metrics)
-    row.intervals.update(metric_intervals(row.metrics, row.scores, test.labels, by_class=by_class))
-    return replace(row, test_ids=test.ids, test_labels=test.labels, by_class=frozenset(by_class))
-
-
-@contextmanager
-def _timed(row: Row, stage: str) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    row.seconds[stage] = round(time.monotonic() - start, 3)
 
 
 def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
@@ -199,7 +152,8 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
         "protocol": protocol.name,
         "protocol_rules": {name: PROTOCOLS[name].rules for name in config.protocols},
         "settings": {
-            name: settings[name] for name in ("images", "features", "seed", *config.evaluators)
+            name: settings[name]
+            for name in ("images", "features", "seed", "frequency", *config.evaluators)
         },
         "backbone": {
             "architecture": main.contestant.architecture,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
 from linear_eval.config import EvaluateConfig
 from linear_eval.errors import InputError
 from linear_eval.evaluators.choosing import FEW_PER_CLASS
-from linear_eval.judge import choices_of, knn_settings
+from linear_eval.evaluators.fine_tune import check_fine_tune
+from linear_eval.evaluators.label_draws import check_draws
 from linear_eval.splits import EvaluationSplits
+from linear_eval.stages import choices_of, knn_settings
 
 
 def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
@@ -14,8 +18,8 @@ def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
 
     Raises:
         InputError: an evaluator needs classes that train and test share, k is larger than the
-            gallery, a recall rank than what is searched, or there is no hold-out to choose a
-            learning rate on.
+            gallery, a recall rank than what is searched, there is no hold-out to choose a learning
+            rate on, or there are too few images for a draw of labels.
     """
     if not splits.shares_classes and set(config.evaluators) != {"retrieval"}:
         raise InputError(
@@ -38,6 +42,11 @@ def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
                 f"data.holdout: {config.data.holdout:g} leaves no images to choose one of "
                 f"{choices} settings of {name} on; set data.holdout=0.1, or give a single one"
             )
+    train_labels = torch.cat([part.labels for part in (splits.train, splits.holdout) if part])
+    if "low_shot" in config.evaluators:
+        check_draws("low_shot", config.low_shot, train_labels)
+    if "fine_tune" in config.evaluators:
+        check_fine_tune(config.fine_tune, train_labels)
     _check_retrieval_sizes(config, splits)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from linear_eval.atomic_file import atomic_file
+from linear_eval.data_argument import SplitName
 from linear_eval.errors import InputError
 from linear_eval.features import FeatureTable
-from linear_eval.split_features import SplitName, extract_split
+from linear_eval.split_features import extract_split
 
 
 def extract(

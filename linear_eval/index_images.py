@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from linear_eval.data_argument import SplitName
 from linear_eval.faiss_index import Kind, build_index, measure_recall
 from linear_eval.faiss_library import open_faiss
 from linear_eval.feature_rows import require_finite, unit_rows
 from linear_eval.image_index import check_index_output, write_index
-from linear_eval.split_features import SplitName, extract_split
+from linear_eval.split_features import extract_split
 
 
 def index_images(

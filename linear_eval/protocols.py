@@ -55,6 +55,11 @@ OURS = Protocol(
         "linear_probe": "one linear layer on cached, standardised features; learning rate chosen "
         "on the hold-out, refitted on all of train",
         "logistic_probe": "the same layer by L-BFGS, weight decay chosen and refitted likewise",
+        "low_shot": "the logistic probe on images drawn class by class; decay chosen on the drawn "
+        "images; mean over draws",
+        "fine_tune": "a copy of the backbone with a linear layer, SGD with Nesterov momentum 0.9, "
+        "cosine, random resized crops and flips, BatchNorm in train mode; the draws of low_shot, "
+        "rate chosen on a fifth of them, mean over draws",
         "retrieval": "every test image asks all other test images, the train images "
         "(retrieval.gallery=train) or the data set's own gallery; relevant = same class, or what "
         "the ground truth says; cosine",

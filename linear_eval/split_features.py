@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone
 from linear_eval.config import EvaluateConfig
+from linear_eval.data_argument import SplitName, load_data_argument, open_split
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.selection import limit_images
-from linear_eval.errors import InputError
 from linear_eval.feature_store import file_weights
 from linear_eval.features import FeatureTable, frozen
 from linear_eval.images import ImageBatches
-from linear_eval.strict_config import LoadedConfig, load_config, parse_config
-
-SplitName = Literal["train", "test"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,10 +53,10 @@ def extract_split(
         InputError: any of these is wrong.
     """
     network, info = load_backbone(backbone)
-    loaded = _load(backbone, data, overrides, info)
+    loaded = load_data_argument(backbone, data, overrides, info)
     config = loaded.value
     device = config.speed.open_device()
-    split = _open_split(config, split_name)
+    split = open_split(config, split_name)
     batches = ImageBatches(
         split=split,
         images=config.transform(),
@@ -87,25 +81,3 @@ def extract_split(
         pixels=batches.one_size(),
         notes=notes,
     )
-
-
-def _load(
-    backbone: Path, data: str, overrides: Sequence[str], info: BackboneInfo
-) -> LoadedConfig[EvaluateConfig]:
-    given = ["backbone=" + json.dumps(str(backbone)), *overrides]
-    if not Path(data).is_dir():
-        return load_config(EvaluateConfig, data, given, packaged="evaluate")
-    folder: dict[str, Any] = {"data": {"name": "image_folder", "root": data}}
-    if not any(text.startswith(("images.", "image_size=")) for text in overrides):
-        folder["image_size"] = info.image_size  # a folder says nothing about sizes; the file does
-    return parse_config(EvaluateConfig, folder, given)
-
-
-def _open_split(config: EvaluateConfig, split_name: SplitName) -> ImageSplit:
-    if split_name == "test":
-        split = config.data.open_test()
-    else:
-        split = limit_images(config.data.open_train(), config.data.max_images)
-    if not len(split):
-        raise InputError(f"data: the {split_name} split is empty; look at data.root")
-    return split

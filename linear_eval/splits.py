@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.dataset import ImageSplit, RetrievalTask, fingerprint_of
 from linear_eval.datasets.image_files import few
-from linear_eval.datasets.selection import limit_images, split_holdout
+from linear_eval.datasets.selection import open_selected_train, split_holdout
 from linear_eval.errors import InputError
 
 
@@ -55,14 +55,15 @@ class EvaluationSplits:
 
 
 def open_splits(data: DatasetConfig) -> EvaluationSplits:
-    """Open train and test, cut train to `max_images`, and set its hold-out apart.
+    """Open train and test, cut train to what is asked for, and set its hold-out apart.
 
     Raises:
         InputError: a split is missing or empty, has images without a label that it needs, or the
             classes of the two splits are not the same (or not different ones, where the data set
             says that they are).
     """
-    train, test, retrieval = data.open_train(), data.open_test(), data.open_retrieval()
+    train, test = open_selected_train(data), data.open_test()
+    retrieval = data.open_retrieval()
     judged = retrieval is not None and retrieval.judgements is not None
     for name, split in (("train", train), ("test", test)):
         if not len(split):
@@ -83,7 +84,7 @@ def open_splits(data: DatasetConfig) -> EvaluationSplits:
             f"data: {len(both)} classes are in train and in test ({few(both)}), expected none "
             "in both; move them to one side, or set data.classes=shared"
         )
-    rest, holdout = split_holdout(limit_images(train, data.max_images), data.holdout)
+    rest, holdout = split_holdout(train, data.holdout)
     return EvaluationSplits(
         train=rest,
         holdout=holdout if len(holdout) else None,

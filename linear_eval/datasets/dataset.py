@@ -6,8 +6,9 @@ Shapes: M images of a split, H x W pixels.
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -105,11 +106,14 @@ class DatasetSettings(ABC):
 
     Attributes:
         max_images: train is cut to about this many images, stratified by class; None keeps all.
+        long_tail: before that, the classes of train are thinned out exponentially: the last keeps
+            1 / long_tail of its images; >= 1, None leaves the classes as they are.
         holdout: fraction of train, per class, kept for monitoring and choosing; in [0, 0.5].
         on_bad_image: what the reader of images does with one that cannot be decoded.
     """
 
     max_images: int | None = None
+    long_tail: float | None = None
     holdout: float = 0.1
     on_bad_image: Literal["error", "skip"] = "error"
 
@@ -121,12 +125,14 @@ class DatasetSettings(ABC):
         """
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"max_images: must be >= 1, got {self.max_images}")
+        if self.long_tail is not None and not 1 <= self.long_tail < math.inf:
+            raise ValueError(f"long_tail: must be >= 1, got {self.long_tail}")
         if not 0 <= self.holdout <= MAX_HOLDOUT:
             raise ValueError(f"holdout: must be between 0 and {MAX_HOLDOUT}, got {self.holdout}")
 
     @abstractmethod
     def open_train(self) -> ImageSplit:
-        """All of train, before `max_images` and `holdout` are applied."""
+        """All of train, before `long_tail`, `max_images` and `holdout` are applied."""
 
     @abstractmethod
     def open_test(self) -> ImageSplit:
@@ -143,6 +149,21 @@ class DatasetSettings(ABC):
     def open_retrieval(self) -> RetrievalTask | None:
         """The gallery that the test split is to be searched in; None: it searches itself."""
         return None
+
+
+def joined_splits(parts: Sequence[ImageSplit]) -> ImageSplit:
+    """The images of several splits of one data set, one below the other; no pixel is copied."""
+    ids = tuple(name for part in parts for name in part.ids)
+    labels = torch.cat([part.labels for part in parts])
+    return ImageSplit(
+        ids=ids,
+        labels=labels,
+        class_names=parts[0].class_names,
+        read=_JoinedReader(tuple(part.read for part in parts), tuple(map(len, parts))),
+        fingerprint=fingerprint_of(
+            "joined", ids, labels, "".join(part.fingerprint for part in parts).encode()
+        ),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +185,19 @@ class _SelectedReader:
 
     def __call__(self, index: int) -> Tensor:
         return self.read(int(self.indices[index]))
+
+
+@dataclass(frozen=True, eq=False)
+class _JoinedReader:
+    readers: tuple[Callable[[int], Tensor], ...]
+    lengths: tuple[int, ...]
+
+    def __call__(self, index: int) -> Tensor:
+        for read, length in zip(self.readers, self.lengths, strict=True):
+            if index < length:
+                return read(index)
+            index -= length
+        raise IndexError(index)
 
 
 def fingerprint_of(
