@@ -178,11 +178,20 @@ def _random(config: EvaluateConfig, judged: Contestant | None) -> Contestant:
 
 
 def _with_distinct_titles(contestants: list[Contestant], names: list[str]) -> list[Contestant]:
+    """Files of the same title are told apart by their folder's name, or by the whole path."""
     titles = [contestant.title for contestant in contestants]
     distinct = []
     for contestant, name in zip(contestants, names, strict=True):
         if contestant.is_file and titles.count(contestant.title) > 1:
-            title = f"{contestant.title} ({name})"
+            alike = [
+                Path(other).parent.name
+                for other, title in zip(names, titles, strict=True)
+                if title == contestant.title
+            ]
+            folder = Path(name).parent.name
+            title = (
+                f"{contestant.title} ({folder if folder and alike.count(folder) == 1 else name})"
+            )
             contestant = replace(contestant, key=title, title=title)
         distinct.append(contestant)
     return distinct

@@ -114,14 +114,25 @@ def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     ]
     for key in dict.fromkeys(key for row in rows for key in row.notes):
         said = {row.contestant.title: row.notes[key] for row in rows if key in row.notes}
-        numbers = [
-            f"{value:g} ({who})" for who, value in said.items() if not isinstance(value, str)
-        ]
-        lines += [f"{key}: {', '.join(numbers)}"] if numbers else []
-        lines += [
-            f"{key} ({who}): {value}" for who, value in said.items() if isinstance(value, str)
-        ]
+        lines += _note_lines(key, {who: _shown(value) for who, value in said.items()}, len(rows))
     return lines
+
+
+def _note_lines(key: str, said: dict[str, str], num_rows: int) -> list[str]:
+    """What was noted under one key, by whom; a value that all share is written once."""
+    values = list(dict.fromkeys(said.values()))
+    if len(values) == 1 and len(said) == num_rows:
+        return [f"{key}: {values[0]}"]
+    by_value = {
+        value: ", ".join(who for who, own in said.items() if own == value) for value in values
+    }
+    if any(" " in value for value in values):  # sentences
+        return [f"{key} ({who}): {value}" for value, who in by_value.items()]
+    return [f"{key}: " + ", ".join(f"{value} ({who})" for value, who in by_value.items())]
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _per_image(rows: list[Row], splits: EvaluationSplits) -> PerImage:

@@ -12,6 +12,7 @@ import linear_eval
 from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
 from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
+from linear_eval.evaluate import _note_lines
 from linear_eval.evaluators.frequency import GROUPS
 from linear_eval.intervals import is_per_class, mean_scores, scores_key
 from linear_eval.per_image import read_per_image
@@ -31,6 +32,7 @@ class Blocker:
             raise ImportError('ssl_bf is blocked')
 sys.meta_path.insert(0, Blocker())
 from linear_eval.cli import main
+from linear_eval.evaluate import _note_lines
 from linear_eval.intervals import is_per_class, mean_scores, scores_key
 from linear_eval.per_image import read_per_image
 sys.exit(main(sys.argv[1:]))
@@ -423,3 +425,13 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert sorted(place.rglob("*")) == before
+
+
+def test_notes_are_short_where_contestants_agree() -> None:
+    assert _note_lines("knn/x", {"a": "5", "b": "5"}, 2) == ["knn/x: 5"]
+    assert _note_lines("knn/x", {"a": "5"}, 2) == ["knn/x: 5 (a)"]
+    assert _note_lines("knn/x", {"a": "5", "b": "6", "c": "5"}, 3) == ["knn/x: 5 (a, c), 6 (b)"]
+    assert _note_lines("w", {"a": "too small", "b": "at the edge"}, 2) == [
+        "w (a): too small",
+        "w (b): at the edge",
+    ]
