@@ -15,9 +15,9 @@ import torch
 from linear_eval.atomic_file import atomic_file
 from linear_eval.backbone_file import assemble_backbone
 from linear_eval.backbones import expected_tensors
+from linear_eval.checkpoints.export import Format, export
 from linear_eval.distributed import barrier, is_main, shut_down, start_from_environment, world_size
 from linear_eval.errors import InputError
-from linear_eval.export import Format, export
 from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
 from ssl_bf.build import Run, backbone_info, build_run
