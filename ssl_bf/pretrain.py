@@ -44,6 +44,13 @@ RUN_ENTRIES = (
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
 JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")
 
+DEFAULT_EXPORTS: dict[Format, str] = {
+    "safetensors": BACKBONE_FILE,
+    "torchvision": "backbone.torchvision.pth",
+    "timm": "backbone.timm.safetensors",
+    "onnx": "backbone.onnx",
+}
+
 
 def pretrain(source: str, overrides: Sequence[str]) -> None:
     """Train as a config file and overrides say; nothing is written before all is checked."""
@@ -72,9 +79,18 @@ def resume(directory: Path) -> None:
         train(run, directory, first_step=first_step)
 
 
-def export_backbone(directory: Path, output: Path, file_format: Format = "safetensors") -> None:
-    """Write the stripped backbone of a run's newest checkpoint; needs no data."""
+def export_backbone(
+    directory: Path, output: Path | None, file_format: Format = "safetensors"
+) -> None:
+    """Write the stripped backbone of a run's newest checkpoint; needs no data.
+
+    Args:
+        directory: of the run.
+        output: None: in the run's directory, under the name of `DEFAULT_EXPORTS`.
+        file_format: for whom.
+    """
     config = _config_of(directory)
+    output = directory / DEFAULT_EXPORTS[file_format] if output is None else output
     saved = checkpoint.load_newest(directory)
     prefix = "method/backbone."
     tensors = {k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)}
