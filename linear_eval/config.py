@@ -9,9 +9,12 @@ import torch
 
 from linear_eval.datasets import DatasetConfig
 from linear_eval.errors import InputError
-from linear_eval.evaluators.knn import KnnConfig
+from linear_eval.evaluators.fine_tune import FineTuneConfig
+from linear_eval.evaluators.frequency import FrequencyConfig
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
 from linear_eval.evaluators.logistic_probe import LogisticProbeConfig
+from linear_eval.evaluators.low_shot import LowShotConfig
+from linear_eval.evaluators.neighbour_votes import KnnConfig
 from linear_eval.evaluators.retrieval import RetrievalConfig
 from linear_eval.feature_store import FeatureStoreConfig
 from linear_eval.images import EvalImages
@@ -20,7 +23,7 @@ from linear_eval.protocols import ProtocolName
 PIXELS = "pixels"
 RANDOM = "random"
 
-Evaluator = Literal["knn", "linear_probe", "logistic_probe", "retrieval"]
+Evaluator = Literal["knn", "linear_probe", "logistic_probe", "retrieval", "low_shot", "fine_tune"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,7 @@ class EvaluateConfig:
         image_size: short for images.resize and images.crop both of this many pixels.
         images: how an image reaches the backbone.
         features: where they are kept for the next evaluation.
+        frequency: accuracy by how many train images a class has; of knn and the probes.
         batch_size: images at a time; changes results by rounding at most.
         speed: likewise.
         output: where `results.json` goes, a file or a folder; None: beside the backbone.
@@ -81,6 +85,9 @@ class EvaluateConfig:
     linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
     logistic_probe: LogisticProbeConfig = field(default_factory=LogisticProbeConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    low_shot: LowShotConfig = field(default_factory=LowShotConfig)
+    fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
+    frequency: FrequencyConfig = field(default_factory=FrequencyConfig)
     batch_size: int = 256
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     output: str | None = None
@@ -96,6 +103,8 @@ class EvaluateConfig:
             names = list(getattr(self, key))
             if not names or len(set(names)) < len(names):
                 raise ValueError(f"{key}: expected each name once, got {names}")
+        if self.backbone == PIXELS and "fine_tune" in self.evaluators:
+            raise ValueError("evaluators: raw pixels have no weights for fine_tune; leave it out")
         if self.augmented_passes < 1:
             raise ValueError(f"augmented_passes: must be >= 1, got {self.augmented_passes}")
         if self.batch_size < 1:

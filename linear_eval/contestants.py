@@ -17,6 +17,7 @@ from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.errors import InputError
 from linear_eval.feature_store import file_weights
 from linear_eval.features import PIXELS_SIDE, Embed, frozen, raw_pixels
+from linear_eval.fine_tune import Pretrained
 from linear_eval.images import ImageBatches
 from linear_eval.random_backbone import (
     CALIBRATION_BATCH,
@@ -68,15 +69,7 @@ class Contestant:
             if self.key != RANDOM:
                 yield embed
                 return
-            calibrate = partial(
-                calibrate_batch_norm,
-                self.backbone,
-                train,
-                mean=self.mean,
-                std=self.std,
-                seed=seed,
-                device=device,
-            )
+            calibrate = partial(self._calibrate, train, seed, device)
             yield _after(calibrate, embed)
 
     def weights(self, train: ImageBatches, *, seed: int) -> str:
@@ -93,6 +86,20 @@ class Contestant:
             f"mean {self.mean}, std {self.std}, "
             f"fitted to {CALIBRATION_IMAGES} images in batches of {CALIBRATION_BATCH} of "
             f"{train.split.fingerprint}, {train.images}, bad images: {train.on_bad_image}"
+        )
+
+    def pretrained(self, train: ImageBatches, *, seed: int, device: torch.device) -> Pretrained:
+        """Where fine-tuning starts; the random backbone's BatchNorm is fitted to `train` first."""
+        assert self.backbone is not None, self.key
+        if self.key == RANDOM:
+            self._calibrate(train, seed, device)
+        width = feature_dim(self.architecture)
+        return Pretrained(self.backbone, width, mean=self.mean, std=self.std)
+
+    def _calibrate(self, train: ImageBatches, seed: int, device: torch.device) -> None:
+        assert self.backbone is not None, self.key
+        calibrate_batch_norm(
+            self.backbone, train, mean=self.mean, std=self.std, seed=seed, device=device
         )
 
 
@@ -171,11 +178,20 @@ def _random(config: EvaluateConfig, judged: Contestant | None) -> Contestant:
 
 
 def _with_distinct_titles(contestants: list[Contestant], names: list[str]) -> list[Contestant]:
+    """Files of the same title are told apart by their folder's name, or by the whole path."""
     titles = [contestant.title for contestant in contestants]
     distinct = []
     for contestant, name in zip(contestants, names, strict=True):
         if contestant.is_file and titles.count(contestant.title) > 1:
-            title = f"{contestant.title} ({name})"
+            alike = [
+                Path(other).parent.name
+                for other, title in zip(names, titles, strict=True)
+                if title == contestant.title
+            ]
+            folder = Path(name).parent.name
+            title = (
+                f"{contestant.title} ({folder if folder and alike.count(folder) == 1 else name})"
+            )
             contestant = replace(contestant, key=title, title=title)
         distinct.append(contestant)
     return distinct

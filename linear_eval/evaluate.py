@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
-from linear_eval.contestants import Contestant, open_contestants
+from linear_eval.contestants import open_contestants
+from linear_eval.detail_table import detail_lines
 from linear_eval.errors import InputError
-from linear_eval.evaluators.choosing import FEW_PER_CLASS
-from linear_eval.feature_tables import extract_tables
+from linear_eval.evaluator_needs import check_sizes, needed_parts
 from linear_eval.held_images import hold_in_memory
 from linear_eval.images import ImageBatches
-from linear_eval.intervals import INTERVAL_MEANING, metric_intervals
-from linear_eval.judge import choices_of, knn_settings, stages, wants_views
+from linear_eval.intervals import INTERVAL_MEANING
+from linear_eval.judge import judge
 from linear_eval.per_image import PerImage, write_per_image
 from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
@@ -50,9 +47,9 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     splits = open_splits(config.data)
     check_sizes(config, splits)
     batches = _open_batches(config, splits)
-    rows = [_judge(contestant, batches, config, device) for contestant in contestants]
+    rows = [judge(each, batches, splits, config, device) for each in contestants]
     notes = [*notes, *_remarks(rows, splits)]
-    for line in protocol_lines(rows, config.protocols):
+    for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
@@ -86,101 +83,27 @@ def results_path(config: EvaluateConfig) -> Path:
     return output
 
 
-def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
-    """Compare what the evaluators need with what the data have, before anything is computed.
-
-    Raises:
-        InputError: k is larger than the gallery, a recall rank than the test split, or there is no
-            hold-out to choose a learning rate on.
-    """
-    for prefix, knn in knn_settings(config).items():
-        largest = max(knn.k)
-        gallery = splits.gallery_size if knn.gallery == "train" else len(splits.test) - 1
-        if largest > gallery:
-            way_out = f"leave protocol '{prefix[:-1]}' out" if prefix else "lower knn.k"
-            raise InputError(
-                f"{prefix}knn.k: {largest} neighbours out of a gallery of {gallery} {knn.gallery} "
-                f"images; {way_out} or raise data.max_images"
-            )
-    few = splits.gallery_size < FEW_PER_CLASS * len(splits.test.class_names)
-    for name, choices in choices_of(config).items():
-        if splits.holdout is None and choices > 1 and not few:
-            raise InputError(
-                f"data.holdout: {config.data.holdout:g} leaves no images to choose one of "
-                f"{choices} settings of {name} on; set data.holdout=0.1, or give a single one"
-            )
-    others = len(splits.test) - 1
-    furthest = max(config.retrieval.recall_at, default=1)
-    if "retrieval" in config.evaluators and furthest > others:
-        raise InputError(
-            f"retrieval.recall_at: rank {furthest} among {others} other test images; "
-            "lower retrieval.recall_at"
-        )
-
-
 def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, ImageBatches]:
-    """Images of train, hold-out (where there is one) and test, decoded once if ever needed."""
-    parts = {"train": splits.train, "holdout": splits.holdout, "test": splits.test}
-    return {
-        name: hold_in_memory(
-            ImageBatches(
-                split=split,
-                images=config.transform(),
-                batch_size=config.batch_size,
-                on_bad_image=config.data.on_bad_image,
-            )
+    """Images of every part, decoded once where they fit and are needed more than in passing."""
+    needed = needed_parts(config, splits)
+    batches = {
+        name: ImageBatches(
+            split=split,
+            images=config.transform(),
+            batch_size=config.batch_size,
+            on_bad_image=config.data.on_bad_image,
         )
-        for name, split in parts.items()
-        if split is not None
+        for name, split in splits.parts.items()
     }
-
-
-def _judge(
-    contestant: Contestant,
-    batches: dict[str, ImageBatches],
-    config: EvaluateConfig,
-    device: torch.device,
-) -> Row:
-    row = Row(contestant)
-    with _timed(row, "features"):
-        tables = extract_tables(
-            contestant,
-            batches,
-            config.features.open(contestant.path),
-            passes=config.augmented_passes if wants_views(config) else 0,
-            seed=config.seed,
-            device=device,
-        )
-    parts = tables.by_name
-    row.read_from.update(
-        {name: str(table.read_from) for name, table in parts.items() if table.read_from}
-    )
-    row.num_images.update({name: len(table.ids) for name, table in parts.items()})
-    for name, evaluate in stages(config).items():
-        with _timed(row, name):
-            found = evaluate(tables, device)
-        row.metrics.update(found.metrics)
-        row.scores.update(found.scores)
-        row.predictions.update(found.predictions)
-        row.notes.update(found.notes)
-    test = tables.test
-    row.intervals.update(metric_intervals(row.metrics, row.scores, test.labels))
-    return replace(row, test_ids=test.ids, test_labels=test.labels)
-
-
-@contextmanager
-def _timed(row: Row, stage: str) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    row.seconds[stage] = round(time.monotonic() - start, 3)
+    # train is open in any case: BatchNorm statistics of a random backbone are calibrated on it
+    return {
+        name: hold_in_memory(part) if name in needed else part for name, part in batches.items()
+    }
 
 
 def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     """Lines for the reader of the table: what was skipped, and what the evaluators noted."""
-    wanted = {"train": splits.train, "holdout": splits.holdout, "test": splits.test}
-    skipped = {
-        name: len(split) - rows[-1].num_images[name] for name, split in wanted.items() if split
-    }
+    skipped = {name: len(splits.parts[name]) - count for name, count in rows[-1].num_images.items()}
     lines = [
         f"{n} {name} images could not be read and were skipped" for name, n in skipped.items() if n
     ]
@@ -191,14 +114,25 @@ def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     ]
     for key in dict.fromkeys(key for row in rows for key in row.notes):
         said = {row.contestant.title: row.notes[key] for row in rows if key in row.notes}
-        numbers = [
-            f"{value:g} ({who})" for who, value in said.items() if not isinstance(value, str)
-        ]
-        lines += [f"{key}: {', '.join(numbers)}"] if numbers else []
-        lines += [
-            f"{key} ({who}): {value}" for who, value in said.items() if isinstance(value, str)
-        ]
+        lines += _note_lines(key, {who: _shown(value) for who, value in said.items()}, len(rows))
     return lines
+
+
+def _note_lines(key: str, said: dict[str, str], num_rows: int) -> list[str]:
+    """What was noted under one key, by whom; a value that all share is written once."""
+    values = list(dict.fromkeys(said.values()))
+    if len(values) == 1 and len(said) == num_rows:
+        return [f"{key}: {values[0]}"]
+    by_value = {
+        value: ", ".join(who for who, own in said.items() if own == value) for value in values
+    }
+    if any(" " in value for value in values):  # sentences
+        return [f"{key} ({who}): {value}" for value, who in by_value.items()]
+    return [f"{key}: " + ", ".join(f"{value} ({who})" for value, who in by_value.items())]
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _per_image(rows: list[Row], splits: EvaluationSplits) -> PerImage:
@@ -210,6 +144,7 @@ def _per_image(rows: list[Row], splits: EvaluationSplits) -> PerImage:
         judged=main.contestant.key,
         scores={row.contestant.key: row.scores for row in rows},
         predictions={row.contestant.key: row.predictions for row in rows},
+        by_class=main.by_class,
     )
 
 
@@ -219,7 +154,6 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
     protocol = PROTOCOLS["ours" if "ours" in config.protocols else config.protocols[0]]
     settings = yaml.safe_load(to_yaml(config)) | {"images": asdict(config.transform())}
     settings["features"].pop("folder")  # a place, not a setting of the numbers
-    num_test = main.num_images["test"]
     return {
         "metrics": main.metrics,
         "intervals": main.intervals,
@@ -229,7 +163,8 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
         "protocol": protocol.name,
         "protocol_rules": {name: PROTOCOLS[name].rules for name in config.protocols},
         "settings": {
-            name: settings[name] for name in ("images", "features", "seed", *config.evaluators)
+            name: settings[name]
+            for name in ("images", "features", "seed", "frequency", *config.evaluators)
         },
         "backbone": {
             "architecture": main.contestant.architecture,
@@ -238,8 +173,9 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
         "data": {
             "name": config.data.name,
             "classes": len(splits.test.class_names),
-            "train_images": sum(main.num_images.values()) - num_test,
-            "test_images": num_test,
+            "train_images": sum(main.num_images.get(part, 0) for part in ("train", "holdout")),
+            "test_images": main.num_images["test"],
+            **({"gallery_images": n} if (n := main.num_images.get("gallery")) else {}),
             "fingerprint": splits.fingerprint,
         },
         "chosen": main.notes,

@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from linear_eval.atomic_file import atomic_file
-from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone
-from linear_eval.config import EvaluateConfig
-from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.selection import limit_images
+from linear_eval.data_argument import SplitName
 from linear_eval.errors import InputError
-from linear_eval.feature_store import file_weights
-from linear_eval.features import FeatureTable, frozen
-from linear_eval.images import ImageBatches
-from linear_eval.strict_config import LoadedConfig, load_config, parse_config
-
-SplitName = Literal["train", "test"]
+from linear_eval.features import FeatureTable
+from linear_eval.split_features import extract_split
 
 
 def extract(
@@ -48,36 +41,22 @@ def extract(
         InputError: any of these is wrong; nothing was written.
     """
     side_file = _check_output(output, overwrite)
-    network, info = load_backbone(backbone)
-    sha256 = file_sha256(backbone)
-    loaded = _load(backbone, data, overrides, info)
-    config = loaded.value
-    store = config.features.open(backbone)
-    device = config.speed.open_device()
-    split = _open_split(config, split_name)
-    batches = ImageBatches(
-        split=split,
-        images=config.transform(),
-        batch_size=config.batch_size,
-        on_bad_image=config.data.on_bad_image,
-    )
-    with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
-        table = store.table(file_weights(sha256), embed, batches, "extract")
+    found = extract_split(backbone, data, overrides, split_name=split_name)
     description = {
-        "ids": table.ids,
-        "labels": table.labels.tolist(),
-        "class_names": split.class_names,
-        "backbone": {"architecture": info.architecture, "sha256": sha256},
-        "data": {"name": config.data.name, "split": split_name, "fingerprint": split.fingerprint},
+        "ids": found.table.ids,
+        "labels": found.table.labels.tolist(),
+        "class_names": found.split.class_names,
+        "backbone": {"architecture": found.backbone.architecture, "sha256": found.backbone_sha256},
+        "data": {
+            "name": found.config.data.name,
+            "split": split_name,
+            "fingerprint": found.split.fingerprint,
+        },
     }
-    _write(output, side_file, table, description)
-    for note in loaded.notes:
+    _write(output, side_file, found.table, description)
+    for note in found.notes:
         print(f"note: {note}")
-    if table.read_from:
-        print(f"note: features: read from {table.read_from}")
-    if skipped := len(split) - len(table.ids):
-        print(f"note: {skipped} of {len(split)} images could not be read and were skipped")
-    rows, width = table.features.shape
+    rows, width = found.table.features.shape
     print(f"written: {output} ({rows} x {width}), {side_file}")
 
 
@@ -93,28 +72,6 @@ def _check_output(output: Path, overwrite: bool) -> Path:
         if path.exists() and not overwrite:
             raise InputError(f"--output: {path} exists; choose another name or add --overwrite")
     return side_file
-
-
-def _load(
-    backbone: Path, data: str, overrides: Sequence[str], info: BackboneInfo
-) -> LoadedConfig[EvaluateConfig]:
-    given = ["backbone=" + json.dumps(str(backbone)), *overrides]
-    if not Path(data).is_dir():
-        return load_config(EvaluateConfig, data, given, packaged="evaluate")
-    folder: dict[str, Any] = {"data": {"name": "image_folder", "root": data}}
-    if not any(text.startswith(("images.", "image_size=")) for text in overrides):
-        folder["image_size"] = info.image_size  # a folder says nothing about sizes; the file does
-    return parse_config(EvaluateConfig, folder, given)
-
-
-def _open_split(config: EvaluateConfig, split_name: SplitName) -> ImageSplit:
-    if split_name == "test":
-        split = config.data.open_test()
-    else:
-        split = limit_images(config.data.open_train(), config.data.max_images)
-    if not len(split):
-        raise InputError(f"data: the {split_name} split is empty; look at data.root")
-    return split
 
 
 def _write(output: Path, side_file: Path, table: FeatureTable, description: dict[str, Any]) -> None:

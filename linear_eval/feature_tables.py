@@ -21,20 +21,31 @@ class FeatureTables:
     """A contestant's features (M, D) per part of the data.
 
     Attributes:
-        train: without its hold-out; with augmented views if they were asked for.
-        holdout: likewise; None if there is none.
-        test: the whole split.
+        by_name: of the parts that some evaluator looks at; train and hold-out with augmented views
+            if they were asked for.
     """
 
-    train: FeatureTable
-    holdout: FeatureTable | None
-    test: FeatureTable
+    by_name: dict[str, FeatureTable]
 
     @property
-    def by_name(self) -> dict[str, FeatureTable]:
-        """Part of the data -> its features."""
-        named = {"train": self.train, "holdout": self.holdout, "test": self.test}
-        return {name: table for name, table in named.items() if table is not None}
+    def train(self) -> FeatureTable:
+        """Without its hold-out."""
+        return self.by_name["train"]
+
+    @property
+    def holdout(self) -> FeatureTable | None:
+        """None if there is none."""
+        return self.by_name.get("holdout")
+
+    @property
+    def test(self) -> FeatureTable:
+        """The whole split; in retrieval, the queries."""
+        return self.by_name["test"]
+
+    @property
+    def gallery(self) -> FeatureTable | None:
+        """The data set's own gallery, if it has one."""
+        return self.by_name.get("gallery")
 
 
 def extract_tables(
@@ -42,16 +53,18 @@ def extract_tables(
     batches: dict[str, ImageBatches],
     store: FeatureStore,
     *,
+    parts: tuple[str, ...],
     passes: int,
     seed: int,
     device: torch.device,
 ) -> FeatureTables:
-    """Features of `train`, `holdout` (where there is one) and `test`, from the store if they are.
+    """Features of some parts of the data, from the store if they are there.
 
     Args:
         contestant: who looks at the images.
-        batches: per part of the data.
+        batches: of every part; a random backbone is fitted to `train`.
         store: where features are kept.
+        parts: whose features are wanted.
         passes: augmented passes over train and hold-out; 0 for none.
         seed: of the random backbone and of the augmented views.
         device: where the backbone runs.
@@ -62,15 +75,15 @@ def extract_tables(
     weights = contestant.weights(batches["train"], seed=seed)
     with contestant.embedding(batches["train"], seed=seed, device=device) as embed:
         tables = {
-            name: store.table(weights, embed, part, f"{contestant.title}: {name}")
-            for name, part in batches.items()
+            name: store.table(weights, embed, batches[name], f"{contestant.title}: {name}")
+            for name in parts
         }
         if passes:
-            for name in tables.keys() - {"test"}:
+            for name in tables.keys() & {"train", "holdout"}:
                 label = f"{contestant.title}: {name}, augmented"
                 views = _views(store, weights, embed, batches[name], passes, seed, label)
                 tables[name] = _with_views(tables[name], views)
-    return FeatureTables(tables["train"], tables.get("holdout"), tables["test"])
+    return FeatureTables(tables)
 
 
 def _views(
@@ -82,9 +95,7 @@ def _views(
     seed: int,
     label: str,
 ) -> tuple[FeatureTable, ...]:
-    # the size that the evaluation shows the backbone; any image tells, as all end up alike
-    _, images = next(iter(replace(batches, batch_size=1)))
-    size = min(images.shape[-2:])
+    size = min(batches.one_size())  # what the evaluation shows the backbone
     return store.view_tables(
         weights, embed, batches, size=size, passes=passes, seed=seed, label=label
     )

@@ -5,7 +5,7 @@ Shapes: N images of a batch, M images of a split, D feature width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,16 @@ class FeatureTable:
             ids=tuple(self.ids[row] for row in rows.tolist()),
             views=tuple(view[rows] for view in self.views),
         )
+
+
+def joined(tables: Sequence[FeatureTable]) -> FeatureTable:
+    """One table of several, one below the other, copied."""
+    return FeatureTable(
+        features=torch.cat([table.features for table in tables]),
+        labels=torch.cat([table.labels for table in tables]),
+        ids=tuple(name for table in tables for name in table.ids),
+        views=tuple(map(torch.cat, zip(*(table.views for table in tables), strict=True))),
+    )
 
 
 def extract_features(

@@ -101,6 +101,11 @@ class ImageBatches:
                 raise _unequal(*first, name, images[0])
             yield index, images
 
+    def one_size(self) -> tuple[int, int]:
+        """Height and width of the images, from the first that can be read; all are alike."""
+        _, images = next(iter(replace(self, batch_size=1)))
+        return images.shape[-2], images.shape[-1]
+
     def select(self, indices: Tensor) -> ImageBatches:
         """Batches of a part of the split, (K,) int64, in the order given."""
         return replace(self, split=self.split.select(indices))

@@ -1,101 +1,101 @@
-"""Which evaluations a configuration asks for: every evaluator under every protocol.
-
-All of them look at the same features.
-"""
+"""One contestant's row of the table: its features, then every evaluation of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 
-from linear_eval.config import EvaluateConfig, Evaluator
+from linear_eval.config import EvaluateConfig
+from linear_eval.contestants import Contestant
+from linear_eval.datasets.dataset import ImageSplit, joined_splits
+from linear_eval.evaluator_needs import needed_parts
+from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
-from linear_eval.evaluators.knn import KnnConfig, evaluate_knn
-from linear_eval.evaluators.linear_probe import LinearProbeConfig, evaluate_linear_probe
-from linear_eval.evaluators.logistic_probe import evaluate_logistic_probe
-from linear_eval.evaluators.retrieval import evaluate_retrieval
-from linear_eval.feature_tables import FeatureTables
-from linear_eval.protocols import PROTOCOLS, Protocol
-
-Stage = Callable[[FeatureTables, torch.device], Evaluation]
-
-
-def stages(config: EvaluateConfig) -> dict[str, Stage]:
-    """Name of every evaluation, such as `knn` or `moco/knn`, and what carries it out."""
-    found: dict[str, Stage] = {}
-    for name in config.protocols:
-        protocol = PROTOCOLS[name]
-        for evaluator in config.evaluators:
-            if stage := _stage(evaluator, protocol, config):
-                found[protocol.metric_prefix + evaluator] = _prefixed(stage, protocol)
-    return found
+from linear_eval.evaluators.fine_tune import evaluate_fine_tune
+from linear_eval.feature_tables import FeatureTables, extract_tables
+from linear_eval.images import ImageBatches
+from linear_eval.intervals import metric_intervals
+from linear_eval.report import Row
+from linear_eval.splits import EvaluationSplits
+from linear_eval.stages import stages, wants_fine_tuning, wants_views
 
 
-def wants_views(config: EvaluateConfig) -> bool:
-    """Whether any probe is fitted on augmented views."""
-    probes = [_linear_probe(PROTOCOLS[name], config) for name in config.protocols]
-    return "linear_probe" in config.evaluators and any(p.augmented for p in probes if p)
+def judge(
+    contestant: Contestant,
+    batches: dict[str, ImageBatches],
+    splits: EvaluationSplits,
+    config: EvaluateConfig,
+    device: torch.device,
+) -> Row:
+    """Evaluate one contestant as the configuration says.
 
+    Args:
+        contestant: who.
+        batches: images of every part of the data.
+        splits: the parts themselves.
+        config: the whole evaluation.
+        device: where to compute.
 
-def knn_settings(config: EvaluateConfig) -> dict[str, KnnConfig]:
-    """Metric prefix of every protocol with a k-NN -> its settings."""
-    if "knn" not in config.evaluators:
-        return {}
-    protocols = [PROTOCOLS[name] for name in config.protocols]
-    return {p.metric_prefix: knn for p in protocols if (knn := _knn(p, config))}
-
-
-def choices_of(config: EvaluateConfig) -> dict[str, int]:
-    """Evaluators that choose hyper-parameters on train, and among how many settings."""
-    found = {
-        "linear_probe": len(config.linear_probe.problems),
-        "logistic_probe": len(config.logistic_probe.weight_decays),
+    Raises:
+        InputError: an image cannot be read, or features are not finite.
+    """
+    row = Row(contestant)
+    with _timed(row, "features"):
+        tables = extract_tables(
+            contestant,
+            batches,
+            config.features.open(contestant.path),
+            parts=needed_parts(config, splits),
+            passes=config.augmented_passes if wants_views(config) else 0,
+            seed=config.seed,
+            device=device,
+        )
+    parts = tables.by_name
+    row.read_from.update(
+        {name: str(table.read_from) for name, table in parts.items() if table.read_from}
+    )
+    row.num_images.update({name: len(table.ids) for name, table in parts.items()})
+    steps: dict[str, Callable[[], Evaluation]] = {
+        name: partial(stage, tables, device) for name, stage in stages(config, splits).items()
     }
-    asked = config.evaluators if "ours" in config.protocols else ()
-    return {name: choices for name, choices in found.items() if name in asked}
-
-
-def _knn(protocol: Protocol, config: EvaluateConfig) -> KnnConfig | None:
-    if protocol.name == "ours":
-        return config.knn
-    # the back end changes nothing in the result, so the user's holds for every protocol
-    return replace(protocol.knn, backend=config.knn.backend) if protocol.knn else None
-
-
-def _linear_probe(protocol: Protocol, config: EvaluateConfig) -> LinearProbeConfig | None:
-    return config.linear_probe if protocol.name == "ours" else protocol.linear_probe
-
-
-def _stage(evaluator: Evaluator, protocol: Protocol, config: EvaluateConfig) -> Stage | None:
-    if evaluator == "knn" and (knn := _knn(protocol, config)):
-        return lambda tables, device: evaluate_knn(
-            tables.train, tables.holdout, tables.test, knn, device=device
+    if wants_fine_tuning(config) and contestant.backbone is not None:
+        steps["fine_tune"] = lambda: evaluate_fine_tune(
+            contestant.pretrained(batches["train"], seed=config.seed, device=device),
+            _readable_train(splits, tables),
+            batches["test"],
+            config.fine_tune,
+            images=config.transform(),
+            device=device,
         )
-    if evaluator == "linear_probe" and (probe := _linear_probe(protocol, config)):
-        return lambda tables, device: evaluate_linear_probe(
-            tables.train, tables.holdout, tables.test, probe, device=device
-        )
-    if evaluator == "logistic_probe" and protocol.name == "ours":
-        return lambda tables, device: evaluate_logistic_probe(
-            tables.train, tables.holdout, tables.test, config.logistic_probe, device=device
-        )
-    if evaluator == "retrieval" and protocol.name == "ours":
-        return lambda tables, device: evaluate_retrieval(
-            tables.train, tables.holdout, tables.test, config.retrieval, device=device
-        )
-    return None
+    for name, evaluate in steps.items():
+        with _timed(row, name):
+            found = evaluate()
+        row.metrics.update(found.metrics)
+        row.scores.update(found.scores)
+        row.predictions.update(found.predictions)
+        row.notes.update(found.notes)
+    test = tables.test
+    # images of one unseen class are found together, or not at all
+    by_class = () if splits.shares_classes else tuple(row.metrics)
+    row.intervals.update(metric_intervals(row.metrics, row.scores, test.labels, by_class=by_class))
+    return replace(row, test_ids=test.ids, test_labels=test.labels, by_class=frozenset(by_class))
 
 
-def _prefixed(stage: Stage, protocol: Protocol) -> Stage:
-    def run(tables: FeatureTables, device: torch.device) -> Evaluation:
-        found, prefix = stage(tables, device), protocol.metric_prefix
-        return Evaluation(
-            metrics={prefix + key: value for key, value in found.metrics.items()},
-            scores={prefix + key: value for key, value in found.scores.items()},
-            predictions={prefix + key: value for key, value in found.predictions.items()},
-            notes={prefix + key: value for key, value in found.notes.items()},
-        )
+def _readable_train(splits: EvaluationSplits, tables: FeatureTables) -> ImageSplit:
+    """Train with its hold-out, without the images that could not be read."""
+    whole = joined_splits([part for part in (splits.train, splits.holdout) if part])
+    read = {name for table in whole_of(tables.train, tables.holdout) for name in table.ids}
+    kept = [row for row, name in enumerate(whole.ids) if name in read]
+    return whole.select(torch.tensor(kept, dtype=torch.int64))
 
-    return run
+
+@contextmanager
+def _timed(row: Row, stage: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    row.seconds[stage] = round(time.monotonic() - start, 3)

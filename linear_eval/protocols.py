@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from linear_eval.evaluators.knn import KnnConfig
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
+from linear_eval.evaluators.neighbour_votes import KnnConfig
 
 HEADLINE_K = 20
 
@@ -55,7 +55,14 @@ OURS = Protocol(
         "linear_probe": "one linear layer on cached, standardised features; learning rate chosen "
         "on the hold-out, refitted on all of train",
         "logistic_probe": "the same layer by L-BFGS, weight decay chosen and refitted likewise",
-        "retrieval": "every test image asks all other test images; relevant = same class; cosine",
+        "low_shot": "the logistic probe on images drawn class by class; decay chosen on the drawn "
+        "images; mean over draws",
+        "fine_tune": "a copy of the backbone with a linear layer, SGD with Nesterov momentum 0.9, "
+        "cosine, random resized crops and flips, BatchNorm in train mode; the draws of low_shot, "
+        "rate chosen on a fifth of them, mean over draws",
+        "retrieval": "every test image asks all other test images, the train images "
+        "(retrieval.gallery=train) or the data set's own gallery; relevant = same class, or what "
+        "the ground truth says; cosine",
     },
 )
 

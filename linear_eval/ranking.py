@@ -57,6 +57,62 @@ def r_precision(relevant: Tensor, num_relevant: Tensor) -> Tensor:
     return _first_r(relevant, num_relevant).sum(dim=1).double() / num_relevant
 
 
+def precision_at_k(relevant: Tensor, num_relevant: Tensor, k: int) -> Tensor:
+    """Share of relevant items among the first k; among the first p where the last one's rank p < k.
+
+    Args:
+        relevant: (Q, n), each row with all of its query's relevant items.
+        num_relevant: (Q,).
+        k: >= 1, may exceed n.
+
+    Source: Radenovic et al. 2018, mP@k (arXiv 1803.11285), as their `compute_map` counts it: a
+    query with few relevant items, all found early, reaches 1.
+    """
+    assert k >= 1, k
+    _require_all_found(relevant, num_relevant)
+    ranks = torch.arange(1, relevant.shape[1] + 1, device=relevant.device)
+    last = (relevant * ranks).amax(dim=1).clamp(max=k)  # (Q,)
+    return (relevant & (ranks <= last[:, None])).sum(dim=1).double() / last
+
+
+def trapezoidal_average_precision(relevant: Tensor, num_relevant: Tensor) -> Tensor:
+    """Area under the precision-recall curve with straight lines between its points.
+
+    The j-th relevant item, at rank r (from 1), adds a trapezoid of width 1 / num_relevant between
+    the precision before it, (j - 1) / (r - 1), and at it, j / r; before rank 1 precision is 1.
+
+    Args:
+        relevant: (Q, n); absent items add nothing.
+        num_relevant: (Q,).
+
+    Source: Radenovic et al. 2018 (arXiv 1803.11285), as revisited Oxford and Paris are scored.
+    """
+    hits = relevant.cumsum(dim=1, dtype=torch.int32).double()
+    ranks = torch.arange(1, relevant.shape[1] + 1, device=relevant.device)
+    before = (hits - 1) / (ranks - 1).clamp(min=1)
+    before[:, :1] = 1
+    return ((before + hits / ranks) * relevant).sum(dim=1) / (2 * num_relevant)
+
+
+def without_ignored(relevant: Tensor, ignored: Tensor) -> Tensor:
+    """Move the ignored items of each ranking behind all others, as if the gallery lacked them.
+
+    Args:
+        relevant: (Q, n) bool.
+        ignored: (Q, n) bool: items that count neither for nor against a query.
+
+    Returns:
+        (Q, n) bool: the relevant items at their ranks among the others; False behind these.
+    """
+    assert not bool((relevant & ignored).any()), "an item is relevant and ignored at once"
+    order = ignored.to(torch.uint8).argsort(dim=1, stable=True)
+    return relevant.gather(1, order)
+
+
+def _require_all_found(relevant: Tensor, num_relevant: Tensor) -> None:
+    assert bool((relevant.sum(dim=1) == num_relevant).all()), "the rankings are not whole"
+
+
 def _first_r(relevant: Tensor, num_relevant: Tensor) -> Tensor:
     ranks = torch.arange(relevant.shape[1], device=relevant.device)
     return relevant & (ranks < num_relevant[:, None])

@@ -36,6 +36,7 @@ class Row:
         intervals: 95 %, in percent, of the metrics that are means over test images.
         test_ids: names of the test images that could be read.
         test_labels: their classes.
+        by_class: metrics whose interval resamples classes instead of images.
         notes: facts and warnings of the evaluators, such as the probe's chosen learning rate.
         seconds: per stage.
         num_images: per part of the data, those that could not be read not counted.
@@ -49,6 +50,7 @@ class Row:
     intervals: dict[str, Interval] = field(default_factory=dict)
     test_ids: tuple[str, ...] = ()
     test_labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    by_class: frozenset[str] = frozenset()
     notes: dict[str, float | str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     num_images: dict[str, int] = field(default_factory=dict)
@@ -108,6 +110,8 @@ def _columns(metrics: dict[str, float], num_classes: int) -> dict[str, str]:
     columns["recall@1"] = "retrieval/recall@1"
     columns["mAP"] = "retrieval/map"
     columns["mAP@R"] = "retrieval/map@r"
+    for difficulty in ("easy", "medium", "hard"):
+        columns[f"mAP {difficulty}"] = f"retrieval/{difficulty}/map"
     return {heading: key for heading, key in columns.items() if key in metrics}
 
 

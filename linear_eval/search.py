@@ -155,10 +155,36 @@ def leave_one_out_rankings(
         Rows (b,) and their rankings (b, G - 1), both int64, where the features are.
     """
     table = feature_rows(features, metric)
-    task = _open_task(table, table, True, memory_mib)
-    for rows in task.chunks(torch.arange(len(table), device=task.device), len(table)):
+    for rows, ranking in _rankings(_open_task(table, table, True, memory_mib)):
+        yield rows, ranking[:, :-1]  # the last is the row itself
+
+
+def gallery_rankings(
+    queries: Tensor,
+    gallery: Tensor | Sequence[Tensor],
+    *,
+    metric: Metric = "inner",
+    memory_mib: int = 512,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The whole gallery from the most to the least similar, for a chunk of queries at a time.
+
+    Yields:
+        Query rows (b,) and their rankings (b, G); for the rest see `leave_one_out_rankings`.
+    """
+    yield from _rankings(
+        _open_task(
+            feature_rows(queries, metric, name="queries"),
+            feature_rows(gallery, metric, name="gallery"),
+            False,
+            memory_mib,
+        )
+    )
+
+
+def _rankings(task: _Task) -> Iterator[tuple[Tensor, Tensor]]:
+    for rows in task.chunks(torch.arange(len(task.queries), device=task.device), len(task.gallery)):
         keys = sort_keys(torch.cat(list(_gallery_keys(task, rows)), dim=1))
-        _, index = decode_keys(keys[:, :-1])  # the last is the row itself
+        _, index = decode_keys(keys)
         yield rows, index
 
 

@@ -5,18 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linear_eval.datasets import DatasetConfig
-from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
-from linear_eval.datasets.selection import limit_images, split_holdout
+from linear_eval.datasets.dataset import ImageSplit, RetrievalTask, fingerprint_of
+from linear_eval.datasets.image_files import few
+from linear_eval.datasets.selection import open_selected_train, split_holdout
 from linear_eval.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSplits:
-    """`train` without its hold-out, the hold-out (None if there is none), and test."""
+    """`train` without its hold-out, the hold-out (None if there is none), and test.
+
+    Attributes:
+        train: without its hold-out.
+        holdout: None if there is none.
+        test: what is judged on; in retrieval, the queries.
+        shares_classes: whether test has the classes of train.
+        retrieval: the data set's own gallery and what is to be found in it, if it has these.
+    """
 
     train: ImageSplit
     holdout: ImageSplit | None
     test: ImageSplit
+    shares_classes: bool = True
+    retrieval: RetrievalTask | None = None
 
     @property
     def gallery_size(self) -> int:
@@ -24,35 +35,63 @@ class EvaluationSplits:
         return len(self.train) + (len(self.holdout) if self.holdout else 0)
 
     @property
+    def is_judged(self) -> bool:
+        """Whether a ground truth says what each test image should find."""
+        return self.retrieval is not None and self.retrieval.judgements is not None
+
+    @property
+    def parts(self) -> dict[str, ImageSplit]:
+        """The parts that there are, by name."""
+        own = self.retrieval.gallery if self.retrieval else None
+        parts = {"train": self.train, "holdout": self.holdout, "test": self.test, "gallery": own}
+        return {name: split for name, split in parts.items() if split is not None}
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the images used, in hex: equal numbers need equal data."""
-        parts = [self.train, self.test] + ([self.holdout] if self.holdout else [])
-        ids = [part.fingerprint for part in parts]
+        first = ("train", "test", "holdout", "gallery")  # the order that old results were made with
+        ids = [self.parts[name].fingerprint for name in first if name in self.parts]
         return fingerprint_of("evaluation", ids, self.test.labels, b"")
 
 
 def open_splits(data: DatasetConfig) -> EvaluationSplits:
-    """Open train and test, cut train to `max_images`, and set its hold-out apart.
+    """Open train and test, cut train to what is asked for, and set its hold-out apart.
 
     Raises:
-        InputError: a split is missing or empty, has images without a label, or the two splits do
-            not have the same classes.
+        InputError: a split is missing or empty, has images without a label that it needs, or the
+            classes of the two splits are not the same (or not different ones, where the data set
+            says that they are).
     """
-    train, test = data.open_train(), data.open_test()
+    train, test = open_selected_train(data), data.open_test()
+    retrieval = data.open_retrieval()
+    judged = retrieval is not None and retrieval.judgements is not None
     for name, split in (("train", train), ("test", test)):
         if not len(split):
             raise InputError(f"data: the {name} split is empty; look at data.root")
-        if unlabelled := int((split.labels < 0).sum()):
+        unlabelled = int((split.labels < 0).sum())
+        if unlabelled and not judged:
             raise InputError(
                 f"data: {unlabelled} of {len(split)} {name} images have no label; "
                 "an evaluation needs one folder per class"
             )
-    if train.class_names != test.class_names:
+    if data.shares_classes and train.class_names != test.class_names:
         raise InputError(
             f"data: {_class_difference(train, test)}; both splits need the same classes"
         )
-    rest, holdout = split_holdout(limit_images(train, data.max_images), data.holdout)
-    return EvaluationSplits(train=rest, holdout=holdout if len(holdout) else None, test=test)
+    both = sorted(set(train.class_names) & set(test.class_names))
+    if both and not data.shares_classes:
+        raise InputError(
+            f"data: {len(both)} classes are in train and in test ({few(both)}), expected none "
+            "in both; move them to one side, or set data.classes=shared"
+        )
+    rest, holdout = split_holdout(train, data.holdout)
+    return EvaluationSplits(
+        train=rest,
+        holdout=holdout if len(holdout) else None,
+        test=test,
+        shares_classes=data.shares_classes,
+        retrieval=retrieval,
+    )
 
 
 def _class_difference(train: ImageSplit, test: ImageSplit) -> str:

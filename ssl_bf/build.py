@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from linear_eval.backbone_file import BackboneInfo, load_backbone
 from linear_eval.backbones import build_backbone, feature_dim
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.selection import limit_images, split_holdout
+from linear_eval.datasets.selection import limit_images, open_selected_train, split_holdout
 from linear_eval.distributed import rank, world_size
 from linear_eval.errors import InputError
 from linear_eval.strict_config import to_yaml
@@ -149,7 +149,7 @@ def _build_backbone(config: PretrainConfig) -> nn.Module:
 
 def _open_data(config: PretrainConfig) -> tuple[ImageSplit, ImageSplit]:
     """The images to train on, and the labelled hold-out (empty where there are no labels)."""
-    train = limit_images(config.data.open_train(), config.data.max_images)
+    train = open_selected_train(config.data)
     is_labelled = bool((train.labels >= 0).all())
     return split_holdout(train, config.data.holdout if is_labelled else 0.0)
 

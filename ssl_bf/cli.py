@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from linear_eval import __version__
 from linear_eval.errors import EXIT_DONE, EXIT_FAILED, run_command
 
 OVERRIDES_HELP = "settings that replace those of the file, such as epochs=10 method.temperature=0.2"
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Pretrain image backbones with MoCo-v2, MoCo-v3 or SimSiam and BatchFormer.",
         epilog="example: ssl-bf pretrain quickstart run.directory=runs/mine seed=1",
     )
+    parser.add_argument("--version", action="version", version=f"ssl-bf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     command = commands.add_parser(

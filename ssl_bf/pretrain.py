@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,8 @@ RUN_ENTRIES = (
     f"checkpoints/.trash-step-{_NUMBER}",
     "tensorboard/events.out.tfevents.*",
 )
+# What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
+JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")
 
 
 def pretrain(source: str, overrides: Sequence[str]) -> None:
@@ -51,16 +54,17 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
         _refuse_existing_run(directory, overwrite=config.run.overwrite)
         run = build_run(config)
         run.notes[:0] = loaded.notes
-        if is_main():
-            _start_directory(directory, config)
-        barrier()
-        train(run, directory)
+        with _run_directory(directory):
+            if is_main():
+                _start_directory(directory, config)
+            barrier()
+            train(run, directory)
 
 
 def resume(directory: Path) -> None:
     """Go on with a run where its newest sound checkpoint left it."""
     config = _config_of(directory)
-    with _processes(config):
+    with _processes(config), _run_directory(directory):
         run, first_step = _restored(config, directory)
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
             print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
@@ -112,7 +116,10 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     without_init = replace(config, backbone=replace(config.backbone, init=None))
     run = replace(build_run(without_init), config=config)
     run.notes.extend(saved.notes)
-    restore(run.method, run.optimizer, saved.tensors)
+    try:
+        restore(run.method, run.optimizer, saved.tensors)
+    except InputError as error:
+        raise InputError(f"{directory}: {error}") from error
     return run, saved.step
 
 
@@ -136,8 +143,8 @@ def _entries(directory: Path) -> list[Path]:
 
 def _start_directory(directory: Path, config: PretrainConfig) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for entry in _entries(directory):
+        judged = [directory / name for name in JUDGED_ENTRIES if (directory / name).exists()]
+        for entry in [*_entries(directory), *judged]:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
@@ -149,6 +156,34 @@ def _start_directory(directory: Path, config: PretrainConfig) -> None:
             f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
             "another directory"
         ) from error
+
+
+@contextmanager
+def _run_directory(directory: Path) -> Iterator[None]:
+    """Make the directory where it is missing, and let no other run write to it meanwhile."""
+    if not is_main():
+        yield
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
+            "another directory"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"run.directory: another process is training in {directory}; wait for it, stop it, or "
+            "choose another directory"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)  # gives the lock back; so does the end of the process, however it ends
 
 
 @contextmanager

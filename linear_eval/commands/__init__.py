@@ -3,7 +3,7 @@
 Imports stay light here, so that `--help` answers at once.
 """
 
-from linear_eval.commands import compare, convert, extract, index, query, run
+from linear_eval.commands import compare, convert, extract, index, quality, query, run
 
-COMMANDS = (run, extract, compare, convert, index, query)
+COMMANDS = (run, compare, quality, extract, convert, index, query)
 """In the order of `linear-eval --help`."""

@@ -5,6 +5,8 @@ from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.datasets.imagenet_subset import ImagenetSubsetConfig
 from linear_eval.datasets.imagenette import ImagenetteConfig
+from linear_eval.datasets.in_shop import InShopConfig
+from linear_eval.datasets.revisited import RevisitedConfig
 from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.datasets.tiny_imagenet import TinyImagenetConfig
 
@@ -16,6 +18,8 @@ DatasetConfig = (
     | ImagenetSubsetConfig
     | ImagenetteConfig
     | TinyImagenetConfig
+    | InShopConfig
+    | RevisitedConfig
 )
 
 __all__ = [
@@ -27,6 +31,8 @@ __all__ = [
     "ImageSplit",
     "ImagenetSubsetConfig",
     "ImagenetteConfig",
+    "InShopConfig",
+    "RevisitedConfig",
     "TexturesConfig",
     "TinyImagenetConfig",
 ]

@@ -40,6 +40,7 @@ def file_split(
         class_names=class_names,
         read=FileReader(folder, ids),
         fingerprint=fingerprint_of(data_set, ids, targets, sizes),
+        folder=folder.absolute(),
     )
 
 

@@ -6,9 +6,11 @@ Shapes: M images of a split, H x W pixels.
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -28,6 +30,7 @@ class ImageSplit:
         read: index -> (3, H, W) uint8 RGB; raises BadImageError naming the path.
         fingerprint: sha256 (hex) of the data set's name, ids, labels and file sizes.
         pixels: (M, 3, H, W) uint8 when the whole split lies in memory already, otherwise None.
+        folder: where the ids lie as files; None where the images are no files of their own.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +39,7 @@ class ImageSplit:
     read: Callable[[int], Tensor]
     fingerprint: str
     pixels: Tensor | None = None
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         """Assert that the columns belong together."""
@@ -64,7 +68,36 @@ class ImageSplit:
             read=_SelectedReader(self.read, indices) if pixels is None else MemoryReader(pixels),
             fingerprint=fingerprint_of(self.fingerprint, ids, labels, b"selected"),
             pixels=pixels,
+            folder=self.folder,
         )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one query should find, as gallery ids; images in no list are distractors.
+
+    Attributes:
+        easy: clearly the same.
+        hard: the same, seen under difficult conditions.
+        junk: not to be judged, whatever is asked.
+    """
+
+    easy: frozenset[str]
+    hard: frozenset[str]
+    junk: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalTask:
+    """What a data set with its own retrieval protocol adds: the test split asks, this answers.
+
+    Attributes:
+        gallery: the images to be found.
+        judgements: query id -> what it should find; None: whatever has the query's label.
+    """
+
+    gallery: ImageSplit
+    judgements: Mapping[str, Judgement] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +106,14 @@ class DatasetSettings(ABC):
 
     Attributes:
         max_images: train is cut to about this many images, stratified by class; None keeps all.
+        long_tail: before that, the classes of train are thinned out exponentially: the last keeps
+            1 / long_tail of its images; >= 1, None leaves the classes as they are.
         holdout: fraction of train, per class, kept for monitoring and choosing; in [0, 0.5].
         on_bad_image: what the reader of images does with one that cannot be decoded.
     """
 
     max_images: int | None = None
+    long_tail: float | None = None
     holdout: float = 0.1
     on_bad_image: Literal["error", "skip"] = "error"
 
@@ -89,16 +125,45 @@ class DatasetSettings(ABC):
         """
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"max_images: must be >= 1, got {self.max_images}")
+        if self.long_tail is not None and not 1 <= self.long_tail < math.inf:
+            raise ValueError(f"long_tail: must be >= 1, got {self.long_tail}")
         if not 0 <= self.holdout <= MAX_HOLDOUT:
             raise ValueError(f"holdout: must be between 0 and {MAX_HOLDOUT}, got {self.holdout}")
 
     @abstractmethod
     def open_train(self) -> ImageSplit:
-        """All of train, before `max_images` and `holdout` are applied."""
+        """All of train, before `long_tail`, `max_images` and `holdout` are applied."""
 
     @abstractmethod
     def open_test(self) -> ImageSplit:
-        """The test split, labelled throughout; its label numbers are those of train."""
+        """The test split, labelled throughout; its label numbers are those of train.
+
+        Unless `shares_classes` is false: then the labels are its own, and so are its classes.
+        """
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether test has the classes of train: all evaluators but retrieval need that."""
+        return True
+
+    def open_retrieval(self) -> RetrievalTask | None:
+        """The gallery that the test split is to be searched in; None: it searches itself."""
+        return None
+
+
+def joined_splits(parts: Sequence[ImageSplit]) -> ImageSplit:
+    """The images of several splits of one data set, one below the other; no pixel is copied."""
+    ids = tuple(name for part in parts for name in part.ids)
+    labels = torch.cat([part.labels for part in parts])
+    return ImageSplit(
+        ids=ids,
+        labels=labels,
+        class_names=parts[0].class_names,
+        read=_JoinedReader(tuple(part.read for part in parts), tuple(map(len, parts))),
+        fingerprint=fingerprint_of(
+            "joined", ids, labels, "".join(part.fingerprint for part in parts).encode()
+        ),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +185,19 @@ class _SelectedReader:
 
     def __call__(self, index: int) -> Tensor:
         return self.read(int(self.indices[index]))
+
+
+@dataclass(frozen=True, eq=False)
+class _JoinedReader:
+    readers: tuple[Callable[[int], Tensor], ...]
+    lengths: tuple[int, ...]
+
+    def __call__(self, index: int) -> Tensor:
+        for read, length in zip(self.readers, self.lengths, strict=True):
+            if index < length:
+                return read(index)
+            index -= length
+        raise IndexError(index)
 
 
 def fingerprint_of(

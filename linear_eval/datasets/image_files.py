@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +66,27 @@ def scan_images(folder: Path, *, only: Collection[str] | None = None) -> Scan:
             if size is not None:
                 images.append(FoundImage(f"{place}/{entry.name}" if place else entry.name, size))
     return Scan(tuple(sorted(folders)), tuple(sorted(images)))
+
+
+def listed_images(folder: Path, names: Sequence[str]) -> list[FoundImage]:
+    """Size of each named file below `folder`, in the order given.
+
+    Raises:
+        InputError: some are not there.
+    """
+    images, missing = [], []
+    for name in names:
+        try:
+            images.append(FoundImage(name, (folder / name).stat().st_size))
+        except OSError:
+            missing.append(name)
+    if missing:
+        raise InputError(
+            f"{printable(str(folder))}: lacks {len(missing)} of {len(names)} listed images"
+            f" ({few(missing)}), expected all of them; extract the data set again, or correct"
+            " data.root"
+        )
+    return images
 
 
 def folder_names(folder: Path) -> tuple[str, ...]:

@@ -32,11 +32,19 @@ class ImageFolderConfig(DatasetSettings):
         root: the folder.
         test_folder: which folder is the test split; auto takes the one that is there, and asks
             where both are.
+        classes: shared, train and test have the same classes; disjoint, they have none in common,
+            as in the retrieval protocols of CUB, Cars and SOP (then only retrieval is evaluated).
     """
 
     name: Literal["image_folder"] = "image_folder"
     root: str
     test_folder: Literal["auto", "val", "test"] = "auto"
+    classes: Literal["shared", "disjoint"] = "shared"
+
+    @property
+    def shares_classes(self) -> bool:
+        """As `classes` says."""
+        return self.classes == "shared"
 
     def open_train(self) -> ImageSplit:
         """`root/train`, or all of root. Images outside class folders get the label -1.
@@ -65,11 +73,11 @@ class ImageFolderConfig(DatasetSettings):
         return file_split(self.name, folder, scan.images, labels, names)
 
     def open_test(self) -> ImageSplit:
-        """`root/val` or `root/test`; its classes must be among those of `root/train`.
+        """`root/val` or `root/test`; its classes are among those of `root/train`, or its own.
 
         Raises:
-            InputError: a split is missing, images lie outside class folders, a class is empty or
-                not in train.
+            InputError: a split is missing, images lie outside class folders, a class is empty, or
+                one is not in train although they are shared.
         """
         root = existing_folder(self.root)
         train = root / "train"
@@ -79,7 +87,11 @@ class ImageFolderConfig(DatasetSettings):
                 " with class folders; without them the images serve for pretraining only"
             )
         _refuse_unlabelled(train)
-        return class_folder_split(self.name, self._test_path(root), class_names=folder_names(train))
+        test = self._test_path(root)
+        if not self.shares_classes:
+            return class_folder_split(self.name, test)
+        _refuse_other_classes(test, folder_names(train))
+        return class_folder_split(self.name, test, class_names=folder_names(train))
 
     def _test_path(self, root: Path) -> Path:
         if self.test_folder != "auto":
@@ -104,6 +116,16 @@ def _refuse_test_as_train(root: Path) -> None:
         raise InputError(
             f"{printable(str(root))}: has {found[0]} but no train, expected root/train beside it;"
             " add root/train, or set data.root to the folder to pretrain on"
+        )
+
+
+def _refuse_other_classes(test: Path, class_names: tuple[str, ...]) -> None:
+    others = set(folder_names(test)) - set(class_names) if test.is_dir() else set()
+    if others:
+        raise InputError(
+            f"{printable(str(test))}: holds {len(others)} class folder(s) ({few(others)}) that"
+            " train lacks, expected only classes of train; correct the folder, or, for retrieval"
+            " of classes never seen, set data.classes=disjoint evaluators=[retrieval]"
         )
 
 

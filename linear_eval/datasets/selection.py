@@ -1,4 +1,4 @@
-"""Stratified parts of a split, chosen by the hash of each image's id.
+"""Parts of a split, stratified by class or with a long tail, chosen by the hash of each image's id.
 
 An image's hash depends on its id alone, so the choice depends neither on the order of the images
 nor on a seed, and adding images moves few others across the border. Images without a label (-1)
@@ -8,13 +8,43 @@ count as one class.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
 
-from linear_eval.datasets.dataset import MAX_HOLDOUT, ImageSplit
+from linear_eval.datasets.dataset import MAX_HOLDOUT, DatasetSettings, ImageSplit
 
 _LIMIT_SALT = b"limit"  # not the hold-out's: a limited train set must not favour its images
+
+
+def open_selected_train(data: DatasetSettings) -> ImageSplit:
+    """Train with the long tail and at the size that the settings ask for, hold-out included."""
+    return limit_images(long_tailed(data.open_train(), data.long_tail), data.max_images)
+
+
+def long_tailed(split: ImageSplit, factor: float | None) -> ImageSplit:
+    """Thin the classes out exponentially, in the order of their numbers; order preserved.
+
+    Class i of C keeps the floor of count * factor ** (-i / (C - 1)) images, at least one: the first
+    class stays whole, the last keeps 1 / factor of its images.
+
+    Args:
+        split: any split; images without a label are kept.
+        factor: >= 1; None keeps everything.
+
+    Source: Cui et al. 2019 (arXiv 1901.05555).
+    """
+    if factor is None:
+        return split
+    last = max(1, len(split.class_names) - 1)
+    kept = []
+    for rows in _rows_by_class(split):
+        label = max(0, int(split.labels[rows[0]]))
+        # a product that is whole on paper must not fall below itself in floating point
+        quota = math.floor(len(rows) * factor ** (-label / last) + 1e-9)
+        kept += _by_hash(split, rows, _LIMIT_SALT)[: max(1, quota)]
+    return split.select(torch.tensor(sorted(kept), dtype=torch.int64))
 
 
 def limit_images(split: ImageSplit, max_images: int | None) -> ImageSplit:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
-from linear_eval.features import FeatureTable
+from linear_eval.features import FeatureTable, joined
 
 FEW_PER_CLASS = 50  # a tenth of fewer images a class says too little
 FOLDS = 5
@@ -149,13 +149,3 @@ def _folds(tables: Sequence[FeatureTable]) -> list[Round]:
             fitted = [table.select(rows) for table, rows in zip(tables, outside, strict=True)]
             rounds.append(Round(tuple(fitted), joined(judged)))
     return rounds
-
-
-def joined(tables: Sequence[FeatureTable]) -> FeatureTable:
-    """One table of several, copied."""
-    return FeatureTable(
-        features=torch.cat([table.features for table in tables]),
-        labels=torch.cat([table.labels for table in tables]),
-        ids=tuple(name for table in tables for name in table.ids),
-        views=tuple(map(torch.cat, zip(*(table.views for table in tables), strict=True))),
-    )

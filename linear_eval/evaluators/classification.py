@@ -13,14 +13,14 @@ from torch import Tensor
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.linear_classifiers import LinearClassifiers
 
-_TOP = 5
+TOP = 5
 
 
 def ranked_classes(probe: LinearClassifiers, features: Tensor) -> Tensor:
     """The (at most) five best classes of a single classifier (M, n), best first; ties by class."""
     return torch.cat(
         [
-            logits[:, 0].sort(dim=0, descending=True, stable=True).indices[:_TOP].T.cpu()
+            logits[:, 0].sort(dim=0, descending=True, stable=True).indices[:TOP].T.cpu()
             for logits in probe.in_chunks(features)
         ]
     )
@@ -42,7 +42,7 @@ def classification(
     """
     hits = (ranked == labels[:, None]).double()
     scores = {f"{prefix}/top1": hits[:, 0]}
-    if hits.shape[1] == _TOP:
+    if hits.shape[1] == TOP:
         scores[f"{prefix}/top5"] = hits.sum(dim=1)
     metrics = {name: 100 * float(score.mean()) for name, score in scores.items()}
     metrics[f"{prefix}/mean_per_class"] = mean_per_class(hits[:, 0], labels)

@@ -5,69 +5,17 @@ Shapes: Q queries, G gallery rows, D feature width, C classes, k neighbours, n o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.neighbour_votes import KnnConfig, find_neighbours
+from linear_eval.faiss_library import open_faiss
 from linear_eval.features import FeatureTable
-from linear_eval.search import Backend, nearest_neighbours
-
-_VOTES_AT_ONCE = 2**22  # entries of a (queries, C) table of float64 votes: 32 MiB
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnnConfig:
-    """k-nearest-neighbour classification.
-
-    Attributes:
-        k: numbers of neighbours, each evaluated; the headline is 20.
-        temperature: > 0; with a weighted vote, a neighbour at cosine similarity s votes with weight
-            exp(s / temperature).
-        other_temperatures: evaluated as well, from the same search.
-        vote: `majority` gives every neighbour one vote and needs no temperature.
-        distance: with `euclidean`, features keep their lengths, and -d^2 / 2 takes the place of s:
-            on features of length 1 that is the same vote.
-        gallery: `train` with its hold-out; `test`: every test image is judged by all the others
-            (leave-one-out).
-        backend: of the search; changes nothing in the result.
-    """
-
-    k: tuple[int, ...] = (1, 5, 20)
-    temperature: float = 0.07
-    other_temperatures: tuple[float, ...] = ()
-    vote: Literal["weighted", "majority"] = "weighted"
-    distance: Literal["cosine", "euclidean"] = "cosine"
-    gallery: Literal["train", "test"] = "train"
-    backend: Backend = "auto"
-
-    def __post_init__(self) -> None:
-        """Check ranges, and what contradicts itself."""
-        if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
-            raise ValueError(f"k: must be distinct numbers >= 1, got {list(self.k)}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature: must be > 0, got {self.temperature}")
-        others = list(self.other_temperatures)
-        every = [self.temperature, *others]
-        if not all(0 < t < math.inf for t in every) or len(set(every)) < len(every):
-            raise ValueError(
-                f"other_temperatures: must be distinct numbers > 0, not {self.temperature:g}, "
-                f"got {others}"
-            )
-        if others and self.vote == "majority":
-            raise ValueError("other_temperatures: a majority vote has none; leave them out")
-
-    @property
-    def settings(self) -> dict[str, tuple[int, float]]:
-        """Name of every setting, such as `k=20` or `k=20/t=0.1` -> k and temperature."""
-        named = {f"k={k}": (k, self.temperature) for k in self.k}
-        return named | {
-            f"k={k}/t={other:g}": (k, other) for other in self.other_temperatures for k in self.k
-        }
 
 
 def evaluate_knn(
@@ -101,19 +49,33 @@ def evaluate_knn(
     """
     parts = [train] if holdout is None else [train, holdout]
     parts = parts if config.gallery == "train" else [test]
-    predicted = knn_predictions(
-        [part.features for part in parts],
-        torch.cat([part.labels for part in parts]),
-        test.features.to(device),
-        config=config,
-        memory_mib=memory_mib,
+    gallery = [part.features for part in parts]
+    labels = torch.cat([part.labels for part in parts])
+    config, notes = _with_faiss_or_torch(config)
+    neighbours = find_neighbours(
+        gallery, test.features.to(device), config=config, memory_mib=memory_mib
     )
+    if neighbours.recall is not None:
+        notes["knn/recall_of_neighbours"] = neighbours.recall
+    predicted = neighbours.votes(labels, config)
     right = {name: (classes == test.labels).double() for name, classes in predicted.items()}
     return Evaluation(
         metrics={f"knn/{name}/top1": 100 * float(r.mean()) for name, r in right.items()},
         scores={f"knn/{name}/top1": r for name, r in right.items()},
         predictions={f"knn/{name}": classes for name, classes in predicted.items()},
+        notes=notes,
     )
+
+
+def _with_faiss_or_torch(config: KnnConfig) -> tuple[KnnConfig, dict[str, float | str]]:
+    """The same without faiss where it cannot be imported, and a note that says so."""
+    if config.backend not in ("auto", "torch"):
+        try:
+            open_faiss()
+        except InputError as error:
+            said = f"{error}; searched exactly with torch instead"
+            return replace(config, backend="torch"), {"knn/backend": said}
+    return config, {}
 
 
 def knn_top1(
@@ -155,52 +117,5 @@ def knn_predictions(
     Raises:
         InputError: a k exceeds G (G - 1 for leave-one-out), or a feature is not finite.
     """
-    similarity, index = nearest_neighbours(
-        queries,
-        gallery,
-        max(config.k),
-        metric=config.distance,
-        backend=config.backend,
-        memory_mib=memory_mib,
-        exclude_self=config.gallery == "test",
-    )
-    # On the CPU in float64, added up from the nearest on: equal votes come out equal.
-    similarity = similarity.cpu().double() / (2 if config.distance == "euclidean" else 1)
-    neighbour_labels = gallery_labels.cpu()[index.cpu()]
-    predicted: dict[tuple[int, float], Tensor] = {}
-    for temperature in (config.temperature, *config.other_temperatures):
-        weights = torch.ones_like(similarity)
-        if config.vote == "weighted":
-            weights = torch.softmax(similarity / temperature, dim=1)
-        winners = vote(neighbour_labels, weights, config.k)
-        predicted |= {
-            (k, temperature): classes for k, classes in zip(config.k, winners, strict=True)
-        }
-    return {name: predicted[setting] for name, setting in config.settings.items()}
-
-
-def vote(neighbour_labels: Tensor, weights: Tensor, ks: tuple[int, ...]) -> Tensor:
-    """The class with the largest sum of weights among the first k neighbours, for every k.
-
-    Args:
-        neighbour_labels: (Q, n) int64 >= 0, the nearest first.
-        weights: (Q, n) float64 >= 0.
-        ks: each 1 <= k <= n.
-
-    Returns:
-        (len(ks), Q) classes. Equal sums go to the lower class.
-    """
-    num_classes = int(neighbour_labels.max()) + 1
-    at_once = max(1, _VOTES_AT_ONCE // num_classes)
-    predicted = []
-    for start in range(0, len(neighbour_labels), at_once):
-        labels = neighbour_labels[start : start + at_once]
-        weight = weights[start : start + at_once]
-        sums = torch.zeros(len(labels), num_classes, dtype=torch.float64)
-        counted, winners = 0, {}
-        for k in sorted(ks):
-            sums.scatter_add_(1, labels[:, counted:k], weight[:, counted:k])
-            winners[k] = sums.argmax(dim=1)  # the first of equals
-            counted = k
-        predicted.append(torch.stack([winners[k] for k in ks]))
-    return torch.cat(predicted, dim=1)
+    neighbours = find_neighbours(gallery, queries, config=config, memory_mib=memory_mib)
+    return neighbours.votes(gallery_labels, config)

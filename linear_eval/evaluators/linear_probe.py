@@ -108,15 +108,15 @@ def choose_problem(
     """The rate and decay whose probe is best on the images held out; see `choosing.choose`.
 
     Returns:
-        The pair, and notes: `learning_rate`, `weight_decay` (where there are several), and, if a
-        choice was made, `chosen_top1`, `chosen_on` and `warning` at the edge of a grid.
+        The pair, and notes if a choice was made: `learning_rate`, `weight_decay` (where there are
+        several), `chosen_top1`, `chosen_on`, and `warning` at the edge of a grid.
 
     Raises:
         InputError: there are several problems and no hold-out.
     """
     problems = config.problems
     if len(problems) == 1:
-        return problems[0], {"learning_rate": problems[0].learning_rate}
+        return problems[0], {}  # a setting, not a choice
 
     def fit_and_judge(each: Round) -> Judgement:
         probes = _fit(each.fitted_on, config, problems, num_classes, device)

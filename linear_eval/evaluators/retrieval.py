@@ -1,11 +1,13 @@
-"""Image retrieval within the test split: every image asks all the others.
+"""Image retrieval: every test image asks all others, the train images, or a gallery of its own.
 
-Shapes: M test images, D feature width, b queries at once.
+Shapes: Q queries, G gallery rows, D feature width, b queries at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.ranking import average_precision, average_precision_at_r, r_precision, recall_at_k
-from linear_eval.search import leave_one_out_rankings
+from linear_eval.search import gallery_rankings, leave_one_out_rankings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +25,13 @@ class RetrievalConfig:
     """Retrieval by cosine similarity.
 
     Attributes:
-        recall_at: ranks at which recall is reported, each smaller than the number of test images.
+        recall_at: ranks at which recall is reported, each at most what a query can find.
+        gallery: where test images look. test: among all other test images, or in the gallery of a
+            data set that has one; train: among the train images with their hold-out.
     """
 
     recall_at: tuple[int, ...] = (1, 5, 10)
+    gallery: Literal["test", "train"] = "test"
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -35,54 +40,45 @@ class RetrievalConfig:
 
 
 def evaluate_retrieval(
-    train: FeatureTable,
+    train: FeatureTable | None,
     holdout: FeatureTable | None,
     test: FeatureTable,
     config: RetrievalConfig,
     *,
+    own_gallery: FeatureTable | None = None,
     memory_mib: int = 512,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Rank all other test images for every test image; relevant are those of its class.
+    """Rank the gallery for every test image; relevant are the images of its class.
 
-    Ties go to the earlier image. A zero feature is equally similar to all. Images that are alone in
-    their class have nothing to find: they are no queries, but stay among what others find.
+    Ties go to the earlier image. A zero feature is equally similar to all. Images whose class the
+    gallery lacks have nothing to find: they are no queries, but, where test is its own gallery,
+    stay among what others find.
 
     Args:
-        train: not used; all evaluators are called alike.
-        holdout: not used.
-        test: features (M, D), M >= 2; normalised here.
-        config: which ranks.
+        train: features (M, D); used, and needed, with `config.gallery` train only.
+        holdout: likewise, or None.
+        test: the queries, normalised here like everything.
+        config: which ranks, and where to look.
+        own_gallery: that of the data set, if it has one.
         memory_mib: bound on the working memory; changes nothing in the result.
         device: where to compute.
 
     Returns:
         `retrieval/recall@K`, `/map`, `/map@r` and `/r_precision` in percent; notes: the number of
-        images alone in their class as `retrieval/queries_left_out`, if there are any.
+        images with nothing to find as `retrieval/queries_left_out`, if there are any.
 
     Raises:
-        InputError: no two images share a class, a rank exceeds the number of other images, or a
-            feature is not finite.
+        InputError: no query has anything to find, a rank exceeds the gallery, or a feature is not
+            finite.
     """
     require_finite(test.features, "test features")
-    labels = test.labels.to(device)
-    _, class_of, sizes = labels.unique(return_inverse=True, return_counts=True)
-    num_relevant = sizes[class_of] - 1
-    _check_sizes(num_relevant, config)
-    scores: dict[str, Tensor] = {}
-    features = test.features.to(device)
-    # half of the budget for the rankings, half for what is made of them here
-    rankings = leave_one_out_rankings(features, metric="cosine", memory_mib=max(1, memory_mib // 2))
-    for rows, ranking in rankings:
-        asking = num_relevant[rows] > 0
-        rows = rows[asking]
-        relevant = labels[ranking[asking]] == labels[rows, None]
-        for name, score in _scores(relevant, num_relevant[rows], config).items():
-            everyone = scores.setdefault(
-                f"retrieval/{name}", torch.full((len(labels),), torch.nan, dtype=torch.float64)
-            )
-            everyone[rows.cpu()] = score.cpu()
-    alone = int((num_relevant == 0).sum())
+    gallery = [] if own_gallery is None else [own_gallery]
+    if config.gallery == "train":
+        assert train is not None, "retrieval.gallery=train without train features"
+        gallery = [train] if holdout is None else [train, holdout]
+    scores = _scores(test, gallery, config, memory_mib, torch.device(device))
+    alone = int(next(iter(scores.values())).isnan().sum())
     return Evaluation(
         metrics={name: 100 * float(score.nanmean()) for name, score in scores.items()},
         scores=scores,
@@ -90,7 +86,43 @@ def evaluate_retrieval(
     )
 
 
-def _scores(relevant: Tensor, num_relevant: Tensor, config: RetrievalConfig) -> dict[str, Tensor]:
+def _scores(
+    test: FeatureTable,
+    gallery: Sequence[FeatureTable],
+    config: RetrievalConfig,
+    memory_mib: int,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Metric -> (Q,) float64, NaN for queries with nothing to find; no gallery: test itself."""
+    labels = test.labels.to(device)
+    is_own = not gallery
+    found_labels = labels if is_own else torch.cat([part.labels for part in gallery]).to(device)
+    num_relevant = _count(labels, found_labels) - int(is_own)
+    _check_sizes(num_relevant, len(found_labels) - is_own, is_own, config)
+    scores: dict[str, Tensor] = {}
+    # half of the budget for the rankings, half for what is made of them here
+    for rows, ranking in _rankings(test, gallery, max(1, memory_mib // 2), device):
+        asking = num_relevant[rows] > 0
+        relevant = (found_labels[ranking] == labels[rows, None])[asking]
+        for name, score in _score(relevant, num_relevant[rows[asking]], config).items():
+            everyone = scores.setdefault(
+                f"retrieval/{name}", torch.full((len(labels),), torch.nan, dtype=torch.float64)
+            )
+            everyone[rows[asking].cpu()] = score.cpu()
+    return scores
+
+
+def _rankings(
+    test: FeatureTable, gallery: Sequence[FeatureTable], memory_mib: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    features = test.features.to(device)
+    if not gallery:
+        return leave_one_out_rankings(features, metric="cosine", memory_mib=memory_mib)
+    rows = [part.features for part in gallery]
+    return gallery_rankings(features, rows, metric="cosine", memory_mib=memory_mib)
+
+
+def _score(relevant: Tensor, num_relevant: Tensor, config: RetrievalConfig) -> dict[str, Tensor]:
     scores = {f"recall@{k}": recall_at_k(relevant, k) for k in config.recall_at}
     return scores | {
         "map": average_precision(relevant, num_relevant),
@@ -99,15 +131,25 @@ def _scores(relevant: Tensor, num_relevant: Tensor, config: RetrievalConfig) -> 
     }
 
 
-def _check_sizes(num_relevant: Tensor, config: RetrievalConfig) -> None:
+def _count(labels: Tensor, gallery_labels: Tensor) -> Tensor:
+    """How many gallery rows have each query's label (Q,)."""
+    classes, class_of = torch.cat([labels, gallery_labels]).unique(return_inverse=True)
+    counts: Tensor = class_of[len(labels) :].bincount(minlength=len(classes))
+    return counts[class_of[: len(labels)]]
+
+
+def _check_sizes(
+    num_relevant: Tensor, gallery_size: int, is_own: bool, config: RetrievalConfig
+) -> None:
     if not (num_relevant > 0).any():
+        where = "another" if is_own else "a gallery image"
         raise InputError(
-            f"test: none of {len(num_relevant)} images shares its class with another, retrieval "
+            f"test: none of {len(num_relevant)} images shares its class with {where}, retrieval "
             "needs at least two of a class; leave retrieval out of evaluators"
         )
-    others = len(num_relevant) - 1
-    if config.recall_at and max(config.recall_at) > others:
+    if config.recall_at and max(config.recall_at) > gallery_size:
+        others = "other test images" if is_own else "gallery images"
         raise InputError(
-            f"retrieval.recall_at: {max(config.recall_at)} is more than the {others} other test "
-            f"images, expected ranks of 1 to {others}; lower it"
+            f"retrieval.recall_at: {max(config.recall_at)} is more than the {gallery_size} "
+            f"{others}, expected ranks of 1 to {gallery_size}; lower it"
         )

@@ -53,6 +53,10 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["run"],
         ["run", "quickstart", "--bakcbone=x"],
         ["extract", "b", "d"],
+        ["index", "b", "d"],
+        ["index", "b", "d", "--output", "f", "--kind", "tree"],
+        ["query", "i"],
+        ["query", "i", "a.png", "--k", "many"],
         ["extract", "b", "d", "--output", "f.npy", "--splt", "test"],
         ["compare"],
         ["compare", "a", "--by", "image", "b"],
@@ -60,6 +64,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["convert", "c.pth", "--output", "b.safetensors"],
         ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "late"],
         ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "--mean", "0.5"],
+        ["quality", "b"],
     ],
 )
 def test_a_malformed_command_line_exits_with_2(

@@ -74,10 +74,17 @@ def test_a_file_without_a_usable_title_goes_by_its_path(tmp_path: Path, title: o
     assert open_contestants(_config(main))[0].title == main
 
 
-def test_equal_titles_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+def test_equal_titles_are_told_apart_by_their_folders_or_by_their_paths(tmp_path: Path) -> None:
     main, other = _file(tmp_path / "a" / "b", "same"), _file(tmp_path / "c" / "b", "same")
     found = open_contestants(_config(main, other))
-    assert [contestant.key for contestant in found] == [f"same ({other})", f"same ({main})"]
+    assert [contestant.key for contestant in found] == ["same (c)", "same (a)"]
+    third = _file(tmp_path / "c" / "d", "same")
+    found = open_contestants(_config(main, other, third))
+    assert [contestant.key for contestant in found] == [
+        f"same ({other})",
+        f"same ({third})",
+        "same (a)",
+    ]
 
 
 def test_a_broken_baseline_file_is_met_before_anything_is_computed(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import linear_eval
 from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
 from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
+from linear_eval.evaluate import _note_lines
+from linear_eval.evaluators.frequency import GROUPS
 from linear_eval.intervals import is_per_class, mean_scores, scores_key
 from linear_eval.per_image import read_per_image
 
@@ -30,6 +32,7 @@ class Blocker:
             raise ImportError('ssl_bf is blocked')
 sys.meta_path.insert(0, Blocker())
 from linear_eval.cli import main
+from linear_eval.evaluate import _note_lines
 from linear_eval.intervals import is_per_class, mean_scores, scores_key
 from linear_eval.per_image import read_per_image
 sys.exit(main(sys.argv[1:]))
@@ -193,6 +196,60 @@ def test_only_the_chosen_evaluators_run(place: Path) -> None:
     assert results["backbone"] == {"architecture": "pixels", "sha256": None}
 
 
+FEW_LABELS = [
+    "evaluators=[linear_probe, low_shot, fine_tune]",
+    "low_shot.fractions=[0.25]",
+    "low_shot.draws=2",
+    "low_shot.probe.weight_decays=[0.1]",
+    "fine_tune.fractions=[]",
+    "fine_tune.images_per_class=[2]",
+    "fine_tune.draws=1",
+    "fine_tune.learning_rates=[0.1]",
+    "fine_tune.recipe.epochs=2",
+]
+
+
+def test_few_labels_are_judged_with_their_spread_and_the_file_is_left_alone(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file_sha256(place / "with" / "b.safetensors")
+    assert _run(place, _judged(place), "baselines=[pixels, random]", *FEW_LABELS) == 0
+    lines = capsys.readouterr().out.splitlines()
+    results = _results(place / "with" / "results.json")
+    metrics, baselines = results["metrics"], results["baselines"]
+    assert {"low_shot/25%/top1", "fine_tune/n=2/top1"} <= metrics.keys()
+    assert "low_shot/25%/top1" in baselines["pixels"]
+    assert "fine_tune/n=2/top1" not in baselines["pixels"]
+    assert "fine_tune/n=2/top1" in baselines["random"]
+    spread = results["chosen"]["low_shot/25%/spread"]
+    assert lines[1].split()[0] == "low_shot/25%/top1"
+    assert lines[1].endswith(f"{metrics['low_shot/25%/top1']:.1f} +- {spread:.1f}")
+    assert lines[2].split()[:2] == ["fine_tune/n=2/top1", "-"]
+    assert results["settings"]["low_shot"]["draws"] == 2
+    assert file_sha256(place / "with" / "b.safetensors") == before
+
+
+def test_fine_tuning_changes_no_other_number(place: Path) -> None:
+    found = []
+    for evaluators in ("[linear_probe]", "[fine_tune, linear_probe]"):
+        judged = [*FEW_LABELS, f"evaluators={evaluators}", f"output={place / 'r.json'}"]
+        assert _run(place, "backbone=random", "architecture=small_conv", *judged) == 0
+        found.append(_results(place / "r.json")["metrics"])
+    assert found[0].items() < found[1].items()
+
+
+def test_a_long_tail_is_reported_by_frequency(place: Path) -> None:
+    groups = {f"{each}/{group}" for each in ("knn/k=1", "linear_probe") for group in GROUPS}
+    settings = ["backbone=pixels", "knn.k=[1]", f"output={place / 'r.json'}"]
+    assert _run(place, *settings) == 0
+    assert not groups & _results(place / "r.json")["metrics"].keys()
+    thresholds = ["frequency.many_above=8", "frequency.few_below=4"]
+    assert _run(place, *settings, "data.long_tail=6", *thresholds) == 0
+    results = _results(place / "r.json")
+    assert groups <= results["metrics"].keys()
+    assert results["data"]["train_images"] < 80
+
+
 def test_an_output_folder_gets_a_results_json(place: Path) -> None:
     assert _run(place, "backbone=pixels", "evaluators=[knn]", f"output={place}") == 0
     assert (place / "results.json").is_file()
@@ -226,6 +283,10 @@ def test_bad_images_stop_the_run_or_are_counted(
     results = _results(place / "r.json")
     assert results["data"]["train_images"] == 23
     assert results["metrics"]["knn/k=5/top1"] == 100.0
+    few_labels = [*FEW_LABELS, "fine_tune.images_per_class=[12]", "data.on_bad_image=skip"]
+    few_labels += ["backbone=random", "architecture=small_conv", output]
+    assert _run(place, *few_labels) == 0
+    assert _results(place / "r.json")["chosen"]["fine_tune/n=12/images"] == 23
 
 
 def test_a_second_run_reads_the_features_and_decodes_no_image(
@@ -329,6 +390,18 @@ def test_protocols_are_judged_side_by_side_on_the_same_features(
             ["{judged}", "protocols=[ours, moco]"],
             "moco/knn.k: 200 neighbours out of a gallery of 120 train images; leave protocol",
         ),
+        (
+            ["{judged}", "evaluators=[low_shot]", "low_shot.fractions=[0.01]"],
+            "low_shot: 1% of every class draws 0 of 120 train images",
+        ),
+        (
+            ["{judged}", "evaluators=[fine_tune]", "fine_tune.fractions=[0.1]"],
+            "fine_tune.learning_rates: 10% draws one image of a class",
+        ),
+        (
+            ["backbone=pixels", "evaluators=[fine_tune]", "output={place}/r.json"],
+            "evaluators: raw pixels have no weights for fine_tune",
+        ),
         (["{judged}", "knn.temprature=1"], "Did you mean 'temperature'"),
         (["{judged}", "output={place}/gone/r.json"], "gone: no such folder"),
         (["{judged}", "images.crop=64"], "images.crop: 64 does not fit"),
@@ -352,3 +425,13 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert sorted(place.rglob("*")) == before
+
+
+def test_notes_are_short_where_contestants_agree() -> None:
+    assert _note_lines("knn/x", {"a": "5", "b": "5"}, 2) == ["knn/x: 5"]
+    assert _note_lines("knn/x", {"a": "5"}, 2) == ["knn/x: 5 (a)"]
+    assert _note_lines("knn/x", {"a": "5", "b": "6", "c": "5"}, 3) == ["knn/x: 5 (a, c), 6 (b)"]
+    assert _note_lines("w", {"a": "too small", "b": "at the edge"}, 2) == [
+        "w (a): too small",
+        "w (b): at the edge",
+    ]

@@ -1,4 +1,4 @@
-from linear_eval.evaluators.knn import KnnConfig
+from linear_eval.evaluators.neighbour_votes import KnnConfig
 from linear_eval.protocols import HEADLINE_K, PROTOCOLS
 
 

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from linear_eval.ranking import average_precision, average_precision_at_r, r_precision, recall_at_k
+from linear_eval.ranking import (
+    average_precision,
+    average_precision_at_r,
+    precision_at_k,
+    r_precision,
+    recall_at_k,
+    trapezoidal_average_precision,
+    without_ignored,
+)
 
 
 def lists(draw_rest: bool) -> st.SearchStrategy[tuple[list[bool], int]]:
@@ -93,3 +101,46 @@ def test_scores_are_shares_and_map_at_r_is_at_most_r_precision(
     at_r, share = score_of(average_precision_at_r, *case), score_of(r_precision, *case)
     assert 0 <= at_r <= share <= 1
     assert at_r <= score_of(average_precision, *case) <= 1
+
+
+def trapezoid_loop(ranked: list[bool], num_relevant: int) -> float:
+    """Area under straight lines between the points of the precision-recall curve."""
+    area, hits, previous = 0.0, 0, 1.0
+    for rank, is_relevant in enumerate(ranked, start=1):
+        before = hits / (rank - 1) if rank > 1 else previous
+        if is_relevant:
+            hits += 1
+            area += (before + hits / rank) / 2 * (1 / num_relevant)
+    return area
+
+
+@given(lists(draw_rest=True))
+def test_trapezoidal_average_precision_equals_a_loop(case: tuple[list[bool], int]) -> None:
+    expected = trapezoid_loop(*case)
+    score = score_of(trapezoidal_average_precision, *case)
+    assert score == pytest.approx(expected, abs=1e-12)
+
+
+def test_trapezoidal_average_precision_of_one_item_at_rank_two() -> None:
+    # no precision before it, 1/2 at it: the mean of both
+    assert score_of(trapezoidal_average_precision, [False, True], 1) == pytest.approx(0.25)
+
+
+@given(lists(draw_rest=False), st.integers(1, 15))
+def test_precision_at_k_stops_at_the_last_relevant_item(
+    case: tuple[list[bool], int], k: int
+) -> None:
+    ranked, num_relevant = case
+    last = max(rank for rank, is_relevant in enumerate(ranked, start=1) if is_relevant)
+    depth = min(k, last)
+    score = precision_at_k(torch.tensor([ranked]), torch.tensor([num_relevant]), k)
+    assert score.tolist() == pytest.approx([sum(ranked[:depth]) / depth], abs=1e-12)
+
+
+@given(st.lists(st.sampled_from(["relevant", "ignored", "wrong"]), min_size=1, max_size=12))
+def test_ignored_items_vanish_from_a_ranking(grades: list[str]) -> None:
+    relevant = torch.tensor([[grade == "relevant" for grade in grades]])
+    ignored = torch.tensor([[grade == "ignored" for grade in grades]])
+    kept = [grade == "relevant" for grade in grades if grade != "ignored"]
+    expected = kept + [False] * (len(grades) - len(kept))
+    assert without_ignored(relevant, ignored).tolist() == [expected]

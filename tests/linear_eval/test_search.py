@@ -12,7 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from linear_eval import search
 from linear_eval.errors import InputError
 from linear_eval.feature_rows import Metric, unit_rows
-from linear_eval.search import Backend, leave_one_out_rankings, nearest_neighbours
+from linear_eval.search import (
+    Backend,
+    gallery_rankings,
+    leave_one_out_rankings,
+    nearest_neighbours,
+)
 
 BACKENDS: tuple[Backend, ...] = ("torch", "faiss")
 
@@ -266,3 +271,17 @@ def test_an_unusable_faiss_is_refused_even_where_a_small_gallery_does_not_need_i
     with pytest.raises(InputError, match=r"^faiss: "):
         nearest_neighbours(rows, rows, 1, backend="faiss")
     nearest_neighbours(rows, rows, 1, backend="auto")
+
+
+@pytest.mark.parametrize("memory_mib", [1, 64])
+def test_gallery_rankings_order_the_whole_gallery(memory_mib: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randint(-3, 4, (30, 5), generator=generator).float()
+    gallery = torch.randint(-3, 4, (900, 5), generator=generator).float()
+    seen = []
+    for rows, ranking in gallery_rankings(queries, gallery, memory_mib=memory_mib):
+        for row, found in zip(rows.tolist(), ranking.tolist(), strict=True):
+            products = (gallery @ queries[row]).tolist()
+            assert found == sorted(range(900), key=lambda j: (-products[j], j))
+            seen.append(row)
+    assert seen == list(range(30))

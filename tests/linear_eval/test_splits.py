@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from linear_eval.datasets import DatasetConfig, TexturesConfig
-from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.dataset import ImageSplit, RetrievalTask
 from linear_eval.errors import InputError
 from linear_eval.splits import open_splits
 
@@ -89,3 +89,42 @@ def test_a_damaged_test_split_is_refused(
 ) -> None:
     data = _Changed(train_images=60, test_images=20, damage=damage)
     assert said in _message(data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OtherClasses(TexturesConfig):
+    """Textures whose test split is said to have classes of its own."""
+
+    shared: int
+
+    @property
+    def shares_classes(self) -> bool:
+        return False
+
+    def open_test(self) -> ImageSplit:
+        test = super().open_test()
+        names = (*test.class_names[: self.shared], *"abcdefghij"[self.shared :])
+        return replace(test, class_names=names)
+
+    def open_retrieval(self) -> RetrievalTask:
+        return RetrievalTask(gallery=self.open_test())
+
+
+def test_test_classes_of_their_own_are_allowed_where_they_are_announced() -> None:
+    data = _OtherClasses(train_images=60, test_images=20, shared=0)
+    splits = open_splits(data)
+    assert splits.test.class_names == tuple("abcdefghij")
+    assert not splits.shares_classes
+    assert list(splits.parts) == ["train", "holdout", "test", "gallery"]
+
+
+def test_a_class_on_both_sides_is_refused_where_none_is_announced() -> None:
+    data = _OtherClasses(train_images=60, test_images=20, shared=2)
+    assert _message(data).startswith("data: 2 classes are in train and in test (")
+
+
+def test_the_gallery_is_part_of_the_fingerprint() -> None:
+    splits = open_splits(_OtherClasses(train_images=60, test_images=20, shared=0))
+    other = replace(splits.test, fingerprint="other")
+    changed = replace(splits, retrieval=RetrievalTask(gallery=other))
+    assert splits.fingerprint != changed.fingerprint

@@ -14,7 +14,7 @@ from torch import Tensor
 import ssl_bf.build
 from linear_eval.backbone_file import load_backbone, save_backbone
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.selection import split_holdout
+from linear_eval.datasets.selection import open_selected_train, split_holdout
 from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.errors import InputError
 from linear_eval.strict_config import parse_config
@@ -150,6 +150,16 @@ def test_the_monitor_looks_at_train_and_its_hold_out_only() -> None:
     assert not gallery & holdout
     assert all(name.startswith("textures/train/") for name in gallery | holdout)
     assert max(trained) < len(gallery)  # indices of the gallery's images, none held out
+
+
+def test_the_long_tail_is_the_judges() -> None:
+    run = build("simsiam", "data.long_tail=5")
+    data = TexturesConfig(train_images=64, long_tail=5)
+    train, holdout = split_holdout(open_selected_train(data), data.holdout)
+    assert len(train) + len(holdout) < 40
+    assert run.monitor is not None
+    assert run.monitor.gallery.ids == train.ids
+    assert run.monitor.holdout.ids == holdout.ids
 
 
 def test_the_hold_out_is_the_judges() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import linear_eval
 import ssl_bf.pretrain
 from linear_eval.errors import InputError, StoppedBySignal
 from ssl_bf.cli import main
@@ -32,6 +33,13 @@ def test_help_shows_an_example_and_does_not_wait_for_torch(command: str) -> None
     assert done.returncode == 0, done.stderr
     assert "example: ssl-bf " in done.stdout
     assert command in done.stdout
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert linear_eval.__version__ in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,14 +129,15 @@ def test_an_empty_folder_and_one_with_other_files_are_as_good_as_none(start: Sta
 
 def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(start: Start) -> None:
     start("run.keep_checkpoints=5")
-    own = {"notes.txt", "results.json", "checkpoints/step-best.txt", "tensorboard/mine/x"}
+    own = {"notes.txt", "my_results.json", "checkpoints/step-best.txt", "tensorboard/mine/x"}
     for name in own:
         file = Path("run") / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(name)
     events = Path("run/tensorboard/events.out.tfevents.1.host")
     leftover = Path("run/checkpoints/.tmp-step-000000002/state.json")
-    for file in (events, leftover):
+    judged = [Path("run") / name for name in ("results.json", "results.per_image.safetensors")]
+    for file in (events, leftover, *judged):
         file.parent.mkdir(exist_ok=True)
         file.write_text("old")
     before = snapshot(Path("run"))
@@ -144,12 +147,27 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(start: Start) -> 
     assert {name: after[name] for name in own} == {name: before[name] for name in own}
     assert not events.exists()
     assert not leftover.exists()
+    assert not any(file.exists() for file in judged)  # they are about a backbone that is gone
     saved = {name.split("/")[1] for name in after if name.startswith("checkpoints/step-0")}
     assert saved == {"step-000000001"}
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1]
     unchanged = {name for name in after if after[name] == before.get(name)}
     assert unchanged == own
+
+
+def test_two_processes_do_not_train_in_one_directory(start: Start) -> None:
+    start("epochs=1")
+    before = snapshot(Path("run"))
+    other = os.open("run", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match=r"^run\.directory: another process is training in run;"):
+        start("epochs=1", "run.overwrite=true")
+    with pytest.raises(InputError, match=r"^run\.directory: another process is training in run;"):
+        resume(Path("run"))
+    assert snapshot(Path("run")) == before
+    os.close(other)
+    start("epochs=1", "run.overwrite=true")
 
 
 def test_an_overwritten_run_loses_its_backbone_first(
@@ -353,6 +371,6 @@ def test_a_config_of_another_architecture_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match="its newest checkpoint holds no resnet18"):
         export_backbone(Path("run"), Path("out.safetensors"))
     assert not Path("out.safetensors").exists()
-    with pytest.raises(InputError, match="^checkpoint: does not fit this run"):
+    with pytest.raises(InputError, match="^run: checkpoint: does not fit this run"):
         resume(Path("run"))
     assert snapshot(Path("run")) == before

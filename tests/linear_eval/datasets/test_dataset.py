@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from linear_eval.datasets.dataset import ImageSplit, MemoryReader, fingerprint_of
+from linear_eval.datasets.dataset import ImageSplit, MemoryReader, fingerprint_of, joined_splits
 from linear_eval.datasets.textures import TexturesConfig
 
 
@@ -53,6 +53,21 @@ def test_a_selected_split_can_be_sent_to_another_process() -> None:
     assert torch.equal(pickle.loads(pickle.dumps(part)).read(0), part.read(0))
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_joined_splits_read_the_images_of_their_parts(in_memory: bool) -> None:
+    whole = split_of(6, in_memory=in_memory)
+    parts = [whole.select(torch.tensor(rows)) for rows in ([3, 1], [5], [0, 2])]
+    joined = joined_splits(parts)
+    assert joined.ids == tuple(whole.ids[row] for row in (3, 1, 5, 0, 2))
+    assert joined.labels.tolist() == [1, 1, 1, 0, 0]
+    for i, row in enumerate((3, 1, 5, 0, 2)):
+        assert torch.equal(joined.read(i), whole.read(row))
+    assert torch.equal(pickle.loads(pickle.dumps(joined)).read(2), whole.read(5))
+    with pytest.raises(IndexError):
+        joined.read(5)
+    assert joined.fingerprint != joined_splits(parts[::-1]).fingerprint
+
+
 def test_columns_of_unequal_length_are_refused() -> None:
     split = split_of(3, in_memory=False)
     with pytest.raises(AssertionError):
@@ -86,7 +101,13 @@ def test_a_name_that_is_no_utf8_has_a_fingerprint() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("max_images", 0), ("holdout", -0.1), ("holdout", 0.6), ("holdout", float("nan"))],
+    [
+        ("max_images", 0),
+        ("long_tail", 0.5),
+        ("holdout", -0.1),
+        ("holdout", 0.6),
+        ("holdout", float("nan")),
+    ],
 )
 def test_a_common_setting_out_of_range_names_its_key(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{key}: must be"):

@@ -13,6 +13,7 @@ from linear_eval.datasets.image_files import (
     few,
     first_folder,
     folder_names,
+    listed_images,
     scan_images,
 )
 from linear_eval.errors import InputError
@@ -132,3 +133,11 @@ def test_the_first_folder_of_a_loose_image_is_empty() -> None:
 def test_few_names_stand_for_many() -> None:
     assert few(["d", "a", "c", "b"]) == "a, b, c, ..."
     assert few(["b\n", "a"]) == "a, b\\n"
+
+
+def test_listed_images_keep_the_order_of_the_list(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"12")
+    (tmp_path / "a.png").write_bytes(b"1")
+    assert listed_images(tmp_path, ["b.png", "a.png"]) == [("b.png", 2), ("a.png", 1)]
+    with pytest.raises(InputError, match="lacks 1 of 2 listed images .c.png."):
+        listed_images(tmp_path, ["a.png", "c.png"])

@@ -102,3 +102,18 @@ def test_a_test_folder_that_cannot_be_used_is_described(
 def test_a_root_that_is_no_folder_is_named() -> None:
     with pytest.raises(InputError, match="^data.root: '/no/such' is not a folder"):
         ImageFolderConfig(root="/no/such").open_train()
+
+
+def test_classes_that_only_test_has_must_be_announced(
+    make_tree: MakeTree, one_line: OneLine
+) -> None:
+    root = make_tree({"train/a": 1, "train/b": 1, "test/c": 2, "test/d": 1})
+    with pytest.raises(InputError, match="test: holds 2 class folder.s. .c, d.") as error:
+        ImageFolderConfig(root=str(root)).open_test()
+    assert "data.classes=disjoint evaluators=[retrieval]" in one_line(error.value)
+    config = ImageFolderConfig(root=str(root), classes="disjoint")
+    assert config.open_train().class_names == ("a", "b")
+    judged = config.open_test()
+    assert judged.class_names == ("c", "d")
+    assert judged.labels.tolist() == [0, 0, 1]
+    assert not config.shares_classes

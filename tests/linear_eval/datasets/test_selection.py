@@ -8,8 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linear_eval.datasets import TexturesConfig
 from linear_eval.datasets.dataset import ImageSplit, MemoryReader
-from linear_eval.datasets.selection import limit_images, split_holdout
+from linear_eval.datasets.selection import (
+    limit_images,
+    long_tailed,
+    open_selected_train,
+    split_holdout,
+)
 
 LABELS = st.lists(st.integers(-1, 5), min_size=1, max_size=120)
 LONG = st.lists(st.integers(-1, 5), min_size=10, max_size=60)
@@ -131,3 +137,44 @@ def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_images: must be >= 1"):
         limit_images(split_of([0, 1]), 0)
+
+
+def test_the_long_tail_is_that_of_the_published_cifar_10_splits() -> None:
+    names = tuple(f"{i}" for i in range(50_000))
+    split = ImageSplit(
+        ids=names,
+        labels=torch.arange(50_000) % 10,
+        class_names=tuple("abcdefghij"),
+        read=MemoryReader(torch.zeros(0)),
+        fingerprint="",
+    )
+    published = {
+        100.0: [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50],
+        10.0: [5000, 3871, 2997, 2320, 1796, 1391, 1077, 834, 645, 500],
+        1.0: [5000] * 10,
+    }
+    for factor, expected in published.items():
+        assert long_tailed(split, factor).labels.bincount().tolist() == expected
+
+
+@given(LABELS, st.floats(1, 1e6))
+def test_a_long_tail_loses_no_class_and_keeps_the_order(labels: list[int], factor: float) -> None:
+    split = split_of(labels)
+    tail = long_tailed(split, factor)
+    assert set(tail.labels.tolist()) == set(labels)
+    assert counts(tail)[0] == counts(split)[0]
+    assert counts(tail)[-1] == counts(split)[-1]  # images without a label
+    rows = [split.ids.index(name) for name in tail.ids]
+    assert rows == sorted(rows)
+    assert [split.ids[row] for row in rows] == list(tail.ids)
+    assert long_tailed(split, None) is split
+
+
+def test_train_is_thinned_out_before_it_is_cut() -> None:
+    data = TexturesConfig(train_images=200, test_images=10, long_tail=10, max_images=40)
+    train = open_selected_train(data)
+    assert len(train) == 40
+    whole = long_tailed(data.open_train(), 10.0)
+    assert train.ids == limit_images(whole, 40).ids
+    assert set(train.ids) < set(whole.ids)
+    assert counts(train)[0] > 2 * counts(train)[9]

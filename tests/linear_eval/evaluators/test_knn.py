@@ -1,4 +1,5 @@
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from linear_eval.errors import InputError
-from linear_eval.evaluators import knn
-from linear_eval.evaluators.knn import KnnConfig, evaluate_knn, knn_predictions, knn_top1, vote
+from linear_eval.evaluators import neighbour_votes
+from linear_eval.evaluators.knn import evaluate_knn, knn_predictions, knn_top1
+from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, vote
 from linear_eval.feature_rows import unit_rows
 from linear_eval.features import FeatureTable
 from linear_eval.search import Backend, nearest_neighbours
@@ -211,7 +213,7 @@ def test_one_search_serves_every_k(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(k)
         return nearest_neighbours(queries, gallery, k, **rest)
 
-    monkeypatch.setattr(knn, "nearest_neighbours", spy)
+    monkeypatch.setattr(neighbour_votes, "nearest_neighbours", spy)
     gallery, labels = blobs(60, seed=0)
     knn_accuracy(gallery, labels, gallery, labels, config=KnnConfig(k=(5, 1, 20)))
     assert asked == [20]
@@ -259,7 +261,7 @@ def test_votes_do_not_depend_on_how_many_queries_are_counted_at_once(
     labels = torch.randint(0, 6, (30, 9), generator=generator)
     weights = torch.rand(30, 9, generator=generator).double()
     expected = vote(labels, weights, (1, 4, 9))
-    monkeypatch.setattr(knn, "_VOTES_AT_ONCE", 40)
+    monkeypatch.setattr(neighbour_votes, "_VOTES_AT_ONCE", 40)
     assert torch.equal(vote(labels, weights, (1, 4, 9)), expected)
 
 
@@ -301,3 +303,44 @@ def test_features_that_are_not_finite_are_named() -> None:
 def test_impossible_settings_are_named(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{key}: "):
         KnnConfig(**{key: value})
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_approximate_search_says_how_much_it_finds(kind: Any) -> None:
+    gallery, labels = blobs(4000, seed=0)
+    queries, truth = blobs(300, seed=1)
+    train, test = table(gallery, labels.tolist()), table(queries, truth.tolist())
+    found = evaluate_knn(train, None, test, KnnConfig(backend=kind))
+    exact = evaluate_knn(train, None, test, KnnConfig())
+    recall = float(found.notes["knn/recall_of_neighbours"])
+    assert 0.5 < recall <= 1
+    assert exact.notes == {}
+    same = (found.predictions["knn/k=20"] == exact.predictions["knn/k=20"]).double().mean()
+    assert same > 0.95 - (1 - recall)
+
+
+def test_neighbours_that_were_not_found_have_no_vote() -> None:
+    similarity = torch.tensor([[0.5, 0.4, -torch.inf, -torch.inf]], dtype=torch.float64)
+    neighbours = Neighbours(similarity, torch.tensor([[2, 2, 0, 0]]))
+    labels = torch.tensor([1, 5, 3])
+    for config in (KnnConfig(k=(4,)), KnnConfig(k=(4,), vote="majority")):
+        assert neighbours.votes(labels, config)["k=4"].tolist() == [3]
+
+
+@pytest.mark.parametrize("backend", ["faiss", "ivf"])
+def test_without_a_working_faiss_torch_searches_and_a_note_says_so(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    gallery, labels = blobs(60, seed=0)
+    whole = table(gallery, labels.tolist())
+    found = evaluate_knn(whole, None, whole, KnnConfig(k=(3,), backend=backend))
+    assert found.metrics == evaluate_knn(whole, None, whole, KnnConfig(k=(3,))).metrics
+    assert "faiss: cannot be imported" in str(found.notes["knn/backend"])
+
+
+def test_approximate_back_ends_are_for_cosine_in_train() -> None:
+    with pytest.raises(ValueError, match=r"^backend: 'ivf' searches train by cosine"):
+        KnnConfig(backend="ivf", distance="euclidean")
+    with pytest.raises(ValueError, match=r"^backend: 'hnsw' searches train by cosine"):
+        KnnConfig(backend="hnsw", gallery="test")

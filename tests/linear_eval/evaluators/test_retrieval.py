@@ -8,7 +8,7 @@ from torch import Tensor
 
 from linear_eval.errors import InputError
 from linear_eval.evaluators.retrieval import RetrievalConfig, evaluate_retrieval
-from linear_eval.features import FeatureTable
+from linear_eval.features import FeatureTable, joined
 
 
 def table(features: Tensor, labels: list[int]) -> FeatureTable:
@@ -144,3 +144,112 @@ def test_features_that_are_not_finite_are_named() -> None:
 def test_recall_ranks_must_be_distinct_and_positive(recall_at: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"^recall_at: "):
         RetrievalConfig(recall_at=recall_at)
+
+
+def gallery_loop(
+    queries: FeatureTable, gallery: FeatureTable, recall_at: tuple[int, ...]
+) -> dict[str, float]:
+    """Every metric from its definition; similarities in float64."""
+    sums: dict[str, float] = {}
+    asked = 0
+    for row, label in zip(queries.features.tolist(), queries.labels.tolist(), strict=True):
+        found = gallery.features.tolist()
+        order = sorted(range(len(found)), key=lambda j: (-cosine(row, found[j]), j))
+        relevant = [int(gallery.labels[j]) == label for j in order]
+        r = sum(relevant)
+        if r == 0:
+            continue
+        asked += 1
+        precisions = [
+            (rank, sum(relevant[:rank]) / rank)
+            for rank, is_relevant in enumerate(relevant, start=1)
+            if is_relevant
+        ]
+        scores = {f"recall@{k}": float(any(relevant[:k])) for k in recall_at} | {
+            "map": sum(p for _, p in precisions) / r,
+            "map@r": sum(p for rank, p in precisions if rank <= r) / r,
+            "r_precision": sum(relevant[:r]) / r,
+        }
+        for name, score in scores.items():
+            sums[name] = sums.get(name, 0.0) + score
+    return {f"retrieval/{name}": 100 * total / asked for name, total in sums.items()}
+
+
+def drawn(count: int, classes: int, seed: int) -> FeatureTable:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (count,), generator=generator).tolist()
+    return table(torch.randint(-2, 3, (count, 4), generator=generator).float(), labels)
+
+
+@pytest.mark.parametrize("memory_mib", [1, 512])
+def test_test_images_search_train_with_its_holdout(memory_mib: int) -> None:
+    train, holdout, test = drawn(40, 4, 0), drawn(7, 4, 1), drawn(15, 5, 2)
+    config = RetrievalConfig(recall_at=(1, 3), gallery="train")
+    found = evaluate_retrieval(train, holdout, test, config, memory_mib=memory_mib)
+    metrics, notes = found.metrics, found.notes
+    assert metrics == pytest.approx(gallery_loop(test, joined([train, holdout]), (1, 3)), abs=1e-9)
+    alone = int((test.labels == 4).sum())
+    assert alone > 0
+    assert notes == {"retrieval/queries_left_out": alone}
+
+
+def test_a_gallery_of_its_own_is_searched_and_queries_are_not_in_it() -> None:
+    queries, gallery = drawn(9, 3, 0), drawn(20, 3, 1)
+    config = RetrievalConfig(recall_at=(1,))
+    found = evaluate_retrieval(None, None, queries, config, own_gallery=gallery)
+    metrics = found.metrics
+    assert metrics == pytest.approx(gallery_loop(queries, gallery, (1,)), abs=1e-9)
+    assert found.notes == {}
+    # the same images on both sides: each finds itself
+    found = evaluate_retrieval(None, None, gallery, config, own_gallery=gallery)
+    assert found.metrics["retrieval/recall@1"] > metrics["retrieval/recall@1"]
+
+
+def test_a_gallery_without_the_classes_of_the_queries_is_refused() -> None:
+    queries, gallery = table(torch.eye(3), [0, 1, 2]), table(torch.eye(3), [3, 4, 5])
+    with pytest.raises(InputError, match=r"^test: none of 3 images .* with a gallery image"):
+        evaluate_retrieval(None, None, queries, RetrievalConfig(), own_gallery=gallery)
+
+
+def test_a_gallery_smaller_than_a_rank_is_refused() -> None:
+    queries, gallery = table(torch.eye(3), [0, 1, 2]), table(torch.eye(3), [0, 1, 2])
+    with pytest.raises(InputError, match=r"^retrieval.recall_at: 10 .* the 3 gallery images"):
+        evaluate_retrieval(None, None, queries, RetrievalConfig(), own_gallery=gallery)
+
+
+def test_gallery_features_that_are_not_finite_are_named() -> None:
+    queries, gallery = table(torch.eye(3), [0, 1, 2]), table(torch.eye(3) / 0, [0, 1, 2])
+    with pytest.raises(InputError, match=r"^gallery: 3 of 3 rows"):
+        evaluate_retrieval(
+            None, None, queries, RetrievalConfig(recall_at=(1,)), own_gallery=gallery
+        )
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_metrics_equal_those_of_pytorch_metric_learning(separate: bool) -> None:
+    peer = pytest.importorskip(
+        "pytorch_metric_learning.utils.accuracy_calculator",
+        reason="pytorch-metric-learning is not installed (extra: dev)",
+    )
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(300, 16, generator=generator)
+    labels = torch.randint(0, 12, (300,), generator=generator)
+    features += 2 * torch.randn(12, 16, generator=generator)[labels]
+    unit = torch.nn.functional.normalize(features)
+    names = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
+    calculator = peer.AccuracyCalculator(
+        include=names, device=torch.device("cpu"), k="max_bin_count"
+    )
+    config = RetrievalConfig(recall_at=(1,))
+    if separate:
+        queries, gallery = (
+            table(features[rows], labels[rows].tolist()) for rows in (slice(0, 80), slice(80, 300))
+        )
+        theirs = calculator.get_accuracy(unit[:80], labels[:80], unit[80:], labels[80:])
+        ours = evaluate_retrieval(None, None, queries, config, own_gallery=gallery).metrics
+    else:
+        theirs = calculator.get_accuracy(unit, labels)
+        ours = evaluate_retrieval(None, None, table(features, labels.tolist()), config).metrics
+    keys = ("recall@1", "r_precision", "map@r")
+    for name, key in zip(names, keys, strict=True):
+        assert ours[f"retrieval/{key}"] / 100 == pytest.approx(theirs[name], abs=1e-6)

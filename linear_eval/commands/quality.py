@@ -1,0 +1,40 @@
+"""`linear-eval quality`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from linear_eval.commands.subcommand import add_overrides, add_parser, add_split
+
+if TYPE_CHECKING:
+    from linear_eval.commands.subcommand import Commands
+
+EXAMPLE = """\
+example:
+  linear-eval quality runs/mine/backbone.safetensors ~/photos
+  linear-eval quality runs/mine/backbone.safetensors cifar10 data.root=/data/cifar10 \\
+      --split test --json quality.json
+
+Prints RankMe, alignment and uniformity of the features, each with its range. Labels are not looked
+at. A folder of images is read as by linear-eval extract.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    says = "judge features without labels: RankMe, alignment, uniformity"
+    parser = add_parser(commands, "quality", says=says, example=EXAMPLE)
+    add_split(parser)
+    parser.add_argument("--json", metavar="FILE.json", type=Path, help="write the numbers too")
+    add_overrides(parser)
+    parser.set_defaults(command=_quality)
+
+
+def _quality(given: argparse.Namespace) -> None:
+    from linear_eval.quality import judge_quality
+
+    judge_quality(
+        given.backbone, given.data, given.overrides, split_name=given.split, output=given.json
+    )

@@ -1,0 +1,106 @@
+"""In-Shop Clothes Retrieval: train, query and gallery images named by one list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from linear_eval.datasets.class_folders import file_split
+from linear_eval.datasets.dataset import DatasetSettings, ImageSplit, RetrievalTask
+from linear_eval.datasets.decode import printable
+from linear_eval.datasets.image_files import existing_folder, listed_images
+from linear_eval.errors import InputError
+
+LIST = "list_eval_partition.txt"
+_HEADER = "image_name item_id evaluation_status"
+_Status = Literal["train", "query", "gallery"]
+
+
+class _Line(NamedTuple):
+    image: str
+    item: str
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InShopConfig(DatasetSettings):
+    """In-Shop, or one's own images under a list of the same form.
+
+    The list is `Eval/list_eval_partition.txt` or `list_eval_partition.txt` below root: the number
+    of images, the heading "image_name item_id evaluation_status", then a line per image with train,
+    query or gallery as its status. Names are paths below `root/Img`, or below root where that is
+    missing. The items are the classes; those of query and gallery are not in train.
+
+    Attributes:
+        root: the folder.
+
+    Source: Liu et al. 2016 (DeepFashion); 25,882 train, 14,218 query and 12,612 gallery images.
+    """
+
+    name: Literal["in_shop"] = "in_shop"
+    root: str
+
+    @property
+    def shares_classes(self) -> bool:
+        """Never: queries show items that train does not."""
+        return False
+
+    def open_train(self) -> ImageSplit:
+        """The images listed as train.
+
+        Raises:
+            InputError: the list is missing or damaged, or an image it names is not there.
+        """
+        return self._split(("train",), "train")
+
+    def open_test(self) -> ImageSplit:
+        """The query images; their label numbers are those of the gallery."""
+        return self._split(("query", "gallery"), "query")
+
+    def open_retrieval(self) -> RetrievalTask:
+        """The gallery images."""
+        return RetrievalTask(gallery=self._split(("query", "gallery"), "gallery"))
+
+    def _split(self, numbered: tuple[_Status, ...], status: _Status) -> ImageSplit:
+        """Images of one status; the items of all those `numbered` are its classes."""
+        root = existing_folder(self.root)
+        path = root / "Eval" / LIST
+        lines = read_partition(path if path.is_file() else root / LIST)
+        names = tuple(sorted({line.item for line in lines if line.status in numbered}))
+        number = {item: label for label, item in enumerate(names)}
+        lines = [line for line in lines if line.status == status]
+        folder = root / "Img" if (root / "Img").is_dir() else root
+        images = listed_images(folder, [line.image for line in lines])
+        return file_split(self.name, folder, images, [number[line.item] for line in lines], names)
+
+
+def read_partition(path: Path) -> list[_Line]:
+    """Lines of a `list_eval_partition.txt`, in its order.
+
+    Raises:
+        InputError: it cannot be read, is not of that form, is cut off, or names an image twice.
+    """
+    try:
+        count, header, *rest = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError, ValueError) as error:
+        raise InputError(
+            f"{printable(str(path))}: cannot be read ({printable(str(error))}), expected the"
+            f" number of images, '{_HEADER}', and a line per image; check data.root"
+        ) from error
+    fields = [line.split() for line in rest if line.strip()]
+    seen: set[str] = set()
+    for number, line in enumerate(fields, start=3):
+        if len(line) != 3 or line[2] not in get_args(_Status) or line[0] in seen:
+            raise InputError(
+                f"{printable(str(path))}: line {number} is damaged or repeated, expected"
+                f" '{_HEADER}' with train, query or gallery; extract the data set again"
+            )
+        seen.add(line[0])
+    if header.split() != _HEADER.split() or count.strip() != str(len(fields)):
+        raise InputError(
+            f"{printable(str(path))}: begins with '{printable(count)}', '{printable(header)}' and"
+            f" lists {len(fields)} images, expected their number and '{_HEADER}'; the list may be"
+            " cut off, extract the data set again"
+        )
+    return [_Line(*line) for line in fields]

@@ -1,0 +1,131 @@
+"""Retrieval with a ground truth per query, as in revisited Oxford and Paris.
+
+Shapes: Q queries, G gallery rows, D feature width, b queries at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from linear_eval.datasets.dataset import Judgement
+from linear_eval.errors import InputError
+from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.feature_rows import require_finite
+from linear_eval.features import FeatureTable
+from linear_eval.ranking import precision_at_k, trapezoidal_average_precision, without_ignored
+from linear_eval.search import gallery_rankings
+
+_DISTRACTOR, _EASY, _HARD, _JUNK = range(4)
+DIFFICULTIES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "easy": ((_EASY,), (_JUNK, _HARD)),
+    "medium": ((_EASY, _HARD), (_JUNK,)),
+    "hard": ((_HARD,), (_JUNK, _EASY)),
+}
+"""Difficulty -> grades that are relevant, grades that are ignored; the rest is wrong."""
+
+PRECISION_AT = (1, 5, 10)
+
+
+def evaluate_judged_retrieval(
+    test: FeatureTable,
+    gallery: FeatureTable,
+    judgements: Mapping[str, Judgement],
+    *,
+    memory_mib: int = 512,
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Rank the gallery for every query and score it at three difficulties.
+
+    Args:
+        test: the queries (Q, D), any length.
+        gallery: (G, D), likewise.
+        judgements: for each query's id; images that are not in the gallery count for nothing.
+        memory_mib: bound on the working memory but for Q x G bytes; changes nothing in the result.
+        device: where to compute.
+
+    Returns:
+        `retrieval/easy|medium|hard/map` (trapezoidal) and `/mp@1|5|10` in percent; notes: how many
+        queries have nothing to find at a difficulty, as `retrieval/DIFFICULTY/queries_left_out`.
+
+    Raises:
+        InputError: no query has anything to find, or a feature is not finite.
+
+    Source: Radenovic et al. 2018 (arXiv 1803.11285).
+    """
+    require_finite(test.features, "query features")
+    require_finite(gallery.features, "gallery features")
+    scores = _scores(test, gallery, judgements, memory_mib, torch.device(device))
+    asked = {name: score for name, score in scores.items() if not score.isnan().all()}
+    if not asked:
+        raise InputError(
+            f"test: none of {len(test.ids)} queries has an image to find in the gallery, expected "
+            "some; look at data.ground_truth"
+        )
+    left_out = {name: int(scores[f"retrieval/{name}/map"].isnan().sum()) for name in DIFFICULTIES}
+    return Evaluation(
+        metrics={name: 100 * float(score.nanmean()) for name, score in asked.items()},
+        scores=asked,
+        notes={
+            f"retrieval/{name}/queries_left_out": count for name, count in left_out.items() if count
+        },
+    )
+
+
+def _scores(
+    test: FeatureTable,
+    gallery: FeatureTable,
+    judgements: Mapping[str, Judgement],
+    memory_mib: int,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Metric -> (Q,) float64, NaN for queries with nothing to find."""
+    grades = _grades(test.ids, gallery.ids, judgements).to(device)
+    scores: dict[str, Tensor] = {}
+    rankings = gallery_rankings(
+        test.features.to(device),
+        gallery.features,
+        metric="cosine",
+        memory_mib=max(1, memory_mib // 2),
+    )
+    for rows, ranking in rankings:
+        ranked = grades[rows].gather(1, ranking)  # (b, G)
+        for difficulty in DIFFICULTIES:
+            asking, found = _score(ranked, difficulty)
+            for name, score in found.items():
+                everyone = scores.setdefault(
+                    f"retrieval/{difficulty}/{name}",
+                    torch.full((len(test.ids),), torch.nan, dtype=torch.float64),
+                )
+                everyone[rows[asking].cpu()] = score.cpu()
+    return scores
+
+
+def _score(ranked: Tensor, difficulty: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Which rankings of grades (b, G) have something to find (b,), and the scores of those."""
+    relevant, ignored = (
+        torch.isin(ranked, torch.tensor(each, dtype=ranked.dtype, device=ranked.device))
+        for each in DIFFICULTIES[difficulty]
+    )
+    has_some = relevant.any(dim=1)
+    relevant = without_ignored(relevant[has_some], ignored[has_some])
+    num_relevant = relevant.sum(dim=1)
+    return has_some, {
+        "map": trapezoidal_average_precision(relevant, num_relevant),
+        **{f"mp@{k}": precision_at_k(relevant, num_relevant, k) for k in PRECISION_AT},
+    }
+
+
+def _grades(
+    query_ids: tuple[str, ...], gallery_ids: tuple[str, ...], judgements: Mapping[str, Judgement]
+) -> Tensor:
+    """What each gallery image is to each query: (Q, G) int8."""
+    row = {name: number for number, name in enumerate(gallery_ids)}
+    grades = torch.full((len(query_ids), len(gallery_ids)), _DISTRACTOR, dtype=torch.int8)
+    for query, name in enumerate(query_ids):
+        said = judgements[name]
+        for grade, ids in ((_EASY, said.easy), (_HARD, said.hard), (_JUNK, said.junk)):
+            grades[query, [row[each] for each in ids if each in row]] = grade
+    return grades

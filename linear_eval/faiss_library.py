@@ -1,0 +1,25 @@
+"""faiss, imported when it is used, after torch: the other order may crash, as both bring CUDA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linear_eval.errors import InputError, one_line
+
+
+def open_faiss() -> Any:
+    """The module faiss.
+
+    Raises:
+        InputError: it is missing or broken.
+    """
+    try:
+        import faiss
+
+        _ = faiss.IndexFlatIP, faiss.IndexIVFFlat, faiss.IndexHNSWFlat
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"faiss: cannot be imported ({one_line(str(error))}), expected faiss-gpu or faiss-cpu, "
+            "not both; install one of them"
+        ) from error
+    return faiss

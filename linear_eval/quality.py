@@ -1,0 +1,119 @@
+"""The flow of `linear-eval quality`: how good features look without a single label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from linear_eval.atomic_file import atomic_file
+from linear_eval.backbone_file import file_sha256, load_backbone
+from linear_eval.data_argument import SplitName, load_data_argument, open_split
+from linear_eval.errors import InputError
+from linear_eval.feature_quality import alignment, rank_me, uniformity
+from linear_eval.features import Embed, FeatureTable, collect_features, frozen
+from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.report import versions
+from linear_eval.train_views import TrainView
+
+
+def judge_quality(
+    backbone: Path,
+    data: str,
+    overrides: Sequence[str],
+    *,
+    split_name: SplitName,
+    output: Path | None,
+) -> None:
+    """Print RankMe, alignment and uniformity; labels are not looked at.
+
+    RankMe and uniformity are those of whole images, alignment that of two random resized crops of
+    each, drawn from `seed`.
+
+    Args:
+        backbone: a backbone file.
+        data: a config (path or packaged name), or a folder of images.
+        overrides: `key=value` texts.
+        split_name: which split.
+        output: a JSON file, or None.
+
+    Raises:
+        InputError: any of these is wrong, or there are fewer than two images; nothing was written.
+    """
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"--json: {output.parent}: no such folder; create it first")
+    network, info = load_backbone(backbone)
+    loaded = load_data_argument(backbone, data, overrides, info)
+    config = loaded.value
+    device = config.speed.open_device()
+    split = open_split(config, split_name)
+    batches = ImageBatches(
+        split=split,
+        images=config.transform(),
+        batch_size=config.batch_size,
+        on_bad_image=config.data.on_bad_image,
+    )
+    with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
+        table = collect_features(embed, batches, "whole images")
+        views = _two_views(embed, batches, config.seed)
+    found = {
+        "rankme": rank_me(table.features.to(device)),
+        "alignment": alignment(views[0].features, views[1].features),
+        "uniformity": uniformity(table.features.to(device)),
+    }
+    images, width = table.features.shape
+    for line in _lines(found, largest_rank=min(images, width)):
+        print(line)
+    skipped = len(split) - images
+    notes = [f"{skipped} of {len(split)} images could not be read and were skipped"] * (skipped > 0)
+    for note in [*loaded.notes, *notes]:
+        print(f"note: {note}")
+    if output is not None:
+        description = {
+            "metrics": found,
+            "backbone": {"architecture": info.architecture, "sha256": file_sha256(backbone)},
+            "data": {
+                "name": config.data.name,
+                "split": split_name,
+                "images": images,
+                "fingerprint": split.fingerprint,
+            },
+            "feature_dim": width,
+            "seed": config.seed,
+            "versions": versions(),
+        }
+        _write(output, description)
+
+
+def _two_views(embed: Embed, batches: ImageBatches, seed: int) -> list[FeatureTable]:
+    """Features of two crops of each image, of the size of what the backbone sees of whole ones."""
+    size = min(next(iter(batches))[1].shape[-2:])
+    return [
+        collect_features(
+            embed,
+            replace(
+                batches,
+                split=TrainView(size=size, seed=seed, epoch=number).of(batches.split),
+                images=EvalImages(),
+            ),
+            f"view {number + 1}",
+        )
+        for number in (0, 1)
+    ]
+
+
+def _lines(found: dict[str, float], *, largest_rank: int) -> list[str]:
+    meanings = {
+        "rankme": f"directions that the features fill, 1 (collapsed) to {largest_rank}",
+        "alignment": "mean squared distance of two views of an image, 0 (alike) to 4",
+        "uniformity": "spread over the sphere, 0 (all in one point) down to about -4 (even)",
+    }
+    return [f"{name:<10}  {found[name]:8.3f}  {meaning}" for name, meaning in meanings.items()]
+
+
+def _write(output: Path, description: dict[str, Any]) -> None:
+    with atomic_file(output) as file:
+        file.write((json.dumps(description, indent=2, allow_nan=False) + "\n").encode())
+    print(f"written: {output}")
