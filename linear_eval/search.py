@@ -24,6 +24,7 @@ from linear_eval.feature_rows import FeatureRows, Metric, feature_rows
 from linear_eval.shortlist import Backend as Backend
 from linear_eval.shortlist import Shortlist, open_backend, shortlist
 from linear_eval.similarity_keys import best_keys, decode_keys, similarity_keys, sort_keys
+from linear_eval.streamed_search import can_stream, stream_neighbours
 
 _SPARE = 16  # candidates beyond k: near-ties at the k-th place then rarely need the whole gallery
 _CACHED = 2**24  # bytes at once on a CPU: large fresh buffers cost three times as much
@@ -118,10 +119,15 @@ def nearest_neighbours(
             f"k: {k} neighbours asked for among {most} other rows, expected 1 to {most}; "
             "choose a smaller k or a larger gallery"
         )
+    if backend != "faiss" and can_stream(task.queries, task.gallery, k, task.memory):
+        keys, complete = stream_neighbours(
+            task.queries, task.gallery, k, exclude_self=exclude_self, memory=task.memory
+        )
+        return decode_keys(_rank_incomplete(task, keys, complete))
     open_tile = open_backend(backend, task.device)
     size = k + exclude_self + _SPARE
     keys = torch.empty(len(queries), k, dtype=torch.int64, device=task.device)
-    rest = torch.arange(len(queries), device=task.device)
+    complete = torch.zeros(len(queries), dtype=torch.bool, device=task.device)
     if 4 * size < len(task.gallery):  # a longer shortlist would cost more than ranking everything
         candidates = shortlist(
             task.queries,
@@ -132,10 +138,7 @@ def nearest_neighbours(
             memory=task.memory,
         )
         keys, complete = _rank_shortlist(task, candidates, k)
-        rest = rest[~complete]
-    for chunk in task.chunks(rest, task.tile_rows):
-        keys[chunk] = _rank_gallery(task, chunk, k)
-    return decode_keys(keys)
+    return decode_keys(_rank_incomplete(task, keys, complete))
 
 
 def leave_one_out_rankings(
@@ -204,6 +207,14 @@ def _open_task(
         exclude_self=exclude_self,
         memory=memory_mib * 2**18,
     )
+
+
+def _rank_incomplete(task: _Task, keys: Tensor, complete: Tensor) -> Tensor:
+    """The keys (Q, k), with those of queries that are not complete (Q,) found anew."""
+    rows = (~complete).nonzero()[:, 0]
+    for chunk in task.chunks(rows, task.tile_rows) if len(rows) else ():
+        keys[chunk] = _rank_gallery(task, chunk, keys.shape[1])
+    return keys
 
 
 def _rank_shortlist(task: _Task, candidates: Shortlist, k: int) -> tuple[Tensor, Tensor]:

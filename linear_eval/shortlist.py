@@ -80,7 +80,7 @@ def shortlist(
     """
     tile_rows = min(len(gallery), max(1, memory // (4 * (gallery.width + 1))))
     queries_at_once = max(1, memory // (4 * tile_rows))
-    center = _center(gallery, device, min(4096, tile_rows))
+    center = central_point(gallery, device, min(4096, tile_rows))
     longest = torch.zeros((), device=device)
     lengths: dict[int, Tensor] = {}
     found: dict[int, tuple[Tensor, Tensor]] = {}
@@ -107,7 +107,7 @@ def shortlist(
     )
 
 
-def _center(gallery: FeatureRows, device: torch.device, sample_size: int) -> Tensor:
+def central_point(gallery: FeatureRows, device: torch.device, sample_size: int) -> Tensor:
     """A point (D,) amid the rows: any will do, so a sample is averaged."""
     every = math.ceil(len(gallery) / sample_size)
     sample = torch.arange(0, len(gallery), every)
