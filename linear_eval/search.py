@@ -14,67 +14,20 @@ Shapes: Q queries, G gallery rows, D feature width, k neighbours, n candidates, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
-from linear_eval.feature_rows import FeatureRows, Metric, feature_rows
+from linear_eval.feature_rows import Metric, feature_rows
+from linear_eval.search_task import SearchTask, open_task
 from linear_eval.shortlist import Backend as Backend
 from linear_eval.shortlist import Shortlist, open_backend, shortlist
-from linear_eval.similarity_keys import best_keys, decode_keys, similarity_keys, sort_keys
+from linear_eval.similarity_keys import best_keys, decode_keys, sort_keys
 from linear_eval.streamed_search import can_stream, stream_neighbours
 
 _SPARE = 16  # candidates beyond k: near-ties at the k-th place then rarely need the whole gallery
 _CACHED = 2**24  # bytes at once on a CPU: large fresh buffers cost three times as much
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    queries: FeatureRows
-    gallery: FeatureRows
-    exclude_self: bool
-    memory: int  # bytes, a quarter of the budget
-
-    @property
-    def device(self) -> torch.device:
-        """Where to compute."""
-        return self.queries.device
-
-    @property
-    def tile_rows(self) -> int:
-        """Gallery rows whose float64 copy fits `memory`."""
-        return min(len(self.gallery), max(1, self.memory // (8 * self.gallery.width)))
-
-    def chunks(self, rows: Tensor, keys_per_row: int) -> tuple[Tensor, ...]:
-        """Split `rows` so that their keys, with all that makes them (64 bytes), fit 2 `memory`."""
-        return torch.split(rows, max(1, self.memory // (32 * keys_per_row)))
-
-    def query_rows(self, rows: Tensor) -> Tensor:
-        """Queries `rows` (b,) as (b, D) float64."""
-        return self.queries.take(rows, self.device).double()
-
-    def similarities(self, queries: Tensor, items: Tensor) -> Tensor:
-        """Of queries (b, D) with their own items (b, n, D), or with all items (n, D): (b, n).
-
-        All in float64; `items` may be overwritten. Distances are summed from differences: squared
-        norms less products would turn the distance of equal rows into noise.
-        """
-        own = items.dim() == 3
-        if self.gallery.metric == "euclidean":
-            if own:
-                return items.sub_(queries[:, None]).square_().sum(dim=2).neg_()
-            distances = torch.cdist(queries, items, compute_mode="donot_use_mm_for_euclid_dist")
-            return distances.square_().neg_()
-        return torch.bmm(items, queries[:, :, None])[:, :, 0] if own else queries @ items.T
-
-    def keys(self, similarities: Tensor, rows: Tensor, index: Tensor) -> Tensor:
-        """Keys (b, n) of queries `rows` (b,) with gallery rows `index`, (b, n) or (n,)."""
-        return similarity_keys(similarities, index, self.excluded(rows, index))
-
-    def excluded(self, rows: Tensor, index: Tensor) -> Tensor:
-        return (index == rows[:, None]) & self.exclude_self
 
 
 def nearest_neighbours(
@@ -107,7 +60,7 @@ def nearest_neighbours(
         InputError: k is out of range, a row is not finite, the widths differ, or faiss was asked
             for and cannot be imported.
     """
-    task = _open_task(
+    task = open_task(
         feature_rows(queries, metric, name="queries"),
         feature_rows(gallery, metric, name="gallery"),
         exclude_self,
@@ -155,7 +108,7 @@ def leave_one_out_rankings(
         Rows (b,) and their rankings (b, G - 1), both int64, where the features are.
     """
     table = feature_rows(features, metric)
-    for rows, ranking in _rankings(_open_task(table, table, True, memory_mib)):
+    for rows, ranking in _rankings(open_task(table, table, True, memory_mib)):
         yield rows, ranking[:, :-1]  # the last is the row itself
 
 
@@ -172,7 +125,7 @@ def gallery_rankings(
         Query rows (b,) and their rankings (b, G); for the rest see `leave_one_out_rankings`.
     """
     yield from _rankings(
-        _open_task(
+        open_task(
             feature_rows(queries, metric, name="queries"),
             feature_rows(gallery, metric, name="gallery"),
             False,
@@ -181,35 +134,14 @@ def gallery_rankings(
     )
 
 
-def _rankings(task: _Task) -> Iterator[tuple[Tensor, Tensor]]:
+def _rankings(task: SearchTask) -> Iterator[tuple[Tensor, Tensor]]:
     for rows in task.chunks(torch.arange(len(task.queries), device=task.device), len(task.gallery)):
         keys = sort_keys(torch.cat(list(_gallery_keys(task, rows)), dim=1))
         _, index = decode_keys(keys)
         yield rows, index
 
 
-def _open_task(
-    queries: FeatureRows,
-    gallery: FeatureRows,
-    exclude_self: bool,
-    memory_mib: int,
-) -> _Task:
-    if queries.width != gallery.width:
-        raise InputError(
-            f"queries: {queries.width} features a row, expected {gallery.width} as in the "
-            "gallery; extract both with one backbone"
-        )
-    if memory_mib < 1:
-        raise InputError(f"memory_mib: must be >= 1, got {memory_mib}")
-    return _Task(
-        queries=queries,
-        gallery=gallery,
-        exclude_self=exclude_self,
-        memory=memory_mib * 2**18,
-    )
-
-
-def _rank_incomplete(task: _Task, keys: Tensor, complete: Tensor) -> Tensor:
+def _rank_incomplete(task: SearchTask, keys: Tensor, complete: Tensor) -> Tensor:
     """The keys (Q, k), with those of queries that are not complete (Q,) found anew."""
     rows = (~complete).nonzero()[:, 0]
     for chunk in task.chunks(rows, task.tile_rows) if len(rows) else ():
@@ -217,7 +149,7 @@ def _rank_incomplete(task: _Task, keys: Tensor, complete: Tensor) -> Tensor:
     return keys
 
 
-def _rank_shortlist(task: _Task, candidates: Shortlist, k: int) -> tuple[Tensor, Tensor]:
+def _rank_shortlist(task: SearchTask, candidates: Shortlist, k: int) -> tuple[Tensor, Tensor]:
     """Keys (Q, k) of the best candidates, and whether no other row can belong to them (Q,)."""
     bytes_per_query = 12 * candidates.index.shape[1] * task.gallery.width
     everyone = torch.arange(len(task.queries), device=task.device)
@@ -237,13 +169,13 @@ def _rank_shortlist(task: _Task, candidates: Shortlist, k: int) -> tuple[Tensor,
     return torch.cat(keys), torch.cat(complete)
 
 
-def _exact_similarities(task: _Task, rows: Tensor, index: Tensor) -> Tensor:
+def _exact_similarities(task: SearchTask, rows: Tensor, index: Tensor) -> Tensor:
     """Of queries `rows` (b,) with gallery rows `index` (b, n): (b, n) float64."""
     items = task.gallery.take(index.flatten(), task.device).double().view(*index.shape, -1)
     return task.similarities(task.query_rows(rows), items)
 
 
-def _rank_gallery(task: _Task, rows: Tensor, k: int) -> Tensor:
+def _rank_gallery(task: SearchTask, rows: Tensor, k: int) -> Tensor:
     """Keys (b, k) of the best gallery rows for queries `rows` (b,)."""
     best = torch.empty(len(rows), 0, dtype=torch.int64, device=task.device)
     for keys in _gallery_keys(task, rows):
@@ -251,7 +183,7 @@ def _rank_gallery(task: _Task, rows: Tensor, k: int) -> Tensor:
     return best
 
 
-def _gallery_keys(task: _Task, rows: Tensor) -> Iterator[Tensor]:
+def _gallery_keys(task: SearchTask, rows: Tensor) -> Iterator[Tensor]:
     """Keys (b, n) of queries `rows` (b,) with the gallery, n of its rows at a time."""
     queries = task.query_rows(rows)
     for start in range(0, len(task.gallery), task.tile_rows):
