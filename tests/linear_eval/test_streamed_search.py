@@ -72,7 +72,7 @@ def test_a_machine_that_multiplies_badly_is_found_out(monkeypatch: pytest.Monkey
     def bad(*args: Any, out: Tensor) -> Tensor:
         return multiply(*args, out=out).mul_(1.2)
 
-    monkeypatch.setattr(streamed_search.torch, "mm", bad)
+    monkeypatch.setattr(torch, "mm", bad)
     _, final = stream_neighbours(queries, rows, K, exclude_self=False, memory=WHOLE)
     assert not final.any()
 
