@@ -5,13 +5,15 @@
 # make venv         create the environment only
 #
 # SEED=n sets the seed of data and runs of the quickstart; VENV=folder the environment's place;
-# PYTHON=name the interpreter it is made from; REQUIRE='package>=1' adds to what is installed.
+# PYTHON=name the interpreter it is made from; REQUIRE='package>=1' adds to what is installed;
+# JOBS=n the processes that run the tests (auto: one per core, 8 at most).
 
 SEED ?= 0
 VENV ?= .venv
 PYTHON ?= python3
 REQUIRE ?=
 PYTEST_ARGS ?=
+JOBS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help bench-judge quickstart whole-number-seed test check lint format-check types venv
@@ -63,7 +65,7 @@ types: $(STAMP)
 	"$(VENV)/bin/mypy"
 
 test: $(STAMP)
-	"$(VENV)/bin/python" -m pytest $(PYTEST_ARGS)
+	"$(VENV)/bin/python" -m pytest -n $(JOBS) --maxprocesses 8 $(PYTEST_ARGS)
 
 # ---- the benchmarks
 

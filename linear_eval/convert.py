@@ -10,9 +10,9 @@ from torch import Tensor
 
 from linear_eval.backbone_file import BackboneInfo, assemble_backbone, file_sha256, save_backbone
 from linear_eval.backbones import CIFAR_PADDINGS, expected_tensors, feature_dim
-from linear_eval.checkpoint_match import OPTIONAL, Match, find_backbone
+from linear_eval.checkpoints.match import OPTIONAL, Match, find_backbone
+from linear_eval.checkpoints.tensor_file import read_tensors
 from linear_eval.errors import InputError
-from linear_eval.tensor_file import read_tensors
 from linear_eval.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS, check_heads
 
 _EXACT = (torch.float32, torch.float16, torch.bfloat16)  # all of them are float32 numbers

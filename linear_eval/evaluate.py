@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml
 
+from linear_eval.comparison.intervals import INTERVAL_MEANING
+from linear_eval.comparison.per_image import PerImage, write_per_image
+from linear_eval.comparison.results_file import RESULTS_FILE
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.contestants import open_contestants
 from linear_eval.detail_table import detail_lines
@@ -17,13 +20,10 @@ from linear_eval.errors import InputError
 from linear_eval.evaluator_needs import check_sizes, needed_parts
 from linear_eval.held_images import hold_in_memory
 from linear_eval.images import ImageBatches
-from linear_eval.intervals import INTERVAL_MEANING
 from linear_eval.judge import judge
-from linear_eval.per_image import PerImage, write_per_image
 from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
-from linear_eval.results_file import RESULTS_FILE
 from linear_eval.splits import EvaluationSplits, open_splits
 from linear_eval.strict_config import to_yaml
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from linear_eval.errors import InputError
-from linear_eval.feature_folder import FeatureFolder, say
 from linear_eval.features import Embed, FeatureDtype, FeatureTable, collect_features
 from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.storage.feature_folder import FeatureFolder, say
 from linear_eval.train_views import TrainView
 
 FORMAT_VERSION = 1  # part of the key: change it with any change of a stored feature

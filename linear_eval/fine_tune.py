@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.errors import InputError
-from linear_eval.features import FeatureTable, collect_features, frozen
+from linear_eval.features import FeatureTable, frozen
 from linear_eval.images import EvalImages, ImageBatches
 from linear_eval.train_views import TrainView
 
@@ -144,7 +144,14 @@ def logits_of(
     with frozen(
         network, mean=pretrained.mean, std=pretrained.std, device=torch.device(device)
     ) as embed:
-        return collect_features(embed, batches)
+        # not collect_features: logits of a diverged network are not finite, and that is no error
+        found = [(index, embed(images).float().cpu()) for index, images in batches]
+    index = torch.cat([rows for rows, _ in found])
+    return FeatureTable(
+        features=torch.cat([logits for _, logits in found]),
+        labels=batches.split.labels[index],
+        ids=tuple(batches.split.ids[row] for row in index.tolist()),
+    )
 
 
 def _network(pretrained: Pretrained, num_classes: int) -> nn.Sequential:

@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from linear_eval.comparison.intervals import metric_intervals
 from linear_eval.config import EvaluateConfig
 from linear_eval.contestants import Contestant
 from linear_eval.datasets.dataset import ImageSplit, joined_splits
@@ -19,7 +20,6 @@ from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.fine_tune import evaluate_fine_tune
 from linear_eval.feature_tables import FeatureTables, extract_tables
 from linear_eval.images import ImageBatches
-from linear_eval.intervals import metric_intervals
 from linear_eval.report import Row
 from linear_eval.splits import EvaluationSplits
 from linear_eval.stages import stages, wants_fine_tuning, wants_views

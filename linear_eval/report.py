@@ -14,9 +14,9 @@ from torch import Tensor
 
 from linear_eval import __version__
 from linear_eval.atomic_file import atomic_file
+from linear_eval.comparison.intervals import Interval, format_margin
 from linear_eval.contestants import Contestant
 from linear_eval.errors import one_line
-from linear_eval.intervals import Interval, format_margin
 from linear_eval.protocols import HEADLINE_K
 
 _MIN_CLASSES_FOR_TOP5 = 11  # among ten classes top-5 says little

@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         default="safetensors",
         help="file format; each is compared with the backbone before it is kept",
     )
-    command.add_argument("--output", type=Path, required=True, help="file to write")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: backbone.* in the run's directory"
+    )
     return parser
 
 

@@ -15,9 +15,9 @@ import torch
 from linear_eval.atomic_file import atomic_file
 from linear_eval.backbone_file import assemble_backbone
 from linear_eval.backbones import expected_tensors
+from linear_eval.checkpoints.export import Format, export
 from linear_eval.distributed import barrier, is_main, shut_down, start_from_environment, world_size
 from linear_eval.errors import InputError
-from linear_eval.export import Format, export
 from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
 from ssl_bf.build import Run, backbone_info, build_run
@@ -43,6 +43,13 @@ RUN_ENTRIES = (
 )
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
 JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")
+
+DEFAULT_EXPORTS: dict[Format, str] = {
+    "safetensors": BACKBONE_FILE,
+    "torchvision": "backbone.torchvision.pth",
+    "timm": "backbone.timm.safetensors",
+    "onnx": "backbone.onnx",
+}
 
 
 def pretrain(source: str, overrides: Sequence[str]) -> None:
@@ -72,9 +79,18 @@ def resume(directory: Path) -> None:
         train(run, directory, first_step=first_step)
 
 
-def export_backbone(directory: Path, output: Path, file_format: Format = "safetensors") -> None:
-    """Write the stripped backbone of a run's newest checkpoint; needs no data."""
+def export_backbone(
+    directory: Path, output: Path | None, file_format: Format = "safetensors"
+) -> None:
+    """Write the stripped backbone of a run's newest checkpoint; needs no data.
+
+    Args:
+        directory: of the run.
+        output: None: in the run's directory, under the name of `DEFAULT_EXPORTS`.
+        file_format: for whom.
+    """
     config = _config_of(directory)
+    output = directory / DEFAULT_EXPORTS[file_format] if output is None else output
     saved = checkpoint.load_newest(directory)
     prefix = "method/backbone."
     tensors = {k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)}

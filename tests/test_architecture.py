@@ -20,7 +20,7 @@ MODULES = {
 }
 MAX_LINES = 250
 # The one module that may read a pickle, by torch's restricted reader, and name its error.
-PICKLE_READER = ROOT / "linear_eval" / "tensor_file.py"
+PICKLE_READER = ROOT / "linear_eval" / "checkpoints" / "tensor_file.py"
 NO_NAMES = {"utils", "util", "common", "misc", "helpers", "core", "base"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn"}

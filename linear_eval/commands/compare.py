@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from linear_eval.compare import CompareOptions, compare
+    from linear_eval.comparison.compare import CompareOptions, compare
 
     first, second = given.results, given.against
     if second is None:

@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
 
 
 def _index(given: argparse.Namespace) -> None:
-    from linear_eval.index_images import index_images
+    from linear_eval.image_search.index_images import index_images
 
     index_images(
         given.backbone,

@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 
 
 def _query(given: argparse.Namespace) -> None:
-    from linear_eval.query import query
+    from linear_eval.image_search.query import query
 
     query(
         given.index,

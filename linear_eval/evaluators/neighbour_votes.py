@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from linear_eval.faiss_index import approximate_neighbours
+from linear_eval.image_search.faiss_index import approximate_neighbours
 from linear_eval.search import Backend, nearest_neighbours
 
 _VOTES_AT_ONCE = 2**22  # entries of a (queries, C) table of float64 votes: 32 MiB

@@ -124,7 +124,7 @@ CASES = [
     ),
     judge(
         "no hold-out to choose on",
-        "data.holdout=0",
+        "data.holdout=0 data.train_images=500 data.max_images=500",
         *("data.holdout: 0 leaves no images", "set data.holdout=0.1"),
     ),
     judge("nowhere to write", "output=missing/r.json", "output: missing: no such folder", "create"),
@@ -207,7 +207,7 @@ CASES = [
         *("truncated.safetensors: is truncated or damaged, expected a whole backbone file", "copy"),
     ),
     judge("missing backbone", "backbone=no.safetensors", "no.safetensors: no such file, expected"),
-    judge("pickled backbone", "backbone=pickle.pt", "pickle.pt: holds a pickle", "convert it"),
+    judge("pickled backbone", "backbone=pickle.pt", "pickle.pt: holds a pickle", "eval convert"),
     judge("zipped pickle", "backbone=zip.pt", "zip.pt: holds a pickle"),
     judge("truncated backbone", "backbone=truncated.safetensors", "is truncated", "copy or export"),
     judge(

@@ -12,10 +12,10 @@ import linear_eval
 from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
 from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
+from linear_eval.comparison.intervals import is_per_class, mean_scores, scores_key
+from linear_eval.comparison.per_image import read_per_image
 from linear_eval.evaluate import _note_lines
 from linear_eval.evaluators.frequency import GROUPS
-from linear_eval.intervals import is_per_class, mean_scores, scores_key
-from linear_eval.per_image import read_per_image
 
 ROOT = Path(linear_eval.__file__).parents[1]
 CONFIG = """\
@@ -33,8 +33,8 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 from linear_eval.cli import main
 from linear_eval.evaluate import _note_lines
-from linear_eval.intervals import is_per_class, mean_scores, scores_key
-from linear_eval.per_image import read_per_image
+from linear_eval.comparison.intervals import is_per_class, mean_scores, scores_key
+from linear_eval.comparison.per_image import read_per_image
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 import linear_eval
-from linear_eval import feature_writer
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from linear_eval.feature_store import FeatureStore, FeatureStoreConfig, StoreKey
 from linear_eval.features import collect_features
 from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.storage import feature_writer
 from linear_eval.train_views import TrainView
 
 COUNT = 23

@@ -51,7 +51,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["pretrain", "quickstart", "--epochs", "3"],
         ["resume"],
         ["resume", "one", "two"],
-        ["export", "runs/mine"],
+        ["export"],
         ["export", "runs/mine", "--output", "f", "--format", "pickle"],
     ],
 )

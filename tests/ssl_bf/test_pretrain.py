@@ -354,6 +354,16 @@ def test_an_export_needs_no_data(start: Start) -> None:
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_without_an_output_an_export_lies_in_the_run(start: Start) -> None:
+    start("epochs=1")
+    backbone = Path("run/backbone.safetensors")
+    written = backbone.read_bytes()
+    backbone.unlink()
+    export_backbone(Path("run"), None)
+    assert load_backbone(backbone)[1].feature_dim == 128
+    assert len(backbone.read_bytes()) == len(written)
+
+
 def test_an_export_for_a_tool_that_lacks_the_architecture_writes_nothing(start: Start) -> None:
     start("epochs=1")
     with pytest.raises(InputError, match="torchvision has no small_conv"):

@@ -1,0 +1,1 @@
+"""Other people's checkpoints read without running code, and files for other tools."""

@@ -1,0 +1,206 @@
+"""Find a backbone among the tensors of a foreign checkpoint, and account for every other tensor.
+
+A layout fits when every expected tensor is there with its shape, and every other tensor of the file
+belongs to a group that the layout names. So a wrong prefix cannot leave a backbone at its random
+initial values, and nothing is dropped unseen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from torch import Tensor
+
+from linear_eval.checkpoints.layouts import (
+    DIALECTS,
+    ELSEWHERE,
+    LAYOUTS,
+    WRAPPERS,
+    Dialect,
+    Groups,
+    Layout,
+)
+from linear_eval.errors import InputError
+
+# Counts training steps and changes no feature; files from before PyTorch 0.4.1 lack it.
+OPTIONAL = ".num_batches_tracked"
+_NUM_NAMED = 3
+_NUM_UNKNOWN = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """How one layout reads a checkpoint.
+
+    Attributes:
+        layout: the layout.
+        dialect: how the tensors are named in it.
+        root: container, wrapper and prefix: what stands before every name of the backbone.
+        used: our name -> name in the file.
+        dropped: group -> how many tensors.
+        unknown: names in the file that belong nowhere.
+        missing: our names.
+        misshapen: our name, its shape in the file and the expected one.
+    """
+
+    layout: Layout
+    dialect: Dialect
+    root: str
+    used: dict[str, str]
+    dropped: dict[str, int]
+    unknown: list[str]
+    missing: list[str]
+    misshapen: list[str]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the checkpoint is this architecture in this layout, with nothing left over."""
+        return not (self.unknown or self.missing or self.misshapen)
+
+    @property
+    def found(self) -> int:
+        """Number of expected tensors that are there, whatever their shape."""
+        return len(self.used)
+
+
+def find_backbone(
+    tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]], architecture: str
+) -> Match:
+    """The one way to read the backbone of an architecture out of a checkpoint.
+
+    Args:
+        tensors: name in the file -> tensor; see `tensor_file.read_tensors`.
+        expected: our name -> shape.
+        architecture: the name of what is expected.
+
+    Raises:
+        InputError: no layout fits (says what the nearest one lacks, or cannot account for), two fit
+            with different tensors, or the layout's weights do not fit the architecture.
+    """
+    attempts = list(_attempts(tensors, expected))
+    complete = [attempt for attempt in attempts if attempt.is_complete]
+    if not complete:
+        raise _no_match(attempts, tensors, architecture)
+    allowed = [match for match in complete if _refusal(match.layout, architecture) is None]
+    if not allowed:
+        raise InputError(f"architecture: {_refusal(complete[0].layout, architecture)}")
+    first = allowed[0]
+    for other in allowed[1:]:
+        if other.used != first.used:
+            raise InputError(
+                f"checkpoint: two encoders fit {architecture}, {first.root or 'no prefix'} "
+                f"({first.layout.name}) and {other.root or 'no prefix'} ({other.layout.name}); "
+                "save the tensors of one of them alone"
+            )
+    return first
+
+
+def _refusal(layout: Layout, architecture: str) -> str | None:
+    reasons = (why for suffix, why in layout.refuses.items() if architecture.endswith(suffix))
+    return next((why.format(architecture=architecture) for why in reasons), None)
+
+
+def _attempts(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> Iterator[Match]:
+    for layout in LAYOUTS:
+        for container, wrapper in product(layout.containers, WRAPPERS):
+            root = container + wrapper + layout.prefix
+            if any(name.startswith(root) for name in tensors):
+                for dialect in DIALECTS:
+                    yield _read(layout, dialect, container + wrapper, tensors, expected)
+
+
+def _read(
+    layout: Layout,
+    dialect: Dialect,
+    start: str,
+    tensors: dict[str, Tensor],
+    expected: dict[str, tuple[int, ...]],
+) -> Match:
+    root = start + layout.prefix
+    used: dict[str, str] = {}
+    unknown: list[str] = []
+    dropped: Counter[str] = Counter()
+    for name in tensors:
+        ours = _rename(name.removeprefix(root), dialect) if name.startswith(root) else None
+        if ours in expected and ours not in used:
+            used[ours] = name
+        elif group := _group(name, start, layout):
+            dropped[group] += 1
+        else:
+            unknown.append(name)
+    return Match(
+        layout=layout,
+        dialect=dialect,
+        root=root,
+        used=used,
+        dropped=dict(dropped),
+        unknown=unknown,
+        missing=[name for name in expected if name not in used and not name.endswith(OPTIONAL)],
+        misshapen=[
+            f"{ours} {tuple(tensors[name].shape)} instead of {expected[ours]}"
+            for ours, name in used.items()
+            if tuple(tensors[name].shape) != expected[ours]
+        ],
+    )
+
+
+def _rename(name: str, dialect: Dialect) -> str:
+    for pattern, ours in dialect.renames.items():
+        if fit := re.match(pattern, name):
+            return fit.expand(ours) + name[fit.end() :]
+    return name
+
+
+def _group(name: str, start: str, layout: Layout) -> str | None:
+    """The group of tensors to drop that a name belongs to, if it belongs to one."""
+    root = start + layout.prefix
+    rules: list[tuple[str, Groups]] = [("", ELSEWHERE)]
+    if name.startswith(root):  # what lies inside the encoder is never taken for another encoder
+        rules.append((root, layout.inside))
+    elif name.startswith(start):
+        rules.append((start, layout.beside))
+    for beginning, groups in rules:
+        for group, pattern in groups.items():
+            if re.match(pattern, name.removeprefix(beginning)):
+                return group
+    return None
+
+
+def _no_match(attempts: list[Match], tensors: dict[str, Tensor], architecture: str) -> InputError:
+    best = max(
+        attempts,
+        key=lambda each: (each.found, -len(each.misshapen), -len(each.unknown)),
+        default=None,
+    )
+    if best is None or not best.found:
+        beginnings = Counter(re.split(r"[./](?=[^./]*$)", name)[0] for name in tensors)
+        return InputError(
+            f"checkpoint: no known layout finds a tensor of {architecture} in it, its names begin "
+            f"with {_some(list(beginnings), _NUM_UNKNOWN)}; give the --architecture that it holds, "
+            "or save the backbone's own state_dict"
+        )
+    where = f"{best.layout.name}, '{best.root}'" if best.root else best.layout.name
+    if best.missing or best.misshapen:
+        problems = {"missing": best.missing, "of another shape": best.misshapen}
+        listed = "; ".join(
+            f"{len(names)} {kind}: {_some(names, _NUM_NAMED)}"
+            for kind, names in problems.items()
+            if names
+        )
+        return InputError(
+            f"checkpoint: is no whole {architecture} (nearest layout: {where}; {listed}); "
+            "give the --architecture that it holds"
+        )
+    return InputError(
+        f"checkpoint: {len(best.unknown)} tensors beside the {architecture} belong to no known "
+        f"group (nearest layout: {where}): {_some(best.unknown, _NUM_UNKNOWN)}; "
+        "save the backbone's own state_dict and convert that"
+    )
+
+
+def _some(names: list[str], most: int) -> str:
+    return ", ".join(names[:most]) + ", ..." * (len(names) > most)

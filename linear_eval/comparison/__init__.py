@@ -1,0 +1,1 @@
+"""Intervals, answers per test image, and the comparison of two results."""

@@ -1,0 +1,198 @@
+"""The flow of `linear-eval compare`: read both sides, check that they compare, print and write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from linear_eval.atomic_file import atomic_file
+from linear_eval.comparison import compare_models, compare_runs
+from linear_eval.comparison.compare_models import (
+    ModelDifference,
+    model_differences,
+    model_notes,
+    pair_images,
+)
+from linear_eval.comparison.compare_runs import RunsDifference, runs_differences, runs_notes
+from linear_eval.comparison.intervals import Unit
+from linear_eval.comparison.per_image import read_per_image
+from linear_eval.comparison.results_file import (
+    Results,
+    different_settings,
+    read_results,
+    require_comparable,
+    require_different,
+    require_different_backbones,
+)
+from linear_eval.errors import InputError, one_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """How to compare.
+
+    Attributes:
+        by: of two models: what is resampled; None: what the evaluation says, mostly images.
+        common_images: of two models: leave out test images that one side could not read.
+        paired: of several runs: run i of either side belongs together.
+        json_file: where the comparison is written to as well.
+    """
+
+    by: Unit | None = None
+    common_images: bool = False
+    paired: bool = False
+    json_file: Path | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """What came out.
+
+    Attributes:
+        sides: `A` and `B`, in words.
+        interval_meaning: what the intervals are.
+        differences: one per metric.
+        notes: one line each.
+    """
+
+    sides: dict[str, str]
+    interval_meaning: str
+    differences: Sequence[ModelDifference | RunsDifference]
+    notes: list[str]
+
+
+def compare(a: Sequence[Path], b: Sequence[Path], options: CompareOptions) -> None:
+    """Compare two models, or two groups of pretraining runs: print a table, and write JSON.
+
+    Args:
+        a: `results.json` files, or folders that hold one; at least one.
+        b: likewise.
+        options: how.
+
+    Raises:
+        InputError: a file is missing or damaged, the sides are not comparable, they have no metric
+            in common, or an option does not fit the number of runs.
+    """
+    runs_a, runs_b = ([read_results(path) for path in side] for side in (a, b))
+    runs = [*runs_a, *runs_b]
+    require_different(runs)
+    _check_options(len(a), len(b), options, runs)
+    require_comparable(runs, unread_images=options.common_images)
+    comparison = (
+        _compare_models(runs_a[0], runs_b[0], options)
+        if len(runs) == 2
+        else _compare_runs(runs_a, runs_b, options)
+    )
+    if options.json_file is not None:
+        with atomic_file(options.json_file) as file:
+            file.write(
+                (json.dumps(_as_json(comparison), indent=2, allow_nan=False) + "\n").encode()
+            )
+    print(format_comparison(comparison))
+    if options.json_file is not None:
+        print(f"written: {options.json_file}")
+
+
+def format_comparison(comparison: Comparison) -> str:
+    """The two sides, the table, and the notes."""
+    rows = comparison.differences
+    table = [["percent", *rows[0].HEADINGS], *([row.metric, *row.cells()] for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = [f"{name}: {one_line(text)}" for name, text in comparison.sides.items()]
+    for name, *cells in table:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *padded]))
+    return "\n".join([*lines, *(f"note: {one_line(note)}" for note in comparison.notes)])
+
+
+def _check_options(num_a: int, num_b: int, options: CompareOptions, runs: list[Results]) -> None:
+    two_models = num_a == num_b == 1
+    if not two_models and min(num_a, num_b) < 2:
+        raise InputError(
+            f"runs: {num_a} against {num_b}, expected one of either side or two and more of both; "
+            "a single run has no spread"
+        )
+    if two_models and options.paired:
+        raise InputError("--paired: pairs runs, expected two or more of either side; leave it out")
+    if options.paired and num_a != num_b:
+        raise InputError(f"--paired: {num_a} runs against {num_b}, expected as many of either side")
+    for name, given in (("--by", options.by), ("--common-images", options.common_images)):
+        if given and not two_models:
+            raise InputError(f"{name}: is for two models, here are {len(runs)} runs; leave it out")
+    written = options.json_file
+    if written is not None and written.resolve() in {run.path.resolve() for run in runs}:
+        raise InputError(f"--json: {written} is one of the files compared; give another path")
+    if not two_models:
+        require_different_backbones(runs)
+
+
+def _compare_models(a: Results, b: Results, options: CompareOptions) -> Comparison:
+    answers_a, answers_b = (read_per_image(run.path, run.per_image) for run in (a, b))
+    paired = pair_images(answers_a, answers_b, common_images=options.common_images)
+    differences = model_differences(paired, a.metrics, b.metrics, unit=options.by)
+    notes = model_notes(paired, differences)
+    digest = a.backbone.get("sha256")
+    if digest is not None and digest == b.backbone.get("sha256"):
+        notes.insert(0, "both sides judge the same backbone file")
+    return Comparison(
+        sides={"A": f"{answers_a.judged} ({a.path})", "B": f"{answers_b.judged} ({b.path})"},
+        interval_meaning=compare_models.INTERVAL_MEANING,
+        differences=differences,
+        notes=[*_remarks([a, b], differences), *notes],
+    )
+
+
+def _compare_runs(a: list[Results], b: list[Results], options: CompareOptions) -> Comparison:
+    differences = runs_differences(
+        [run.metrics for run in a], [run.metrics for run in b], paired=options.paired
+    )
+    listed = [", ".join(str(run.path) for run in side) for side in (a, b)]
+    return Comparison(
+        sides={"A": f"{len(a)} runs: {listed[0]}", "B": f"{len(b)} runs: {listed[1]}"},
+        interval_meaning=compare_runs.INTERVAL_MEANING,
+        differences=differences,
+        notes=[
+            *_remarks([*a, *b], differences),
+            *runs_notes(len(a), len(b), paired=options.paired),
+        ],
+    )
+
+
+def _remarks(
+    runs: list[Results], differences: Sequence[ModelDifference | RunsDifference]
+) -> list[str]:
+    """Notes that every comparison gets.
+
+    Raises:
+        InputError: no metric is common to all runs.
+    """
+    if not differences:
+        keys = [", ".join(list(run.metrics)[:3]) or "none" for run in (runs[0], runs[-1])]
+        raise InputError(
+            f"metrics: none in common, {runs[0].path} has {keys[0]} and {runs[-1].path} {keys[1]}; "
+            "judge both with the same evaluators"
+        )
+    notes = []
+    if settings := different_settings(runs):
+        notes.append(f"judged with different settings, which differ too: {', '.join(settings)}")
+    compared = {each.metric for each in differences}
+    if alone := sorted({key for run in runs for key in run.metrics} - compared):
+        notes.append(f"not compared, since not every side has it: {', '.join(alone)}")
+    notes.append(
+        f"{len(differences)} metrics were compared, none corrected for that: where nothing "
+        "differs, about 1 interval in 20 leaves out 0 all the same"
+    )
+    return notes
+
+
+def _as_json(comparison: Comparison) -> dict[str, Any]:
+    rows = [asdict(difference) for difference in comparison.differences]
+    return {
+        "sides": comparison.sides,
+        "interval_meaning": comparison.interval_meaning,
+        "metrics": {row.pop("metric"): row for row in rows},
+        "notes": comparison.notes,
+    }

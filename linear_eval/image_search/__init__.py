@@ -1,0 +1,1 @@
+"""Searchable indexes of images: made, asked, and shown."""

@@ -1,0 +1,225 @@
+"""An index of images on disk: one folder, whole or not there at all.
+
+index.faiss     the rows
+ids.json        the folder of the images and the name of each row's image
+manifest.json   what made it, and the sha256 of the other two files
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from linear_eval.backbone_file import file_sha256
+from linear_eval.datasets.decode import printable
+from linear_eval.errors import InputError
+from linear_eval.image_search.faiss_index import Kind, read_faiss, search_index, write_faiss
+
+FORMAT_VERSION = 1
+_INDEX, _IDS, _MANIFEST = "index.faiss", "ids.json", "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexManifest:
+    """What an index was made of.
+
+    Attributes:
+        kind: of the faiss index.
+        metric: of its scores.
+        rows: number of images.
+        width: of a feature.
+        recall_at_10: of an approximate index against exact search, in [0, 1]; None for flat.
+        backbone: `path`, `sha256` and `architecture`.
+        images: the evaluation transform (`resize`, `crop`) and the `pixels` (height, width) that
+            came out of it.
+        data: `name`, `split`, `fingerprint`.
+        files: sha256 of each other file.
+        format_version: of this folder.
+    """
+
+    kind: Kind
+    metric: str = "cosine"
+    rows: int
+    width: int
+    recall_at_10: float | None
+    backbone: dict[str, str]
+    images: dict[str, Any]
+    data: dict[str, str]
+    files: dict[str, str]
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, eq=False)
+class ImageIndex:
+    """An opened index.
+
+    Attributes:
+        index: the faiss index.
+        folder: where the images lie; None where they are no files of their own.
+        ids: name of each row's image, a path below `folder` if there is one.
+        manifest: what made it.
+    """
+
+    index: Any
+    folder: Path | None
+    ids: tuple[str, ...]
+    manifest: IndexManifest
+
+    def path_of(self, row: int) -> Path | None:
+        """Where the image of a row lies, or lay."""
+        return None if self.folder is None else self.folder / self.ids[row]
+
+    def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Cosines (Q, k) and rows (Q, k), best first; row -1: no further one was found.
+
+        Raises:
+            InputError: k is larger than the index.
+        """
+        if not 1 <= k <= len(self.ids):
+            raise InputError(
+                f"--k: {k} neighbours out of {len(self.ids)} indexed images, expected 1 to "
+                f"{len(self.ids)}; choose a smaller one"
+            )
+        return search_index(self.index, queries, k)
+
+
+def check_index_output(output: Path, overwrite: bool) -> None:
+    """Refuse a place where `write_index` could not put a folder, before anything is computed.
+
+    Raises:
+        InputError: it exists and is not to be replaced, or is no index and so never will be; or its
+            parent is missing or read-only.
+    """
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"--output: {output.absolute().parent}: no such folder; create it first")
+    if not os.access(output.absolute().parent, os.W_OK):
+        raise InputError(
+            f"--output: {output.absolute().parent}: cannot be written to; choose another folder"
+        )
+    if not output.exists():
+        return
+    if not overwrite:
+        raise InputError(f"--output: {output} exists; choose another name or add --overwrite")
+    if not (output / _MANIFEST).is_file() or len(list(output.iterdir())) != 3:
+        raise InputError(
+            f"--output: {output} exists and is more than an index, expected one to replace; "
+            "choose another name"
+        )
+
+
+def write_index(
+    output: Path, index: Any, *, ids: tuple[str, ...], folder: Path | None, made_of: dict[str, Any]
+) -> None:
+    """Write an index; an older one at `output` is replaced at the end.
+
+    Args:
+        output: see `check_index_output`.
+        index: the faiss index.
+        ids: name of each row's image.
+        folder: where these lie.
+        made_of: the manifest but for `files`.
+
+    Raises:
+        InputError: it cannot be written; what was at `output` is still there.
+    """
+    with _folder_in_the_making(output) as part:
+        write_faiss(index, part / _INDEX)
+        names = {"folder": None if folder is None else str(folder), "ids": ids}
+        (part / _IDS).write_text(json.dumps(names), encoding="ascii")
+        files = {name: file_sha256(part / name) for name in (_INDEX, _IDS)}
+        manifest = json.dumps(asdict(IndexManifest(**made_of, files=files)), indent=2)
+        (part / _MANIFEST).write_text(manifest + "\n", encoding="ascii")
+        for path in part.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def read_index(folder: Path) -> ImageIndex:
+    """Open an index; every file is compared with its checksum.
+
+    Raises:
+        InputError: it is missing, of another version, truncated or damaged.
+    """
+    manifest = read_manifest(folder)
+    for name in (_INDEX, _IDS):
+        try:
+            found = file_sha256(folder / name)
+        except OSError as error:
+            raise InputError(f"{folder / name}: cannot be read ({error.strerror})") from error
+        if found != manifest.files.get(name):
+            raise InputError(
+                f"{folder / name}: is truncated or damaged, expected the sha256 that "
+                f"{_MANIFEST} gives; make the index again"
+            )
+    index = read_faiss(folder / _INDEX)
+    names = json.loads((folder / _IDS).read_text(encoding="ascii"))
+    if not index.ntotal == len(names["ids"]) == manifest.rows or index.d != manifest.width:
+        raise InputError(
+            f"{folder}: {index.ntotal} rows of {index.d} numbers and {len(names['ids'])} names, "
+            f"expected {manifest.rows} of {manifest.width}; make the index again"
+        )
+    place = None if names["folder"] is None else Path(names["folder"])
+    return ImageIndex(index=index, folder=place, ids=tuple(names["ids"]), manifest=manifest)
+
+
+def read_manifest(folder: Path) -> IndexManifest:
+    """What an index was made of.
+
+    Raises:
+        InputError: there is none, or it is of another version.
+    """
+    path = folder / _MANIFEST
+    if not path.is_file():
+        raise InputError(
+            f"{printable(str(folder))}: holds no {_MANIFEST}, expected an index; "
+            "make one with `linear-eval index`"
+        )
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        version = said["format_version"]
+        known = {each.name for each in fields(IndexManifest)}
+        if version == FORMAT_VERSION and set(said) == known:
+            return IndexManifest(**said)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: is damaged ({type(error).__name__}), expected the manifest of an index; "
+            "make the index again"
+        ) from error
+    raise InputError(
+        f"{path}: is of format version {version}, expected {FORMAT_VERSION} with its keys; "
+        "make the index again"
+    )
+
+
+@contextmanager
+def _folder_in_the_making(output: Path) -> Iterator[Path]:
+    """A folder that becomes `output` when the block ends well, and vanishes when it does not."""
+    output = output.absolute()
+    mark = secrets.token_hex(4)
+    part, old = (output.with_name(f".{output.name}.{mark}.{word}") for word in ("part", "old"))
+    try:
+        part.mkdir()
+        yield part
+        if output.exists():
+            output.rename(old)  # a folder that holds files cannot be renamed over
+        part.rename(output)
+    except OSError as error:
+        raise InputError(
+            f"{output}: cannot be written ({error.strerror or error}); "
+            "give a path in a folder that can be written to and has room"
+        ) from error
+    finally:
+        if old.exists() and not output.exists():
+            old.rename(output)
+        for rest in (part, old):
+            if rest.exists():
+                shutil.rmtree(rest)

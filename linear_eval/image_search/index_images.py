@@ -1,0 +1,73 @@
+"""The flow of `linear-eval index`: features of one split as an index that can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from linear_eval.data_argument import SplitName
+from linear_eval.faiss_library import open_faiss
+from linear_eval.feature_rows import require_finite, unit_rows
+from linear_eval.image_search.faiss_index import Kind, build_index, measure_recall
+from linear_eval.image_search.image_index import check_index_output, write_index
+from linear_eval.split_features import extract_split
+
+
+def index_images(
+    backbone: Path,
+    data: str,
+    overrides: Sequence[str],
+    *,
+    split_name: SplitName,
+    kind: Kind,
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Write a folder with an index of one split's images by cosine similarity.
+
+    Args:
+        backbone: a backbone file; the index remembers its path and its sha256.
+        data: a config (path or packaged name), or a folder of images.
+        overrides: `key=value` texts.
+        split_name: which split.
+        kind: of index; see `build_index`.
+        output: the folder to be made.
+        overwrite: whether an index that is there is replaced.
+
+    Raises:
+        InputError: any of these is wrong, or faiss is missing; nothing was written.
+    """
+    check_index_output(output, overwrite)
+    open_faiss()  # missing, this should not be found out after an hour of features
+    found = extract_split(backbone, data, overrides, split_name=split_name)
+    require_finite(found.table.features, "features")
+    rows = unit_rows(found.table.features)
+    index = build_index(rows, kind)
+    recall = None if kind == "flat" else measure_recall(index, rows)
+    made_of = {
+        "kind": kind,
+        "rows": rows.shape[0],
+        "width": rows.shape[1],
+        "recall_at_10": recall,
+        "backbone": {
+            "path": str(backbone.absolute()),
+            "sha256": found.backbone_sha256,
+            "architecture": found.backbone.architecture,
+        },
+        "images": asdict(found.config.transform()) | {"pixels": list(found.pixels)},
+        "data": {
+            "name": found.config.data.name,
+            "split": split_name,
+            "fingerprint": found.split.fingerprint,
+        },
+    }
+    folder = found.split.folder
+    write_index(output, index, ids=found.table.ids, folder=folder, made_of=made_of)
+    for note in found.notes:
+        print(f"note: {note}")
+    if folder is None:
+        print("note: these images are no files of their own; answers name them, sheets show none")
+    if recall is not None:
+        print(f"recall@10 against exact search: {100 * recall:.1f} %")
+    print(f"written: {output} ({rows.shape[0]} images, {kind})")

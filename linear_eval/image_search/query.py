@@ -1,0 +1,224 @@
+"""The flow of `linear-eval query`: which indexed images are most like these?
+
+Shapes: Q queries, D feature width, k neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linear_eval.atomic_file import atomic_file
+from linear_eval.backbone_file import file_sha256, load_backbone
+from linear_eval.config import SpeedConfig
+from linear_eval.datasets.decode import BadImageError, decode_image, printable
+from linear_eval.errors import InputError
+from linear_eval.feature_rows import require_finite, unit_rows
+from linear_eval.features import frozen
+from linear_eval.image_search.contact_sheet import SheetRow, Tile, thumbnail, write_sheet
+from linear_eval.image_search.image_index import (
+    ImageIndex,
+    IndexManifest,
+    read_index,
+    read_manifest,
+)
+from linear_eval.images import EvalImages
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One answer: rank from 1, cosine, name of the image, and its path if it has one."""
+
+    rank: int
+    score: float
+    name: str
+    path: Path | None
+
+    @property
+    def shown(self) -> str:
+        """The path, or else the name."""
+        return str(self.path or self.name)
+
+
+def query(
+    index_folder: Path,
+    images: Sequence[Path],
+    *,
+    k: int,
+    backbone: Path | None,
+    sheet: Path | None,
+    answers: Path | None,
+) -> None:
+    """Print the k nearest indexed images of every query image, one line each.
+
+    Args:
+        index_folder: from `linear-eval index`.
+        images: the queries.
+        k: how many neighbours.
+        backbone: the backbone file; None: where the index says it lies.
+        sheet: a PNG to be written with the images.
+        answers: a JSON file to be written with the answers.
+
+    Raises:
+        InputError: any of these is wrong.
+    """
+    _check_outputs(sheet, answers)
+    index = read_index(index_folder)
+    features, pictures = _embed(images, index.manifest, find_backbone(index_folder, backbone))
+    scores, rows = index.search(features, k)
+    found = [_neighbours(index, *pair) for pair in zip(scores, rows, strict=True)]
+    if answers is not None:  # files first: the reader of what is printed may go away
+        _write_answers(answers, index_folder, images, found)
+    if sheet is not None:
+        _write_sheet(sheet, images, pictures, found)
+    for path, neighbours in zip(images, found, strict=True):
+        for each in neighbours:
+            line = (str(path), str(each.rank), f"{each.score:.4f}", each.shown)
+            print("\t".join(printable(text) for text in line))
+        if len(neighbours) < k:
+            print(f"note: {printable(str(path))}: only {len(neighbours)} of {k} were found")
+
+
+def find_backbone(index_folder: Path, given: Path | None) -> Path:
+    """The backbone file that an index was made with.
+
+    Args:
+        index_folder: from `linear-eval index`.
+        given: where the user says it is; None: where it was.
+
+    Raises:
+        InputError: it is not there, or is another one.
+    """
+    said = read_manifest(index_folder).backbone
+    path = Path(said["path"]) if given is None else given
+    if not path.is_file():
+        raise InputError(
+            f"{printable(str(path))}: no such file, expected the backbone that {index_folder} was "
+            "made with; give its path as --backbone FILE"
+        )
+    if file_sha256(path) != said["sha256"]:
+        raise InputError(
+            f"{printable(str(path))}: is another backbone than that of {index_folder}, expected "
+            f"sha256 {said['sha256'][:12]}...; give the path of that one as --backbone FILE, or "
+            "make the index again"
+        )
+    return path
+
+
+def _check_outputs(sheet: Path | None, answers: Path | None) -> None:
+    for option, path, suffix in (("--sheet", sheet, ".png"), ("--json", answers, ".json")):
+        if path is None:
+            continue
+        if path.suffix.lower() != suffix:
+            raise InputError(f"{option}: '{path}' does not end in {suffix}; give such a path")
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"{option}: {path.parent}: no such folder; create it first")
+
+
+def _read_query(path: Path) -> Tensor:
+    """(3, H, W) uint8."""
+    try:
+        return decode_image(path, str(path))
+    except BadImageError as error:
+        problem = str(error).rpartition("; ")[0]  # what follows is about data sets
+        raise InputError(f"{problem}; give the path of an image") from error
+
+
+def _embed(
+    paths: Sequence[Path], manifest: IndexManifest, backbone: Path
+) -> tuple[Tensor, list[Tensor]]:
+    """Unit rows (Q, D) on the CPU, and a small picture of each image."""
+    network, info = load_backbone(backbone)
+    transform = EvalImages(manifest.images["resize"], manifest.images["crop"])
+    height, width = manifest.images["pixels"]
+    device = SpeedConfig().open_device()
+    rows, pictures = [], []
+    with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
+        for path in paths:
+            image = _read_query(path)
+            pictures.append(thumbnail(image))  # the images themselves may not fit into memory
+            seen = transform.apply(image[None])
+            if seen.shape[-2:] != (height, width):
+                seen = _as_indexed(seen, path, height, width)
+            rows.append(embed(seen).float().cpu())
+    features = torch.cat(rows)
+    require_finite(features, "query features")
+    return unit_rows(features), pictures
+
+
+def _as_indexed(image: Tensor, path: Path, height: int, width: int) -> Tensor:
+    """An image at the size of the indexed ones, which were all of one size as they were."""
+    name = printable(str(path))
+    if height != width:
+        raise InputError(
+            f"{name}: has {image.shape[-1]} x {image.shape[-2]} pixels, expected {width} x {height}"
+            " as the indexed images; crop it, or make the index with images.resize and images.crop"
+        )
+    print(f"note: {name}: resized to {width} x {height} pixels, as the indexed images have")
+    return EvalImages(resize=height, crop=height).apply(image)
+
+
+def _neighbours(index: ImageIndex, scores: Tensor, rows: Tensor) -> list[Neighbour]:
+    found = [(score, row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
+    return [
+        Neighbour(rank, score, index.ids[row], index.path_of(row))
+        for rank, (score, row) in enumerate(found, start=1)
+        if row >= 0
+    ]
+
+
+def _write_answers(
+    path: Path, index_folder: Path, images: Sequence[Path], found: Sequence[Sequence[Neighbour]]
+) -> None:
+    queries: list[dict[str, Any]] = [
+        {
+            "image": str(image),
+            "neighbours": [
+                {"rank": each.rank, "score": each.score, "image": each.shown} for each in neighbours
+            ],
+        }
+        for image, neighbours in zip(images, found, strict=True)
+    ]
+    text = json.dumps({"index": str(index_folder), "queries": queries}, indent=2)
+    with atomic_file(path) as file:
+        file.write(f"{text}\n".encode("ascii"))
+    print(f"written: {path}")
+
+
+def _write_sheet(
+    path: Path,
+    images: Sequence[Path],
+    pictures: Sequence[Tensor],
+    found: Sequence[Sequence[Neighbour]],
+) -> None:
+    paths = dict.fromkeys(each.path for neighbours in found for each in neighbours)
+    small = {each: _read_neighbour(each) for each in paths}
+    rows = [
+        SheetRow(
+            Tile(picture, "query", image.name),
+            [
+                Tile(small[each.path], f"{each.rank}.  {each.score:.3f}", each.name)
+                for each in neighbours
+            ],
+        )
+        for image, picture, neighbours in zip(images, pictures, found, strict=True)
+    ]
+    write_sheet(path, rows)
+    print(f"written: {path}")
+
+
+def _read_neighbour(path: Path | None) -> Tensor | None:
+    """A small picture of an indexed image; None, and a line that says so, where it is lost."""
+    if path is None:
+        return None
+    try:
+        return thumbnail(decode_image(path, str(path)))
+    except BadImageError:
+        print(f"note: {printable(str(path))}: cannot be read any more, shown as a grey tile")
+        return None

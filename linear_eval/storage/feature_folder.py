@@ -1,0 +1,208 @@
+"""One table of features on the disk: read when it is sound, otherwise extracted.
+
+A table is made in a folder beside its place, `.NAME.partial`, by the one process that holds the
+lock in it, and appears by a rename. What an interrupted extraction left there is gone on from.
+
+Shapes: M images of a split, D feature width.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
+from linear_eval.errors import InputError, one_line
+from linear_eval.features import Embed, FeatureDtype, FeatureTable, checked_rows, nothing_readable
+from linear_eval.images import ImageBatches
+from linear_eval.storage.feature_blocks import DATA, MANIFEST, Block, DamagedError, read_blocks
+from linear_eval.storage.feature_writer import RowWriter, disk_errors
+from linear_eval.storage.folder_lock import take_lock
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureFolder:
+    """The place of one table.
+
+    Attributes:
+        place: where the finished table lies.
+        header: the first line of its manifest.
+        dtype: of the features.
+    """
+
+    place: Path
+    header: dict[str, Any]
+    dtype: FeatureDtype
+
+    @classmethod
+    def of(
+        cls, store: Path, name: str, key: dict[str, Any], batches: ImageBatches
+    ) -> FeatureFolder:
+        """The folder `name` for the features that `key` describes."""
+        split = batches.split
+        header = {
+            "key": key,
+            "images": len(split),
+            "ids_and_labels": fingerprint_of("rows", split.ids, split.labels, b""),
+        }
+        return cls(place=store / name, header=header, dtype=key["dtype"])
+
+    def read(self, batches: ImageBatches, *, announce: bool = True) -> FeatureTable | None:
+        """The table, mapped into memory; None if there is none, or (announced) it is not sound."""
+        try:
+            if not self.place.exists():
+                return None
+            blocks, is_complete = read_blocks(self.place, self.header, self.dtype)
+            if not (is_complete and blocks and blocks[-1].end == len(batches.split)):
+                end = blocks[-1].end if blocks else 0
+                raise DamagedError(f"only the first {end} of {len(batches.split)} images are sound")
+            skipped = [row for block in blocks for row in block.skipped]
+            if skipped and batches.on_bad_image == "error":
+                raise DamagedError(
+                    f"it lacks {len(skipped)} images that could not be read, which "
+                    "data.on_bad_image=error does not permit"
+                )
+            return self._mapped(batches.split, blocks, skipped)
+        except (DamagedError, OSError) as error:
+            if announce:
+                say(f"{self.place}: computed again, because {error}")
+            return None
+
+    def extract(self, embed: Embed, batches: ImageBatches, label: str) -> FeatureTable:
+        """Make the table, unless another process does so meanwhile.
+
+        Raises:
+            InputError: see `collect_features`; or the disk is full, or cannot be written to. What
+                was extracted until then is gone on from the next time.
+        """
+        partial = self.place.with_name(f".{self.place.name}.partial")
+        is_new = not self.place.parent.exists()
+        with disk_errors(self.place):
+            lock = take_lock(
+                partial, lambda: say(f"{self.place}: waiting for another process to compute it")
+            )
+        with lock:
+            found = self.read(batches, announce=False)  # it may have come while we waited
+            if found is None:
+                try:
+                    self._fill(partial, embed, batches, label)
+                except BaseException:
+                    _drop_if_empty(partial, with_parent=is_new)
+                    raise
+                with disk_errors(self.place):
+                    self._publish(partial)
+            else:
+                shutil.rmtree(partial, ignore_errors=True)
+        if found is not None:
+            return found
+        table = self.read(batches)
+        if table is None:
+            raise InputError(
+                f"{self.place}: does not read back as it was written; mend the disk or set "
+                "features.folder to another one"
+            )
+        return replace(table, read_from=None)
+
+    def _mapped(self, split: ImageSplit, blocks: list[Block], skipped: list[int]) -> FeatureTable:
+        shape = (sum(block.rows for block in blocks), blocks[0].width)
+        # copy on write: torch wants writable memory, and the file must stay as it is
+        rows = np.memmap(self.place / DATA, self.dtype, mode="c", shape=shape)
+        features, source = torch.from_numpy(rows), self.place.parent
+        if not skipped:
+            return FeatureTable(features, split.labels, split.ids, source)
+        kept = torch.ones(len(split), dtype=torch.bool)
+        kept[skipped] = False
+        index = kept.nonzero()[:, 0]
+        return FeatureTable(
+            features, split.labels[index], tuple(split.ids[i] for i in index.tolist()), source
+        )
+
+    def _fill(self, partial: Path, embed: Embed, batches: ImageBatches, label: str) -> None:
+        blocks, split, at_once = (
+            self._resumable(partial, batches),
+            batches.split,
+            batches.batch_size,
+        )
+        start = blocks[-1].end if blocks else 0
+        with RowWriter(partial, self.header, blocks, self.dtype) as writer:
+            progress = tqdm(
+                batches.from_row(start),
+                desc=label or None,
+                initial=start // at_once,
+                total=len(batches),
+                unit="batch",
+                leave=False,
+                disable=None,  # no bar where stderr is no terminal
+            )
+            for index, images in progress:
+                rows = checked_rows(embed(images), index, split, self.dtype)
+                first = int(index[0]) - (int(index[0]) - start) % at_once
+                height, width = images.shape[-2:]
+                writer.append(
+                    rows,
+                    index.tolist(),
+                    end=min(first + at_once, len(split)),
+                    image_size=(height, width),
+                )
+            if not writer.has_rows:
+                raise nothing_readable(split)
+            writer.finish(len(split))
+
+    def _resumable(self, partial: Path, batches: ImageBatches) -> list[Block]:
+        """The sound blocks at the beginning of what an interrupted extraction left."""
+        if not (partial / MANIFEST).exists():
+            return []
+        try:
+            blocks, _ = read_blocks(partial, self.header, self.dtype)
+        except DamagedError as error:
+            say(f"{partial}: begun again, because {error}")
+            return []
+        if batches.on_bad_image == "error":
+            blocks = list(takewhile(lambda block: not block.skipped, blocks))
+        if blocks:
+            say(f"{self.place}: going on behind image {blocks[-1].end} of {len(batches.split)}")
+        return blocks
+
+    def _publish(self, partial: Path) -> None:
+        if self.place.exists():  # not sound; renamed first, so that it is never seen half deleted
+            trash = self.place.with_name(f".{self.place.name}.trash")
+            shutil.rmtree(trash, ignore_errors=True)
+            self.place.rename(trash)
+            shutil.rmtree(trash)
+        _sync_folder(partial)
+        partial.rename(self.place)
+        _sync_folder(self.place.parent)
+
+
+def say(text: str) -> None:
+    """Tell the user at once, whatever becomes of the command."""
+    print(f"features: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def _drop_if_empty(partial: Path, *, with_parent: bool) -> None:
+    """Leave nothing behind where an extraction failed before it had anything to keep."""
+    manifest = partial / MANIFEST
+    if manifest.exists() and len(manifest.read_bytes().splitlines()) > 1:
+        return
+    shutil.rmtree(partial, ignore_errors=True)
+    if with_parent:
+        with suppress(OSError):
+            partial.parent.rmdir()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

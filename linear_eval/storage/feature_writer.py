@@ -1,0 +1,178 @@
+"""Rows of features on their way to the disk; `feature_blocks.py` says what lies there.
+
+Shapes: N images of a batch, D feature width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+
+from linear_eval.atomic_file import atomic_file
+from linear_eval.errors import InputError
+from linear_eval.storage.feature_blocks import DATA, MANIFEST, Block, last_line, to_line
+
+BLOCK_BYTES = 2**24  # a block is sealed when it has as many,
+BLOCK_SECONDS = 10.0  # or is as old: what a killed extraction may lose
+
+
+class RowWriter:
+    """Appends rows to a folder behind the blocks it already holds.
+
+    Leaving the `with` block seals what was appended, whatever the reason for leaving; unless the
+    disk failed, then the rows behind the last seal are dropped.
+    """
+
+    def __init__(
+        self, folder: Path, header: dict[str, Any], blocks: list[Block], dtype: str
+    ) -> None:
+        """Drop whatever the folder holds behind `blocks`."""
+        self._folder = folder
+        self._dtype = dtype
+        self._blocks = list(blocks)
+        self._open = _fresh(blocks[-1] if blocks else None)
+        self._digest = hashlib.sha256()
+        self._sealed_at = time.monotonic()
+        self._failed = False
+        with disk_errors(folder):
+            _set_manifest(folder / MANIFEST, [to_line(header), *(block.line() for block in blocks)])
+            self._data = (folder / DATA).open("ab", buffering=0)
+            self._data.truncate(self._sealed_bytes())
+
+    def __enter__(self) -> Self:
+        """Nothing to be done."""
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Seal what was appended and close the file."""
+        del reason
+        try:
+            if self._failed:
+                self._data.truncate(self._sealed_bytes())
+            else:
+                self.seal()
+        finally:
+            self._data.close()
+
+    def append(
+        self, rows: Tensor, index: list[int], *, end: int, image_size: tuple[int, int]
+    ) -> None:
+        """Add the rows of one batch.
+
+        Args:
+            rows: (N, D).
+            index: N positions in the split, rising.
+            end: position behind the batch; what is left out before it could not be read.
+            image_size: height and width of the images of the batch.
+
+        Raises:
+            InputError: the disk is full or fails, or the images differ in size from earlier ones.
+        """
+        block = self._open
+        kind = (rows.shape[1], *image_size)
+        if block.width and block.kind != kind:
+            raise InputError(
+                f"images: {image_size[1]} x {image_size[0]} pixels, but {block.image_width} x "
+                f"{block.image_height} where the extraction was interrupted, expected one size; "
+                "set images.resize and images.crop"
+            )
+        content = rows.numpy().astype(self._dtype, copy=False).tobytes()
+        with self._disk_errors():
+            _write_all(self._data, content)
+        self._digest.update(content)
+        skipped = sorted(set(range(block.end, end)) - set(index))
+        self._open = Block(block.rows + len(index), *kind, end, (*block.skipped, *skipped))
+        is_old = time.monotonic() - self._sealed_at >= BLOCK_SECONDS
+        if is_old or self._open.num_bytes(self._dtype) >= BLOCK_BYTES:
+            self.seal()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the folder has a row, old or new."""
+        return self._open.rows > 0 or any(block.rows for block in self._blocks)
+
+    def seal(self) -> None:
+        """Bring what was appended to the disk, then the block's line."""
+        if self._open.end > (self._blocks[-1].end if self._blocks else 0):
+            digest = self._digest.copy()  # an interruption may have this line run twice
+            digest.update(self._open.line())
+            block = replace(self._open, sha256=digest.hexdigest())
+            with self._disk_errors():
+                os.fsync(self._data.fileno())
+                _append(self._folder / MANIFEST, block.line())
+            self._blocks.append(block)
+            self._open = _fresh(block)
+            self._digest = hashlib.sha256()
+        self._sealed_at = time.monotonic()
+
+    def finish(self, end: int) -> None:
+        """Seal the last block and declare the rows complete.
+
+        Args:
+            end: length of the split.
+        """
+        skipped = (*self._open.skipped, *range(self._open.end, end))
+        self._open = replace(self._open, end=end, skipped=skipped)
+        self.seal()
+        with self._disk_errors():
+            manifest = self._folder / MANIFEST
+            _append(manifest, last_line(manifest.read_bytes()))
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            with disk_errors(self._folder):
+                yield
+        except InputError:
+            self._failed = True
+            raise
+
+    def _sealed_bytes(self) -> int:
+        return sum(block.num_bytes(self._dtype) for block in self._blocks)
+
+
+@contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turn a failure to write below `place` into an error of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{place}: features cannot be stored ({error.strerror or error}); make room or set "
+            "features.folder to another folder, or to none; the same command goes on where it "
+            "stopped"
+        ) from error
+
+
+def _fresh(previous: Block | None) -> Block:
+    if previous is None:
+        return Block(0, 0, 0, 0, 0, ())
+    return replace(previous, rows=0, skipped=(), sha256="")
+
+
+def _set_manifest(path: Path, lines: list[bytes]) -> None:
+    content = b"".join(lines)
+    if not path.exists() or path.read_bytes() != content:
+        with atomic_file(path) as file:  # never torn: what it says is what can be gone on from
+            file.write(content)
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _append(path: Path, content: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        _write_all(file, content)
+        os.fsync(file.fileno())
