@@ -1,6 +1,7 @@
 # make quickstart   pretrain with and without BatchFormer and judge both, on the CPU in minutes
 # make test         run the tests
 # make check        lint, format, types, tests
+# make bench-judge  measure the evaluation beside its peers (quiet machine, half an hour)
 # make venv         create the environment only
 #
 # SEED=n sets the seed of data and runs of the quickstart; VENV=folder the environment's place;
@@ -15,7 +16,7 @@ PYTEST_ARGS ?=
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart whole-number-seed test check lint format-check types venv
+.PHONY: help bench-judge quickstart whole-number-seed test check lint format-check types venv
 
 help:
 	@sed -n '/^# make /s/^# //p' Makefile
@@ -65,6 +66,12 @@ types: $(STAMP)
 
 test: $(STAMP)
 	"$(VENV)/bin/python" -m pytest -n $(JOBS) --maxprocesses 8 $(PYTEST_ARGS)
+
+# ---- the benchmarks
+
+bench-judge: $(STAMP)
+	$(PIP) pytorch-metric-learning
+	for each in knn probe retrieval memory; do "$(VENV)/bin/python" -m bench.$$each || exit 1; done
 
 # ---- the quickstart
 

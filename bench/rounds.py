@@ -1,0 +1,160 @@
+"""Interleaved rounds: every variant runs once a round, and ratios are taken within a round.
+
+So what else the machine does falls on all variants alike. Wall time is the promise, CPU time the
+check where the machine is shared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+RESULTS = Path(__file__).parent / "results"
+_PEERS = ["torch", "numpy", "faiss-gpu", "faiss-cpu", "lightly", "scikit-learn"]
+_PEERS += ["pytorch-metric-learning"]
+_LIMIT_SIZE = {"cpu": 2048, "cuda": 8192}
+
+
+class Seconds(NamedTuple):
+    """What one run took."""
+
+    wall: float
+    cpu: float
+
+
+def measure(run: Callable[[], Any], device: torch.device | str = "cpu") -> tuple[Seconds, Any]:
+    """Run once; on a GPU, until its work is done."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = run()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu), result
+
+
+def matmul_limit(dtype: torch.dtype, device: torch.device | str = "cpu") -> float:
+    """GFLOP/s of a large square matrix product of random numbers, the best of several."""
+    size = _LIMIT_SIZE[torch.device(device).type]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(size, size, generator=generator).to(device, dtype)
+    seconds = [measure(lambda: x @ x, device)[0].wall for _ in range(5)]
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def compare(
+    name: str,
+    variants: Mapping[str, Callable[[], Any]],
+    *,
+    check: Callable[[Any, Any], str],
+    options: Namespace,
+    facts: Mapping[str, Any],
+    flop: float,
+) -> list[dict[str, Any]]:
+    """Run the variants in turn, print a table, and append one JSON line per variant.
+
+    Args:
+        name: of the benchmark and its file of results.
+        variants: the first is ours; ratios are another's time over ours.
+        check: of our result and another's: what is wrong, or nothing. A variant that is not
+            equivalent is marked, and its ratio not given.
+        options: from `bench.options`; ratios are medians over `rounds`.
+        facts: sizes and whatever else makes a number comparable.
+        flop: of the multiplications that cannot be avoided, for the share of the machine's limit.
+    """
+    device, rounds = options.device, options.rounds
+    limits = {str(each)[6:]: matmul_limit(each, device) for each in (torch.float32, torch.bfloat16)}
+    taken: dict[str, list[Seconds]] = {variant: [] for variant in variants}
+    results: dict[str, Any] = {}
+    for number in range(rounds + 1):
+        for variant, run in variants.items():
+            seconds, results[variant] = measure(run, device)
+            if number:  # the first round loads libraries and warms caches
+                taken[variant].append(seconds)
+    ours = next(iter(variants))
+    rows = []
+    for variant, times in taken.items():
+        wrong = check(results[ours], results[variant])
+        wall = statistics.median(each.wall for each in times)
+        row = {
+            "benchmark": name,
+            "variant": variant,
+            "wall_seconds": round(wall, 4),
+            "cpu_seconds": round(statistics.median(each.cpu for each in times), 4),
+            "equivalent": not wrong,
+            "wrong": wrong,
+            "share_of_limit": {key: round(flop / 1e9 / wall / g, 3) for key, g in limits.items()},
+            "limit_gflops": {key: round(g, 1) for key, g in limits.items()},
+            "rounds": rounds,
+            **facts,
+            **machine(device),
+        }
+        if not wrong:
+            row["wall_ratio"], row["wall_ratio_iqr"] = _ratio(times, taken[ours], "wall")
+            row["cpu_ratio"], row["cpu_ratio_iqr"] = _ratio(times, taken[ours], "cpu")
+        rows.append(row)
+    _show(rows)
+    append(options.output / f"{name}.jsonl", rows)
+    return rows
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One JSON line per row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(row)}\n" for row in rows)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Versions, threads, load and the processor, for the JSON line."""
+    versions = {}
+    for package in _PEERS:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    on_gpu = torch.device(device).type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or "cpu",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def unit_classes(rows: int, width: int, classes: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Random unit rows (rows, width) around one random direction per class, and labels (rows,)."""
+    centers = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (rows,), generator=generator)
+    noise = torch.randn(rows, width, generator=generator)
+    return torch.nn.functional.normalize(0.15 * centers[labels] + noise), labels
+
+
+def _ratio(theirs: list[Seconds], ours: list[Seconds], clock: str) -> tuple[float, list[float]]:
+    """Median and quartiles of theirs / ours, round by round."""
+    ratios = [getattr(a, clock) / getattr(b, clock) for a, b in zip(theirs, ours, strict=True)]
+    cuts = statistics.quantiles(ratios, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return round(statistics.median(ratios), 3), [round(cuts[0], 3), round(cuts[2], 3)]
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    print(f"{'variant':32} {'wall s':>9} {'cpu s':>9} {'wall x':>8} {'cpu x':>8}  of the limit")
+    for row in rows:
+        ratios = f"{row.get('wall_ratio', '-'):>8} {row.get('cpu_ratio', '-'):>8}"
+        share = ", ".join(f"{100 * v:.0f} % {k}" for k, v in row["share_of_limit"].items())
+        print(
+            f"{row['variant']:32} {row['wall_seconds']:9.3f} {row['cpu_seconds']:9.3f} {ratios}  "
+            f"{share}{'  NOT EQUIVALENT: ' + row['wrong'] if row['wrong'] else ''}"
+        )

@@ -1,0 +1,64 @@
+"""The benchmarks run, and notice a variant that does something else."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import knn, memory, probe, retrieval
+from bench.rounds import compare
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "peers"), [(knn, "faiss lightly sklearn"), (retrieval, "pytorch_metric_learning")]
+)
+def test_a_benchmark_finds_its_variants_equivalent(
+    benchmark: Any, peers: str, tmp_path: Path
+) -> None:
+    for peer in peers.split():
+        pytest.importorskip(peer)
+    rows = benchmark.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
+    assert [row["wrong"] for row in rows] == [""] * len(rows)
+    written = [json.loads(line) for path in tmp_path.iterdir() for line in path.open()]
+    assert sorted(row["variant"] for row in written) == sorted(row["variant"] for row in rows)
+    assert all(row["wall_ratio"] > 0 and row["versions"]["torch"] for row in written)
+
+
+def test_the_probes_reach_one_accuracy(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    rows = probe.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
+    assert [row["wrong"] for row in rows[:2]] == ["", ""]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_memory_is_measured_and_neighbours_are_found(tmp_path: Path) -> None:
+    [row] = memory.main(["--quick", "--output", str(tmp_path)])
+    assert row["wrong"] == ""
+    with memory.PeakMemory() as peak:
+        torch.ones(2**24)  # 64 MiB
+        torch.cat([torch.ones(2**24)] * 4).sum().item()
+    assert peak.mib > 200
+
+
+def test_a_variant_that_does_something_else_gets_no_ratio(tmp_path: Path) -> None:
+    rows = compare(
+        "wrong",
+        {"ours": lambda: 1, "other": lambda: 2},
+        check=lambda ours, theirs: "" if ours == theirs else f"{ours} and {theirs}",
+        options=Namespace(device="cpu", rounds=2, output=tmp_path),
+        facts={"rows": 3},
+        flop=1.0,
+    )
+    assert [row["equivalent"] for row in rows] == [True, False]
+    assert "wall_ratio" in rows[0]
+    assert "wall_ratio" not in rows[1]
+    assert rows[1]["wrong"] == "1 and 2"
+
+
+def test_other_neighbours_are_noticed() -> None:
+    ours = torch.arange(5000).view(100, 50)
+    assert knn.same_neighbours(ours, ours.flip(1)) == ""
+    assert "2.00 % other neighbours" in knn.same_neighbours(ours, ours + (ours % 50 == 49))
