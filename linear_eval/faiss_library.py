@@ -20,6 +20,6 @@ def open_faiss() -> Any:
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         raise InputError(
             f"faiss: cannot be imported ({one_line(str(error))}), expected faiss-gpu or faiss-cpu, "
-            "not both; install one of them"
+            "not both; install one of them (k-NN does without: backend=torch)"
         ) from error
     return faiss

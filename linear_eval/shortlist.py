@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
+from linear_eval.faiss_library import open_faiss
 from linear_eval.feature_rows import FeatureRows
 
 Backend = Literal["auto", "torch", "faiss"]
@@ -131,15 +131,8 @@ def _torch_tile(tile: Tensor) -> TileSearch:
 
 
 def _faiss_backend(device: torch.device) -> Callable[[Tensor], TileSearch]:
-    try:
-        import faiss  # after torch: the other order may crash where both bring a CUDA library
-
-        num_gpus, flat_index = faiss.get_num_gpus(), faiss.IndexFlatIP
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        raise InputError(
-            f"faiss: cannot be imported ({error}), expected faiss-gpu or faiss-cpu, not both; "
-            "reinstall one of them or set backend=torch"
-        ) from error
+    faiss = open_faiss()
+    num_gpus, flat_index = faiss.get_num_gpus(), faiss.IndexFlatIP
     # the only honest test: without a GPU, faiss's GPU resources open without complaint
     on_gpu = device.type == "cuda" and num_gpus > 0
 
