@@ -12,6 +12,7 @@ from bench import knn, memory, probe, retrieval
 from bench.rounds import compare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "peers"), [(knn, "faiss lightly sklearn"), (retrieval, "pytorch_metric_learning")]
 )
@@ -27,6 +28,7 @@ def test_a_benchmark_finds_its_variants_equivalent(
     assert all(row["wall_ratio"] > 0 and row["versions"]["torch"] for row in written)
 
 
+@pytest.mark.slow
 def test_the_probes_reach_one_accuracy(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     rows = probe.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
