@@ -24,6 +24,7 @@ from linear_eval.errors import InputError
 
 FORMAT_VERSION = 1
 _HEADER_KEY = "backbone"
+_DIGEST = "tensors_sha256"
 _MAX_IMAGE_SIZE = 4096
 _CONVERT = (
     "make a backbone file of it with `linear-eval convert CHECKPOINT --architecture NAME "
@@ -66,7 +67,8 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
     assert not problems, f"not a plain {info.architecture}: {problems}"
     assert info.feature_dim == feature_dim(info.architecture), info
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
-    data = save(tensors, metadata={_HEADER_KEY: json.dumps(asdict(info))})
+    header = asdict(info) | {_DIGEST: _digest(tensors)}
+    data = save(tensors, metadata={_HEADER_KEY: json.dumps(header)})
     with atomic_file(path) as file:
         file.write(data)
 
@@ -77,11 +79,16 @@ def load_backbone(path: Path) -> tuple[nn.Module, BackboneInfo]:
     Raises:
         InputError: no such file, not a backbone file, damaged, or tensors of another architecture.
     """
-    tensors, info = _read(path)
+    tensors, info, digest = _read(path)
     if problems := _differences(tensors, info.architecture):
         raise InputError(
             f"{path}: its tensors are not those of '{info.architecture}', which its header names "
             f"({problems}); export the backbone again"
+        )
+    if digest is not None and digest != _digest(tensors):  # files of early versions have none
+        raise InputError(
+            f"{path}: is damaged, its tensors are not those that were written; copy or export it "
+            "again"
         )
     backbone = assemble_backbone(info.architecture, tensors)
     _check_forward(path, backbone, info)
@@ -112,18 +119,29 @@ def _storable(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], BackboneInfo]:
+def _read(path: Path) -> tuple[dict[str, Tensor], BackboneInfo, str | None]:
     try:
         if not path.is_file():
             found = "is a folder" if path.is_dir() else "no such file"
             raise InputError(f"{path}: {found}, expected a backbone file; give the path of one")
         with safe_open(path, framework="pt") as file:
             info = _parse_header(path, file.metadata())
-            return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118
+            digest = json.loads(file.metadata()[_HEADER_KEY]).get(_DIGEST)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path}: {_diagnose(path)} [{error}]") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return tensors, info, digest
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names and bytes of the tensors, in hex."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + b"\0")
+        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _diagnose(path: Path) -> str:

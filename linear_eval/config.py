@@ -102,7 +102,7 @@ class EvaluateConfig:
         for key in ("protocols", "evaluators"):
             names = list(getattr(self, key))
             if not names or len(set(names)) < len(names):
-                raise ValueError(f"{key}: expected each name once, got {names}")
+                raise ValueError(f"{key}: expected at least one name, each once, got {names}")
         if self.backbone == PIXELS and "fine_tune" in self.evaluators:
             raise ValueError("evaluators: raw pixels have no weights for fine_tune; leave it out")
         if self.augmented_passes < 1:

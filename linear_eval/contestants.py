@@ -43,6 +43,7 @@ class Contestant:
         mean: of its input.
         std: of its input.
         path: of the backbone file; None where there is none.
+        image_size: that it was trained at, in pixels; None where there is no file.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Contestant:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     path: Path | None = None
+    image_size: int | None = None
 
     @property
     def is_file(self) -> bool:
@@ -112,6 +114,11 @@ def open_contestants(config: EvaluateConfig) -> list[Contestant]:
     names = [name for name in (PIXELS, RANDOM) if name in config.baselines]
     names += [name for name in config.baselines if name not in (PIXELS, RANDOM)]
     names.append(config.backbone)
+    if config.architecture is not None and RANDOM not in names:
+        raise InputError(
+            f"architecture: '{config.architecture}' is for the random backbone, and a file says "
+            "its own; leave it out, or add random to baselines"
+        )
     # the judged file first: `random` takes its architecture
     paths = [name for name in [config.backbone, *names] if name not in (PIXELS, RANDOM)]
     files = {name: _open_file(Path(name)) for name in dict.fromkeys(paths)}
@@ -138,6 +145,7 @@ def _open_file(path: Path) -> Contestant:
         mean=info.mean,
         std=info.std,
         path=path,
+        image_size=info.image_size,
     )
 
 

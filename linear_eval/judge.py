@@ -45,6 +45,10 @@ def judge(
         InputError: an image cannot be read, or features are not finite.
     """
     row = Row(contestant)
+    images = config.transform()
+    shown = images.crop or images.resize
+    if contestant.image_size is not None and shown not in (None, contestant.image_size):
+        row.notes["images"] = f"trained at {contestant.image_size} pixels, judged at {shown}"
     with _timed(row, "features"):
         tables = extract_tables(
             contestant,

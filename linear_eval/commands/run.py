@@ -16,8 +16,8 @@ example:
       'baselines=[pixels, random]'
 
 CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
-imagenet100, image_folder. backbone= is a backbone file, or `pixels`, or `random` (then
-architecture= as well).
+imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `pixels`, or
+`random` (then architecture= as well).
 Prints a table and writes results.json beside the backbone, or to output=FILE.
 """
 

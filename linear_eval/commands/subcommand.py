@@ -37,7 +37,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         "overrides",
         metavar="key=value",
         nargs="*",
-        help="dotted keys of the config, e.g. knn.k=[20]",
+        help="dotted keys of the config, e.g. data.max_images=1000",
     )
     parser.set_defaults(late_go_to="overrides")
 

@@ -129,7 +129,8 @@ def check_draws(section: str, config: LabelDrawsConfig, labels: Tensor) -> None:
         if drawn < 2:
             raise InputError(
                 f"{section}: {budget.name} of every class draws {drawn} of {len(labels)} train "
-                "images, expected two or more; raise it, or set images_per_class"
+                f"images, expected two or more; raise {section}.fractions, or set them to [] and "
+                f"{section}.images_per_class"
             )
 
 

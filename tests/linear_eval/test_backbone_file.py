@@ -208,3 +208,15 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         list(backbone.parameters())[-1][5] = float("nan")  # one feature of 128
     save_backbone(tmp_path / "b", backbone, INFO)
     assert "NaN or infinite" in _error(tmp_path / "b")
+
+
+def test_a_flipped_byte_of_a_weight_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    info = BackboneInfo("small_conv", 128, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    save_backbone(path, build_backbone("small_conv"), info)
+    load_backbone(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is damaged, its tensors are not those that were written"):
+        load_backbone(path)

@@ -118,3 +118,10 @@ def test_features_of_a_file_use_its_own_mean_and_std(tmp_path: Path) -> None:
     mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
     expected = contestant.backbone((split.pixels.float() / 255 - mean) / std)
     torch.testing.assert_close(found, expected)
+
+
+def test_an_architecture_beside_a_file_is_refused_unless_random_is_judged(tmp_path: Path) -> None:
+    main = _file(tmp_path / "main", "a")
+    with pytest.raises(InputError, match=r"^architecture: 'resnet18' is for the random backbone"):
+        open_contestants(_config(main, architecture="resnet18"))
+    assert len(open_contestants(_config(main, "random", architecture="small_conv"))) == 2
