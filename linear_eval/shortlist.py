@@ -19,9 +19,8 @@ from linear_eval.feature_rows import FeatureRows
 Backend = Literal["auto", "torch", "faiss"]
 """`auto` is torch on every platform.
 
-Measured on two cores, 10,000 queries x 50,000 x 512: torch takes 1.0 to 1.5 times faiss's CPU time
-(k = 20, 200), and importing faiss costs up to a second and brings a second OpenMP runtime into the
-process, which on macOS may abort it.
+Its search beats faiss's flat index on a CPU (`bench/README.md`), and importing faiss costs up to a
+second and brings a second OpenMP runtime into the process, which on macOS may abort it.
 """
 
 _FAISS_GPU_MAX_CANDIDATES = 2048
