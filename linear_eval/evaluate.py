@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from linear_eval.atomic_file import check_output
 from linear_eval.comparison.intervals import INTERVAL_MEANING
 from linear_eval.comparison.per_image import PerImage, write_per_image
 from linear_eval.comparison.results_file import RESULTS_FILE
@@ -76,10 +76,7 @@ def results_path(config: EvaluateConfig) -> Path:
         )
     else:
         output = Path(config.backbone).parent / RESULTS_FILE
-    if not output.parent.is_dir():
-        raise InputError(f"output: {output.parent}: no such folder; create it or set output")
-    if not os.access(output.parent, os.W_OK):
-        raise InputError(f"output: {output.parent}: cannot be written to; set output=FILE.json")
+    check_output(output, "output")
     return output
 
 

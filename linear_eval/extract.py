@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.data_argument import SplitName
 from linear_eval.errors import InputError
 from linear_eval.features import FeatureTable
@@ -66,9 +66,8 @@ def _check_output(output: Path, overwrite: bool) -> Path:
             f"--output: '{output}' does not end in .npy; give a path such as features.npy"
         )
     side_file = output.with_suffix(".json")
-    if not output.parent.is_dir():
-        raise InputError(f"--output: {output.parent}: no such folder; create it first")
     for path in (output, side_file):
+        check_output(path, "--output")
         if path.exists() and not overwrite:
             raise InputError(f"--output: {path} exists; choose another name or add --overwrite")
     return side_file
