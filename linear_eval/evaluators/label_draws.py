@@ -123,7 +123,7 @@ def check_draws(section: str, config: LabelDrawsConfig, labels: Tensor) -> None:
         if budget.per_class is not None and budget.per_class > max(counts):
             raise InputError(
                 f"{section}.images_per_class: {budget.per_class}, but the largest class of train "
-                f"has {max(counts)} images; lower it or raise data.max_images"
+                f"has {max(counts)} images; lower it"
             )
         drawn = sum(budget.of(count) for count in counts)
         if drawn < 2:
