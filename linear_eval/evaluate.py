@@ -48,7 +48,9 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     check_sizes(config, splits)
     batches = _open_batches(config, splits)
     rows = [judge(each, batches, splits, config, device) for each in contestants]
-    notes = [*notes, *_remarks(rows, splits)]
+    stores = dict.fromkeys(config.features.open(each.path) for each in contestants)
+    kept = [line for store in stores for line in store.remarks()]
+    notes = [*notes, *_remarks(rows, splits), *kept]
     for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))

@@ -106,9 +106,14 @@ def test_features_are_read_where_they_were_kept(
         assert main(["extract", str(backbone), str(config), "--output", str(tmp_path / name)]) == 0
         found.append((tmp_path / name).read_bytes())
     assert found[0] == found[1]
-    assert capsys.readouterr().out.count(f"features: read from {tmp_path / 'features'}") == 1
+    said = capsys.readouterr().out
+    assert said.count(f"features: read from {tmp_path / 'features'}") == 1
+    room = sum(path.stat().st_size for path in (tmp_path / "features").rglob("*/*")) / 2**20
+    kept = f"features: kept in {tmp_path / 'features'} ({room:.1f} MiB in all); delete it at any"
+    assert said.count(kept) == 2
     halves = ["extract", str(backbone), str(config), "--output", str(tmp_path / "c.npy")]
     assert main([*halves, "features.dtype=float16", "features.folder=none"]) == 0
+    assert "kept in" not in capsys.readouterr().out
     assert np.array_equal(
         _read(tmp_path / "c.npy")[0], _read(tmp_path / "a.npy")[0].astype(np.float16)
     )
