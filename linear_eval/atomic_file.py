@@ -48,11 +48,11 @@ def check_output(path: Path, key: str) -> None:
     Raises:
         InputError: it is a folder, or its folder is missing or takes no new files.
     """
-    if path.is_dir():
-        raise InputError(f"{key}: {path} is a folder, expected a file; give {path / 'NAME'}")
     if not path.parent.is_dir():
         raise InputError(f"{key}: {path.parent}: no such folder; create it first")
-    check_new(path, key)
+    check_new(path, key)  # first: a name that is too long cannot even be asked whether it exists
+    if path.is_dir():
+        raise InputError(f"{key}: {path} is a folder, expected a file; give {path / 'NAME'}")
 
 
 def check_new(path: Path, key: str) -> None:

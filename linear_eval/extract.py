@@ -74,7 +74,9 @@ def _check_output(output: Path, overwrite: bool) -> Path:
 
 
 def _write(output: Path, side_file: Path, table: FeatureTable, description: dict[str, Any]) -> None:
-    with atomic_file(side_file) as file:
-        file.write(json.dumps(description).encode())
-    with atomic_file(output) as file:  # last: it is the one that looks finished
-        np.save(file, table.features.numpy())
+    # both or, where the disk is full, neither; FILE.npy, which looks finished, appears last
+    with atomic_file(output) as array:
+        np.save(array, table.features.numpy())
+        array.flush()
+        with atomic_file(side_file) as text:
+            text.write(json.dumps(description).encode())

@@ -58,6 +58,7 @@ def test_a_place_that_takes_a_file_is_left_as_it_was(tmp_path: Path) -> None:
         ("file/file", "file: no such folder; create it first"),
         ("folder", "folder is a folder, expected a file; give .*folder/NAME"),
         ("x" * 250, "x cannot be written .File name too long.; give a path"),
+        ("x" * 300, "x cannot be written .File name too long.; give a path"),
     ],
 )
 def test_a_place_that_takes_no_file_is_refused(tmp_path: Path, name: str, said: str) -> None:

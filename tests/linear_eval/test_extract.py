@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,22 @@ def test_a_pickle_is_refused(
     assert main(arguments) == 2
     assert "holds a pickle" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.pth", "tiny.yaml"]
+
+
+def test_a_full_disk_leaves_neither_file(
+    tmp_path: Path,
+    backbone: Path,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    output = tmp_path / "out"
+    output.mkdir()
+    arguments = ["extract", str(backbone), str(config), "--output", str(output / "f.npy")]
+    assert main(arguments) == 2
+    assert "f.npy: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert not list(output.iterdir())
