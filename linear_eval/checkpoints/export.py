@@ -70,7 +70,7 @@ def _torchvision_model(architecture: str) -> nn.Module:
     if architecture not in _PLAIN_RESNETS:
         raise InputError(
             f"--format: torchvision has no {architecture}, expected one of "
-            f"{', '.join(_PLAIN_RESNETS)}; use --format safetensors or onnx"
+            f"{', '.join(_PLAIN_RESNETS)}; use --format onnx"
         )
     from torchvision import models
 
@@ -84,7 +84,7 @@ def _timm_model(architecture: str) -> nn.Module:
     if architecture not in names:
         raise InputError(
             f"--format: timm has no {architecture}, expected one of {', '.join(names)}; "
-            "use --format safetensors or onnx"
+            "use --format onnx"
         )
     try:
         import timm

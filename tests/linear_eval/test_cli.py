@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torchvision
 import yaml
 
 import linear_eval
+from linear_eval.backbone_file import BackboneInfo, save_backbone
+from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
 from linear_eval.commands import COMMANDS
 from linear_eval.config import EvaluateConfig
@@ -130,3 +134,19 @@ def test_the_help_of_run_names_every_packaged_config(capsys: pytest.CaptureFixtu
     names = [path.stem for path in (ROOT / "configs/evaluate").glob("*.yaml")]
     assert len(names) > 5
     assert [name for name in names if name not in shown] == []
+
+
+def test_a_backbone_file_is_exported_and_no_file_is_overwritten_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone, output = tmp_path / "b.safetensors", tmp_path / "resnet18.pth"
+    info = BackboneInfo("resnet18", 512, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), {"title": "a test"})
+    save_backbone(backbone, build_backbone("resnet18"), info)
+    command = ["export", str(backbone), "--format", "torchvision", "--output", str(output)]
+    assert main(command) == 0
+    model = torchvision.models.resnet18()
+    model.fc = torch.nn.Identity()
+    model.load_state_dict(torch.load(output, weights_only=True))
+    assert main(command) == 2
+    assert "exists already; give another path or --overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
