@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +92,8 @@ def _two_views(embed: Embed, batches: ImageBatches, seed: int) -> list[FeatureTa
     return [
         collect_features(
             embed,
-            replace(
-                batches,
-                split=TrainView(size=size, seed=seed, epoch=number).of(batches.split),
-                images=EvalImages(),
+            batches.showing(
+                TrainView(size=size, seed=seed, epoch=number).of(batches.split), EvalImages()
             ),
             f"view {number + 1}",
         )

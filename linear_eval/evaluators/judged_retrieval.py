@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from linear_eval.agreement import gather_scores, own_share
 from linear_eval.datasets.dataset import Judgement
 from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
@@ -38,6 +39,8 @@ def evaluate_judged_retrieval(
     device: torch.device | str = "cpu",
 ) -> Evaluation:
     """Rank the gallery for every query and score it at three difficulties.
+
+    Several processes call this together, and each ranks the gallery for its share of the queries.
 
     Args:
         test: the queries (Q, D), any length.
@@ -83,24 +86,26 @@ def _scores(
 ) -> dict[str, Tensor]:
     """Metric -> (Q,) float64, NaN for queries with nothing to find."""
     grades = _grades(test.ids, gallery.ids, judgements).to(device)
-    scores: dict[str, Tensor] = {}
+    nan = torch.full((len(test.ids),), torch.nan, dtype=torch.float64)
+    scores = {
+        f"retrieval/{difficulty}/{name}": nan.clone()
+        for difficulty in DIFFICULTIES
+        for name in ("map", *(f"mp@{k}" for k in PRECISION_AT))
+    }
     rankings = gallery_rankings(
         test.features.to(device),
         gallery.features,
         metric="cosine",
         memory_mib=max(1, memory_mib // 2),
+        asking=own_share(len(test.ids)),
     )
     for rows, ranking in rankings:
         ranked = grades[rows].gather(1, ranking)  # (b, G)
         for difficulty in DIFFICULTIES:
             asking, found = _score(ranked, difficulty)
             for name, score in found.items():
-                everyone = scores.setdefault(
-                    f"retrieval/{difficulty}/{name}",
-                    torch.full((len(test.ids),), torch.nan, dtype=torch.float64),
-                )
-                everyone[rows[asking].cpu()] = score.cpu()
-    return scores
+                scores[f"retrieval/{difficulty}/{name}"][rows[asking].cpu()] = score.cpu()
+    return gather_scores(scores, len(test.ids))
 
 
 def _score(ranked: Tensor, difficulty: str) -> tuple[Tensor, dict[str, Tensor]]:
