@@ -40,18 +40,23 @@ def evaluate_judged_retrieval(
 ) -> Evaluation:
     """Rank the gallery for every query and score it at three difficulties.
 
+    Gallery images that could not be read are neither found nor missed, whatever their grade: scores
+    are those of a collection without them. That spares a query the relevant ones among them, so
+    their number is noted; with any, the scores are not those of the published collection.
+
     Several processes call this together, and each ranks the gallery for its share of the queries.
 
     Args:
         test: the queries (Q, D), any length.
         gallery: (G, D), likewise.
-        judgements: for each query's id; images that are not in the gallery count for nothing.
+        judgements: for each query's id.
         memory_mib: bound on the working memory but for Q x G bytes; changes nothing in the result.
         device: where to compute.
 
     Returns:
         `retrieval/easy|medium|hard/map` (trapezoidal) and `/mp@1|5|10` in percent; notes: how many
-        queries have nothing to find at a difficulty, as `retrieval/DIFFICULTY/queries_left_out`.
+        queries have nothing to find at a difficulty, as `retrieval/DIFFICULTY/queries_left_out`,
+        and how many easy or hard images the gallery lacks, as `retrieval/relevant_images_unread`.
 
     Raises:
         InputError: no query has anything to find, or a feature is not finite.
@@ -67,13 +72,16 @@ def evaluate_judged_retrieval(
             f"test: none of {len(test.ids)} queries has an image to find in the gallery, expected "
             "some; look at data.ground_truth"
         )
-    left_out = {name: int(scores[f"retrieval/{name}/map"].isnan().sum()) for name in DIFFICULTIES}
+    counts = {
+        f"{name}/queries_left_out": int(scores[f"retrieval/{name}/map"].isnan().sum())
+        for name in DIFFICULTIES
+    }
+    relevant = (judgements[name].easy | judgements[name].hard for name in test.ids)
+    counts["relevant_images_unread"] = len(frozenset().union(*relevant) - set(gallery.ids))
     return Evaluation(
         metrics={name: 100 * float(score.nanmean()) for name, score in asked.items()},
         scores=asked,
-        notes={
-            f"retrieval/{name}/queries_left_out": count for name, count in left_out.items() if count
-        },
+        notes={f"retrieval/{name}": count for name, count in counts.items() if count},
     )
 
 
