@@ -202,6 +202,7 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
         "backbone": {
             "architecture": main.contestant.architecture,
             "sha256": main.contestant.sha256,
+            **({} if (seed := main.contestant.pretraining_seed) is None else {"seed": seed}),
         },
         "data": {
             "name": config.data.name,
