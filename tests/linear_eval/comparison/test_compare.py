@@ -204,11 +204,11 @@ def test_pairs_are_formed_by_seed_whatever_the_order(
     in_order = ["a0", "a1", "a2", "--against", "b1", "b2", "b0", "--paired"]
     found = _compare(tmp_path, *in_order)
     for key, row in found["metrics"].items():
-        of_a, of_b = (
+        values_a, values_b = (
             [_metrics(tmp_path / name)[key] for name in names]
             for names in (("a0", "a1", "a2"), ("b1", "b2", "b0"))
         )
-        assert row["interval"] == pytest.approx(paired_t_interval(of_a, of_b))
+        assert row["interval"] == pytest.approx(paired_t_interval(values_a, values_b))
     assert "3 pairs of runs, by pretraining seed: 0, 1, 2" in capsys.readouterr().out
     mixed = _compare(tmp_path, "a0", "a1", "a2", "--against", "b0", "b1", "b2", "--paired")
     assert mixed["metrics"] == found["metrics"]
