@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.errors import InputError
-from linear_eval.images import EvalImages as EvalImages
 from linear_eval.images import ImageBatches
 
 PIXELS_SIDE = 32  # the baseline "pixels" looks at images of at most this many pixels a side

@@ -10,13 +10,12 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from linear_eval.features import (
-    EvalImages,
     FeatureTable,
     collect_features,
     frozen,
     raw_pixels,
 )
-from linear_eval.images import ImageBatches
+from linear_eval.images import EvalImages, ImageBatches
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
