@@ -47,7 +47,8 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
             features, which the next run reads.
     """
     start = time.monotonic()
-    asked = agreed(lambda: _open(config))
+    first = agreed(lambda: _open(config) if is_main() else None)  # it may download the data
+    asked = agreed(lambda: first or _open(config))
     batches = _open_batches(config, asked.splits)
     rows = [judge(each, batches, asked.splits, config, asked.device) for each in asked.contestants]
     agreed(lambda: _report(config, asked, rows, notes, start) if is_main() else None)
