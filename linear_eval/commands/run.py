@@ -14,6 +14,7 @@ EXAMPLE = """\
 example:
   linear-eval run cifar10 data.root=/data/cifar10 backbone=runs/mine/backbone.safetensors \\
       'baselines=[pixels, random]'
+  torchrun --nproc-per-node 4 -m linear_eval run cifar10 ...     (the images, and searches, shared)
 
 CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
 imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `pixels`, or
@@ -34,15 +35,23 @@ def add(commands: Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
+    from linear_eval.agreement import agreed, working_together
     from linear_eval.config import EvaluateConfig
     from linear_eval.evaluate import run
     from linear_eval.strict_config import load_config, to_yaml
 
     missing = "???" if given.show else None
-    loaded = load_config(
-        EvaluateConfig, given.config, given.overrides, packaged="evaluate", for_missing=missing
-    )
-    if given.show:
-        print(to_yaml(loaded.value), end="")
-    else:
+    with working_together():
+        loaded = agreed(
+            lambda: load_config(
+                EvaluateConfig,
+                given.config,
+                given.overrides,
+                packaged="evaluate",
+                for_missing=missing,
+            )
+        )
+        if given.show:
+            print(to_yaml(loaded.value), end="")
+            return
         run(loaded.value, loaded.notes)

@@ -158,7 +158,8 @@ def over_draws(
             the draw -> metrics, among them `top1`, of a fit on these rows alone.
 
     Returns:
-        The mean over draws of every metric and of every test image's score. Notes: the standard
+        The mean over draws of every metric and of every test image's score. Predictions: those of
+        each draw, as `low_shot/1%/draw=0`. Notes: the standard
         deviation of top-1 over draws (`spread`; n - 1 in the denominator; from two draws on),
         `images` drawn, `raised_classes` that gave one image though the fraction rounds to none,
         `short_classes` that have fewer images than asked for, and each draw's own notes in their
@@ -180,6 +181,9 @@ def over_draws(
             total.metrics[key] = statistics.fmean(each.metrics[key] for each in found)
         for key in found[0].scores:
             total.scores[key] = torch.stack([each.scores[key] for each in found]).mean(dim=0)
+        for draw, each in enumerate(found):
+            for key, predicted in each.predictions.items():
+                total.predictions[f"{key}/draw={draw}"] = predicted
         if len(found) > 1:
             top1 = [each.metrics[f"{prefix}/top1"] for each in found]
             total.notes[f"{prefix}/spread"] = statistics.stdev(top1)

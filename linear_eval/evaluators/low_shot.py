@@ -109,5 +109,6 @@ def _renamed(found: Evaluation, prefix: str) -> Evaluation:
     return Evaluation(
         metrics={name(key): value for key, value in found.metrics.items()},
         scores={name(key): value for key, value in found.scores.items()},
+        predictions={name(key): value for key, value in found.predictions.items()},
         notes={name(key): value for key, value in notes.items()},
     )

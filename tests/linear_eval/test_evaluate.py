@@ -229,6 +229,26 @@ def test_few_labels_are_judged_with_their_spread_and_the_file_is_left_alone(
     assert file_sha256(place / "with" / "b.safetensors") == before
 
 
+def test_few_labels_are_compared_image_by_image_without_a_new_run(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = {"a": _judged(place), "b": f"backbone={place / 'without.safetensors'}"}
+    given = [*FEW_LABELS, "evaluators=[low_shot]", "low_shot.draws=3"]
+    for name, judged in sides.items():
+        assert _run(place, judged, *given, f"output={place / name}.json") == 0
+    results = _results(place / "a.json")
+    stored = read_per_image(place / "a.json", results["per_image"])
+    classes = [stored.predictions[stored.judged][f"low_shot/25%/draw={draw}"] for draw in range(3)]
+    right = torch.stack([each == stored.labels for each in classes]).double().mean()
+    assert 100 * float(right) == pytest.approx(results["metrics"]["low_shot/25%/top1"])
+    capsys.readouterr()
+    assert main(["compare", str(place / "a.json"), str(place / "b.json")]) == 0
+    said = capsys.readouterr().out
+    assert "low_shot and fine_tune: an image's score is its mean over the draws of labels" in said
+    row = next(line for line in said.splitlines() if line.startswith("low_shot/25%/top1"))
+    assert row.count("[") == 1  # an interval
+
+
 def test_fine_tuning_changes_no_other_number(place: Path) -> None:
     found = []
     for evaluators in ("[linear_probe]", "[fine_tune, linear_probe]"):

@@ -72,6 +72,9 @@ def test_every_draw_trains_on_its_images_with_the_rate_that_a_fifth_of_them_chos
     mean = torch.stack(expected).mean(dim=0)
     assert torch.allclose(found.scores["fine_tune/50%/top1"], mean)
     assert found.metrics["fine_tune/50%/top1"] == pytest.approx(100 * float(mean.mean()))
+    for draw, right in enumerate(expected):
+        predicted = found.predictions[f"fine_tune/50%/draw={draw}"]
+        assert torch.equal((predicted == test.labels).double(), right)
     assert found.metrics.keys() == {
         f"fine_tune/50%/{name}" for name in ("top1", "top5", "mean_per_class")
     }

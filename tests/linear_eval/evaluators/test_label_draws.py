@@ -59,6 +59,7 @@ def evaluation(prefix: str, top1: float, notes: dict[str, float | str]) -> Evalu
     return Evaluation(
         metrics={f"{prefix}/top1": top1},
         scores={f"{prefix}/top1": torch.tensor([top1 / 100, 0.0], dtype=torch.float64)},
+        predictions={prefix: torch.tensor([int(top1), 0])},
         notes={f"{prefix}/{name}": note for name, note in notes.items()},
     )
 
@@ -90,7 +91,11 @@ def test_mean_and_spread_are_those_of_the_draws() -> None:
     assert found.notes["low_shot/n=5/short_classes"] == 1
     assert found.notes["low_shot/10%/decay"] == "0.1, 1, 0.1"
     assert found.notes["low_shot/10%/judge"] == "folds"
-    assert not found.predictions
+    assert {key: classes.tolist() for key, classes in found.predictions.items()} == {
+        f"low_shot/{name}/draw={draw}": [int(top1[draw]), 0]
+        for name in ("10%", "n=5")
+        for draw in range(3)
+    }
 
 
 def test_one_draw_has_no_spread() -> None:

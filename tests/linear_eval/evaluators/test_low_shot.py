@@ -40,6 +40,10 @@ def test_every_draw_is_a_probe_fitted_on_the_drawn_images_alone() -> None:
     assert found.metrics.keys() == {"low_shot/10%/top1", "low_shot/10%/mean_per_class"}
     scores = torch.stack([each.scores["logistic_probe/top1"] for each in draws]).mean(dim=0)
     assert torch.allclose(found.scores["low_shot/10%/top1"], scores)
+    assert len(found.predictions) == 3
+    for draw, each in enumerate(draws):
+        predicted = found.predictions[f"low_shot/10%/draw={draw}"]
+        assert torch.equal(predicted, each.predictions["logistic_probe"])
 
 
 def test_the_drawn_images_choose_the_weight_decay_whatever_the_others_say() -> None:
