@@ -129,7 +129,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], BackboneInfo, str | None]:
             digest = json.loads(file.metadata()[_HEADER_KEY]).get(_DIGEST)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"{path}: {_diagnose(path)} [{error}]") from error
+        raise InputError(f"{path}: {_diagnose(path)}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     return tensors, info, digest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from linear_eval.atomic_file import check_output
 from linear_eval.comparison.intervals import INTERVAL_MEANING
 from linear_eval.comparison.per_image import PerImage, write_per_image
 from linear_eval.comparison.results_file import RESULTS_FILE
@@ -48,7 +48,9 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     check_sizes(config, splits)
     batches = _open_batches(config, splits)
     rows = [judge(each, batches, splits, config, device) for each in contestants]
-    notes = [*notes, *_remarks(rows, splits)]
+    stores = dict.fromkeys(config.features.open(each.path) for each in contestants)
+    kept = [line for store in stores for line in store.remarks()]
+    notes = [*notes, *_remarks(rows, splits), *kept]
     for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
@@ -76,10 +78,7 @@ def results_path(config: EvaluateConfig) -> Path:
         )
     else:
         output = Path(config.backbone).parent / RESULTS_FILE
-    if not output.parent.is_dir():
-        raise InputError(f"output: {output.parent}: no such folder; create it or set output")
-    if not os.access(output.parent, os.W_OK):
-        raise InputError(f"output: {output.parent}: cannot be written to; set output=FILE.json")
+    check_output(output, "output")
     return output
 
 

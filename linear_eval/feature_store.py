@@ -99,7 +99,7 @@ def file_weights(sha256: str) -> str:
     return f"file, sha256 {sha256}"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureStore:
     """Features in a folder, or in memory where there is none.
 
@@ -185,6 +185,13 @@ class FeatureStore:
             tables.append(replace(table, ids=first.ids, labels=first.labels))  # held once
         return tuple(tables)
 
+    def remarks(self) -> list[str]:
+        """A line that says where features are kept and how much there is, if anything is kept."""
+        if self.folder is None or not self.folder.is_dir():
+            return []
+        size = sum(map(_size_of, self.folder.rglob("*"))) / 2**20
+        return [f"features: kept in {self.folder} ({size:.1f} MiB in all); delete it at any time"]
+
     def _table(
         self,
         weights: str,
@@ -206,6 +213,13 @@ class FeatureStore:
             say(f"{self.folder}: cannot be written to, nothing is kept; set features.folder")
             return collect_features(embed, batches, label, self.dtype)
         return place.extract(embed, batches, label)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:  # another process may be at work there
+        return 0
 
 
 def _can_be_written(folder: Path) -> bool:

@@ -48,7 +48,10 @@ def judge(
     images = config.transform()
     shown = images.crop or images.resize
     if contestant.image_size is not None and shown not in (None, contestant.image_size):
-        row.notes["images"] = f"trained at {contestant.image_size} pixels, judged at {shown}"
+        row.notes["images"] = (
+            f"trained at {contestant.image_size} pixels, judged at {shown} as the config says; "
+            f"for its own size set {_size_keys(config, contestant.image_size)}"
+        )
     with _timed(row, "features"):
         tables = extract_tables(
             contestant,
@@ -88,6 +91,11 @@ def judge(
     by_class = () if splits.shares_classes else tuple(row.metrics)
     row.intervals.update(metric_intervals(row.metrics, row.scores, test.labels, by_class=by_class))
     return replace(row, test_ids=test.ids, test_labels=test.labels, by_class=frozenset(by_class))
+
+
+def _size_keys(config: EvaluateConfig, size: int) -> str:
+    one_key = config.image_size is not None
+    return f"image_size={size}" if one_key else f"images.resize={size} images.crop={size}"
 
 
 def _readable_train(splits: EvaluationSplits, tables: FeatureTables) -> ImageSplit:

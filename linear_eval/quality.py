@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.backbone_file import file_sha256, load_backbone
 from linear_eval.data_argument import SplitName, load_data_argument, open_split
-from linear_eval.errors import InputError
 from linear_eval.feature_quality import alignment, rank_me, uniformity
 from linear_eval.features import Embed, FeatureTable, collect_features, frozen
 from linear_eval.images import EvalImages, ImageBatches
@@ -42,8 +41,8 @@ def judge_quality(
     Raises:
         InputError: any of these is wrong, or there are fewer than two images; nothing was written.
     """
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"--json: {output.parent}: no such folder; create it first")
+    if output is not None:
+        check_output(output, "--json")
     network, info = load_backbone(backbone)
     loaded = load_data_argument(backbone, data, overrides, info)
     config = loaded.value

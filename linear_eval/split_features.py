@@ -70,6 +70,7 @@ def extract_split(
     notes = list(loaded.notes)
     if table.read_from:
         notes.append(f"features: read from {table.read_from}")
+    notes += store.remarks()
     if skipped := len(split) - len(table.ids):
         notes.append(f"{skipped} of {len(split)} images could not be read and were skipped")
     return SplitFeatures(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.comparison import compare_models, compare_runs
 from linear_eval.comparison.compare_models import (
     ModelDifference,
@@ -76,6 +76,8 @@ def compare(a: Sequence[Path], b: Sequence[Path], options: CompareOptions) -> No
         InputError: a file is missing or damaged, the sides are not comparable, they have no metric
             in common, or an option does not fit the number of runs.
     """
+    if options.json_file is not None:
+        check_output(options.json_file, "--json")
     runs_a, runs_b = ([read_results(path) for path in side] for side in (a, b))
     runs = [*runs_a, *runs_b]
     require_different(runs)

@@ -245,7 +245,7 @@ def test_what_does_not_compare_is_one_line_and_exit_2(
         ("{p}/a {p}/b --against {p}/c {p}/d --common-images", "--common-images: is for two"),
         ("{p}/a {p}/b --against {p}/c {p}/again", "judges the same backbone file as"),
         ("{p}/a {p}/b --json {p}/b/results.json", "--json: "),
-        ("{p}/a {p}/b --json {p}/gone/out.json", "gone/out.json: cannot be written"),
+        ("{p}/a {p}/b --json {p}/gone/out.json", "gone: no such folder"),
         ("{p}/a {p}/gone", "gone: no such file"),
         ("{p}/a {p}", "results.json: no such file"),
         ("{p}/a {p}/notes.txt", "notes.txt: is no JSON"),
