@@ -8,6 +8,7 @@ folder; without it as many procedural ones lie in memory, of the same size.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ssl_bf.train
 from bench.options import parse
-from bench.rounds import compare
+from bench.rounds import compare, measure
 from linear_eval.strict_config import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     batches = [run.loader.batch(step) for step in range(steps)]
     with FlopCounterMode(display=False) as counter:
         ssl_bf.train._one_step(run, batches[0], 0)
+    preparing = [measure(partial(run.loader.batch, step), options.device)[0] for step in range(5)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         stack.enter_context(patch.object(TwoViewLoader, "close"))  # it serves every round
@@ -61,6 +63,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
                 "batch_size": run.config.batch_size,
                 "steps": steps,
                 "data": run.config.data.name,
+                "seconds_for_views": round(statistics.median(each.wall for each in preparing), 4),
             },
             flop=float(steps * counter.get_total_flops()),
         )

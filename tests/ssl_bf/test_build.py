@@ -281,6 +281,7 @@ def test_the_header_of_the_file_says_how_to_use_it_and_where_it_is_from() -> Non
         "relation": "batchformer",
         "step": 7,
         "commit": "abc",
+        "seed": 3,
     }
 
 
