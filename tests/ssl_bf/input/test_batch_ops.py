@@ -68,19 +68,37 @@ def test_crop_of_the_whole_image_at_its_own_size_is_the_image() -> None:
     assert torch.equal(crop_and_resize(images, boxes, torch.zeros(3, dtype=torch.bool), 17), images)
 
 
-@pytest.mark.parametrize("as_bytes", [False, True])
-def test_images_of_unequal_size_are_cropped_like_a_batch_of_one(as_bytes: bool) -> None:
+def unequal_images() -> tuple[list[Tensor], Tensor, Tensor]:
     sizes = [(30, 20), (64, 48), (16, 90)]
     images = [random_images(1, h, w, seed=h)[0] for h, w in sizes]
-    if as_bytes:
-        images = [(image * 255).to(torch.uint8) for image in images]
     boxes = torch.cat([random_boxes(1, h, w) for h, w in sizes])
-    flip = torch.tensor([True, False, True])
+    return images, boxes, torch.tensor([True, False, True])
+
+
+def test_images_of_unequal_size_are_cropped_like_a_batch_of_one() -> None:
+    images, boxes, flip = unequal_images()
     views = crop_and_resize_each(images, boxes, flip, 24)
     for i, image in enumerate(images):
         rows = slice(i, i + 1)
         alone = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
         torch.testing.assert_close(views[rows], alone, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_of_bytes_are_resized_to_bytes_like_torchvision_does(
+    layout: torch.memory_format,
+) -> None:
+    images, boxes, flip = unequal_images()
+    pixels = [(image * 255).to(torch.uint8) for image in images]
+    given = [image[None].contiguous(memory_format=layout)[0] for image in pixels]
+    views = crop_and_resize_each(given, boxes, flip, 24)
+    for i, image in enumerate(pixels):
+        expected = crop_one(image, boxes[i], bool(flip[i]), 24)
+        assert torch.equal((views[i] * 255).round().to(torch.uint8), expected)
+        rows = slice(i, i + 1)
+        unrounded = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
+        # rounded after either direction: half a level twice, and a little for the weights
+        torch.testing.assert_close(views[rows], unrounded, rtol=0, atol=1.1 / 255)
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -248,7 +248,7 @@ def test_images_of_unequal_size_give_the_views_they_give_alone(recipe: RecipeNam
     config = ViewsConfig(recipe=recipe, size=16)
     made = make_view(images, draws(3), config)
     for i, image in enumerate(images):
-        alone = make_view(image[None], ViewDraws(0, 0, 1, torch.tensor([i])), config)
+        alone = make_view([image], ViewDraws(0, 0, 1, torch.tensor([i])), config)
         torch.testing.assert_close(made[i : i + 1], alone, rtol=0, atol=5 * ROUNDING)
 
 
