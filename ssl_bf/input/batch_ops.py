@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_bf.input.rows import put_rows_, take_rows
+
 
 def crop_and_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
     """Cut a box from every image, resize it with an antialiased triangle filter, maybe mirror it.
@@ -36,38 +38,6 @@ def crop_and_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> T
     if images.dtype == torch.uint8:
         rows = rows / 255  # on the small matrices, which saves a pass over the pixels
     return _apply_separable(images.to(torch.float32), rows, columns)
-
-
-def crop_and_resize_each(
-    images: Sequence[Tensor], boxes: Tensor, flip: Tensor, size: int
-) -> Tensor:
-    """`crop_and_resize` for images of unequal sizes, one after the other.
-
-    Args:
-        images: N tensors (3, H_i, W_i), uint8 or float32, on one device.
-        boxes: (N, 4) whole numbers, on the CPU: they become slices.
-        flip: (N,) bool.
-        size: S.
-
-    Returns:
-        (N, 3, S, S) float32 in [0, 1].
-    """
-    planes = images[0].new_empty((3, len(images), size, size), dtype=torch.float32)
-    native = images[0].dtype == torch.uint8 and images[0].device.type == "cpu"
-    for image, box, mirrored, view in zip(
-        images, boxes.tolist(), flip.tolist(), planes.unbind(1), strict=True
-    ):
-        top, left, height, width = box
-        crop = image[None, :, top : top + height, left : left + width]
-        if native:
-            crop = crop.contiguous(memory_format=torch.channels_last)
-        else:
-            crop = crop.to(torch.float32)
-        resized = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
-        view.copy_(resized.flip(-1) if mirrored else resized)
-    if images[0].dtype == torch.uint8:
-        planes.div_(255)
-    return planes.transpose(0, 1)
 
 
 def _triangle_filter(start: Tensor, extent: Tensor, *, length: int, size: int) -> Tensor:
@@ -146,38 +116,34 @@ def gaussian_blur_(images: Tensor, rows: Tensor, sigma: Tensor) -> Tensor:
     """
     if len(rows) == 0:
         return images
-    rows, sigma = rows.to(images.device), sigma.to(images.device)
+    sigma = sigma.to(images.device)
     height, width = images.shape[-2:]
-    across, down = min(BLUR_RADIUS, width - 1), min(BLUR_RADIUS, height - 1)
-    planes = images.transpose(0, 1).index_select(1, rows)
-    planes = F.pad(planes, (across, across, down, down), mode="reflect")
-    band = _gaussian_band(sigma, down, _block(height))
-    blocks = planes.unfold(2, band.shape[2], band.shape[1])  # (3, R, blocks, W', window)
-    planes = (band[:, None] @ blocks.transpose(3, 4)).flatten(2, 3)
-    band = _gaussian_band(sigma, across, _block(width))
-    blocks = planes.unfold(3, band.shape[2], band.shape[1]).transpose(2, 3)
-    planes = (blocks @ band.transpose(1, 2)[:, None]).transpose(2, 3).flatten(3, 4)
-    return images.index_copy_(0, rows, planes.transpose(0, 1))
+    vertical = _reflected_gaussian(sigma, height)
+    horizontal = vertical if height == width else _reflected_gaussian(sigma, width)
+    blurred = _apply_separable(take_rows(images, rows), vertical, horizontal)
+    return put_rows_(images, rows, blurred)
 
 
 BLUR_RADIUS = 11  # 23 taps, 5.5 standard deviations of the widest published blur
-SMALLEST_BLOCK = 28  # outputs of one product: fewer waste its overhead, more multiply zeros
 
 
-def _block(length: int) -> int:
-    """The smallest divisor of a length that is not too small, else the length."""
-    return next((b for b in range(SMALLEST_BLOCK, length) if length % b == 0), length)
+def _reflected_gaussian(sigma: Tensor, length: int) -> Tensor:
+    """Blur matrices (R, length, length) with the border reflected, not repeated; rows sum to one.
 
-
-def _gaussian_band(sigma: Tensor, radius: int, block: int) -> Tensor:
-    """Matrices (R, block, block + 2 radius) that blur a block of pixels, given its neighbours."""
-    distance = torch.arange(-radius, radius + 1, device=sigma.device)
-    kernel = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)
+    Seen from pixel i, pixel j lies at distance |j - i|, once more at i + j in the mirror that is
+    the left border pixel, and at 2 (length - 1) - i - j in the right one.
+    """
+    radius = min(BLUR_RADIUS, length - 1)
+    taps = torch.arange(2 * length - 1, device=sigma.device)  # every distance that occurs
+    kernel = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
     # Weights too small to matter would make the products denormal, which are 10 times slower.
-    kernel *= kernel > 1e-12
-    kernel /= kernel.sum(1, keepdim=True)
-    moved = F.pad(kernel, (block - 1, block - 1)).unfold(1, block + 2 * radius, 1)
-    return moved.flip(1)  # row i holds the kernel i places to the right
+    kernel *= (kernel > 1e-12) & (taps <= radius)
+    kernel /= 2 * kernel.sum(1, keepdim=True) - kernel[:, :1]
+    both_sides = torch.cat((kernel[:, 1:length].flip(1), kernel[:, :length]), dim=1)
+    weights = both_sides.unfold(1, length, 1).flip(1)  # [i, j] = kernel[|j - i|]
+    left = kernel.unfold(1, length, 1).clone()  # [i, j] = kernel[i + j]
+    left[:, :, 0] = 0  # a pixel on the mirror is met once
+    return weights.add_(left).add_(left.flip(1, 2))
 
 
 def normalize_(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -9,6 +9,8 @@ only some rows get row numbers from the caller, who drew them on the CPU: no wai
 import torch
 from torch import Tensor
 
+from ssl_bf.input.rows import put_rows_, take_rows
+
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2 as torchvision rounds it
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # factors that change nothing
@@ -125,18 +127,17 @@ def _shift_hue_(planes: Tensor, shift: Tensor) -> None:
     red, green, blue = planes
     largest, smallest = planes.amax(0), planes.amin(0)
     chroma = largest - smallest
+    floor = largest.sub_(chroma, alpha=2)
     # Gray pixels have no hue; any will do, since it is multiplied by their chroma of zero.
-    per_chroma = chroma.clamp(min=1e-20).reciprocal_()
-    hue = (green + blue).sub_(red).sub_(smallest).mul_(per_chroma).add_(1)
-    hue = torch.copysign(hue, torch.sub(green, blue, out=per_chroma), out=hue)
-    # One turn more, so that no fraction is negative.
-    hue.div_(6).add_(shift[:, None, None] + 1)
+    per_turn = chroma.mul_(6).clamp(min=1e-20).reciprocal_()
+    hue = (green + blue).sub_(red).sub_(smallest).mul_(per_turn).add_(1 / 6)
+    hue = torch.copysign(hue, torch.sub(green, blue, out=per_turn), out=hue)
+    shift = shift[:, None, None] + 1  # a turn more, so that no fraction is negative
     for plane, turn in zip(planes, (0, 2 / 3, 1 / 3), strict=True):
-        torch.add(hue, turn, out=plane)
+        torch.add(hue, shift + turn, out=plane)
     # The distance on the circle is d = 1/2 - |fraction - 1/2|.
     planes.frac_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)
-    floor = largest.sub_(chroma, alpha=2)
-    torch.addcmul(floor, planes, chroma.mul_(6), out=planes).clamp_(0, 1)
+    torch.addcmul(floor, planes, chroma, out=planes).clamp_(0, 1)
 
 
 def grayscale_(images: Tensor, rows: Tensor) -> Tensor:
@@ -149,9 +150,8 @@ def grayscale_(images: Tensor, rows: Tensor) -> Tensor:
     Returns:
         `images`.
     """
-    rows = rows.to(images.device)
-    luma = _luma(images.index_select(0, rows).transpose(0, 1))
-    return images.index_copy_(0, rows, luma[:, None].expand(-1, 3, -1, -1))
+    luma = _luma(take_rows(images, rows).transpose(0, 1))
+    return put_rows_(images, rows, luma[:, None].expand(-1, 3, -1, -1))
 
 
 def solarize_(images: Tensor, rows: Tensor) -> Tensor:
@@ -164,10 +164,9 @@ def solarize_(images: Tensor, rows: Tensor) -> Tensor:
     Returns:
         `images`.
     """
-    rows = rows.to(images.device)
-    chosen = images.index_select(0, rows)
+    chosen = take_rows(images, rows)
     chosen = torch.where(chosen >= SOLARIZE_THRESHOLD, 1 - chosen, chosen)
-    return images.index_copy_(0, rows, chosen)
+    return put_rows_(images, rows, chosen)
 
 
 def texture_colours(uniforms: Tensor) -> tuple[Tensor, Tensor]:

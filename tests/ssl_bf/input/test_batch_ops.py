@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
@@ -6,11 +8,11 @@ from torchvision.transforms import InterpolationMode
 
 from ssl_bf.input.batch_ops import (
     crop_and_resize,
-    crop_and_resize_each,
     gaussian_blur_,
     normalize_,
     rotate_and_crop,
 )
+from ssl_bf.input.image_ops import crop_and_resize_each, gaussian_blur_each_
 
 # Both sides compute the weights alike and only sum the products in another order.
 ROUNDING = 1e-6
@@ -147,11 +149,14 @@ def test_a_window_beyond_the_border_is_filled_by_reflection() -> None:
     torch.testing.assert_close(view, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("blur_", [gaussian_blur_, gaussian_blur_each_])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (9, 9), (2, 2), (12, 64), (50, 7)])
-def test_blur_equals_torchvision_with_23_taps_or_as_many_as_fit(height: int, width: int) -> None:
+def test_blur_equals_torchvision_with_23_taps_or_as_many_as_fit(
+    blur_: Callable[[Tensor, Tensor, Tensor], Tensor], height: int, width: int
+) -> None:
     images, rows = random_images(6, height, width), torch.tensor([0, 2, 3, 5])
     sigma = torch.tensor([0.1, 0.6, 1.3, 2.0])
-    blurred = gaussian_blur_(images.clone(), rows, sigma)
+    blurred = blur_(images.clone(), rows, sigma)
     taps = [min(23, 2 * width - 1), min(23, 2 * height - 1)]
     for i, row in enumerate(rows.tolist()):
         expected = reference.gaussian_blur(images[row], taps, [float(sigma[i])] * 2)

@@ -177,9 +177,9 @@ def test_the_choices_for_an_image_are_independent_of_each_other(record: Recorder
 def test_min_scale_bounds_the_crops(record: Recorder) -> None:
     crops = record("crop_and_resize")
     config = ViewsConfig(recipe="moco_v2", size=8, min_scale=0.6)
-    make_view(random_pixels(500, 100, 100), draws(500), config)
+    make_view(random_pixels(500, 60, 60), draws(500), config)
     boxes = gathered(crops, 1)
-    area = boxes[:, 2] * boxes[:, 3] / 10_000
+    area = boxes[:, 2] * boxes[:, 3] / 3_600
     assert 0.59 < area.min() < 0.62  # side lengths are rounded to pixels
     assert area.max() > 0.98
 
