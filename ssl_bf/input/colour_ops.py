@@ -15,7 +15,8 @@ LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2 as torchvision rounds it
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # factors that change nothing
 HUE_NEVER = 4  # in place of a turn
-SOLARIZE_THRESHOLD = 128 / 255  # PIL inverts values >= 128 of 255
+# PIL inverts values >= 128 of 255; rounding must not hide one that is exactly 128.
+SOLARIZE_THRESHOLD = 128 / 255 - 1e-6
 
 
 def colour_affine(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:

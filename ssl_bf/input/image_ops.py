@@ -48,10 +48,10 @@ def crop_and_resize_each(
     ):
         top, left, height, width = box
         crop = image[None, :, top : top + height, left : left + width]
-        if native:
-            crop = crop.contiguous(memory_format=torch.channels_last)
-        else:
+        if not native:
             crop = crop.to(torch.float32)
+        elif image.stride(0) != 1:
+            crop = crop.contiguous(memory_format=torch.channels_last)
         resized = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
         view.copy_(resized.flip(-1) if mirrored else resized)
     if images[0].dtype == torch.uint8:

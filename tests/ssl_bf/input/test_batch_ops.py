@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
@@ -12,7 +10,6 @@ from ssl_bf.input.batch_ops import (
     normalize_,
     rotate_and_crop,
 )
-from ssl_bf.input.image_ops import crop_and_resize_each, gaussian_blur_each_
 
 # Both sides compute the weights alike and only sum the products in another order.
 ROUNDING = 1e-6
@@ -70,39 +67,6 @@ def test_crop_of_the_whole_image_at_its_own_size_is_the_image() -> None:
     assert torch.equal(crop_and_resize(images, boxes, torch.zeros(3, dtype=torch.bool), 17), images)
 
 
-def unequal_images() -> tuple[list[Tensor], Tensor, Tensor]:
-    sizes = [(30, 20), (64, 48), (16, 90)]
-    images = [random_images(1, h, w, seed=h)[0] for h, w in sizes]
-    boxes = torch.cat([random_boxes(1, h, w) for h, w in sizes])
-    return images, boxes, torch.tensor([True, False, True])
-
-
-def test_images_of_unequal_size_are_cropped_like_a_batch_of_one() -> None:
-    images, boxes, flip = unequal_images()
-    views = crop_and_resize_each(images, boxes, flip, 24)
-    for i, image in enumerate(images):
-        rows = slice(i, i + 1)
-        alone = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
-        torch.testing.assert_close(views[rows], alone, rtol=0, atol=ROUNDING)
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_images_of_bytes_are_resized_to_bytes_like_torchvision_does(
-    layout: torch.memory_format,
-) -> None:
-    images, boxes, flip = unequal_images()
-    pixels = [(image * 255).to(torch.uint8) for image in images]
-    given = [image[None].contiguous(memory_format=layout)[0] for image in pixels]
-    views = crop_and_resize_each(given, boxes, flip, 24)
-    for i, image in enumerate(pixels):
-        expected = crop_one(image, boxes[i], bool(flip[i]), 24)
-        assert torch.equal((views[i] * 255).round().to(torch.uint8), expected)
-        rows = slice(i, i + 1)
-        unrounded = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
-        # rounded after either direction: half a level twice, and a little for the weights
-        torch.testing.assert_close(views[rows], unrounded, rtol=0, atol=1.1 / 255)
-
-
 @pytest.mark.parametrize("flip", [False, True])
 def test_rotation_equals_torchvision_away_from_the_border(flip: bool) -> None:
     size = 48
@@ -149,14 +113,11 @@ def test_a_window_beyond_the_border_is_filled_by_reflection() -> None:
     torch.testing.assert_close(view, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("blur_", [gaussian_blur_, gaussian_blur_each_])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (9, 9), (2, 2), (12, 64), (50, 7)])
-def test_blur_equals_torchvision_with_23_taps_or_as_many_as_fit(
-    blur_: Callable[[Tensor, Tensor, Tensor], Tensor], height: int, width: int
-) -> None:
+def test_blur_equals_torchvision_with_23_taps_or_as_many_as_fit(height: int, width: int) -> None:
     images, rows = random_images(6, height, width), torch.tensor([0, 2, 3, 5])
     sigma = torch.tensor([0.1, 0.6, 1.3, 2.0])
-    blurred = blur_(images.clone(), rows, sigma)
+    blurred = gaussian_blur_(images.clone(), rows, sigma)
     taps = [min(23, 2 * width - 1), min(23, 2 * height - 1)]
     for i, row in enumerate(rows.tolist()):
         expected = reference.gaussian_blur(images[row], taps, [float(sigma[i])] * 2)
