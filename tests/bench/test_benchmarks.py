@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import knn, memory, probe, retrieval, views
+from bench import knn, logistic, memory, probe, retrieval, views
 from bench.rounds import compare
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
@@ -17,11 +17,7 @@ from ssl_bf.input.views import ViewsConfig, make_view
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "peers"),
-    [
-        (knn, "faiss lightly sklearn"),
-        (retrieval, "pytorch_metric_learning"),
-        (views, "lightly"),
-    ],
+from bench import knn, logistic, memory, probe, retrieval, views
 )
 def test_a_benchmark_finds_its_variants_equivalent(
     benchmark: Any, peers: str, tmp_path: Path
