@@ -17,7 +17,12 @@ from ssl_bf.input.views import ViewsConfig, make_view
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "peers"),
-from bench import knn, logistic, memory, probe, retrieval, views
+    [
+        (knn, "faiss lightly sklearn"),
+        (logistic, "sklearn"),
+        (retrieval, "pytorch_metric_learning"),
+        (views, "lightly"),
+    ],
 )
 def test_a_benchmark_finds_its_variants_equivalent(
     benchmark: Any, peers: str, tmp_path: Path
