@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import knn, logistic, memory, probe, retrieval, views
+from bench import knn, logistic, loop, memory, probe, retrieval, startup, views
 from bench.rounds import compare
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
@@ -41,6 +41,24 @@ def test_the_probes_reach_one_accuracy(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     rows = probe.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
     assert [row["wrong"] for row in rows[:2]] == ["", ""]
+
+
+def test_the_loop_is_measured_against_its_step(tmp_path: Path) -> None:
+    rows = loop.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
+    assert [(row["variant"], row["wrong"]) for row in rows] == [
+        ("whole loop", ""),
+        ("step on prepared views", ""),
+    ]
+    assert rows[1]["wall_ratio"] > 0
+
+
+@pytest.mark.slow
+def test_startup_is_measured_from_the_launch(tmp_path: Path) -> None:
+    rows = startup.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
+    taken = {row["variant"]: row["wall_seconds"] for row in rows}
+    assert list(taken) == list(startup.MOST_SECONDS)
+    assert 0 < taken["ssl-bf --help"] < taken["first step"]
+    assert all(row["cpu_seconds"] > 0 for row in rows)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
