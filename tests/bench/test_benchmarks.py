@@ -8,14 +8,21 @@ from typing import Any
 import pytest
 import torch
 
-from bench import knn, logistic, loop, memory, probe, retrieval, startup
+from bench import knn, logistic, loop, memory, probe, retrieval, startup, views
 from bench.rounds import compare
+from ssl_bf.input.view_draws import ViewDraws
+from ssl_bf.input.views import ViewsConfig, make_view
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "peers"),
-    [(knn, "faiss lightly sklearn"), (logistic, "sklearn"), (retrieval, "pytorch_metric_learning")],
+    [
+        (knn, "faiss lightly sklearn"),
+        (logistic, "sklearn"),
+        (retrieval, "pytorch_metric_learning"),
+        (views, "lightly"),
+    ],
 )
 def test_a_benchmark_finds_its_variants_equivalent(
     benchmark: Any, peers: str, tmp_path: Path
@@ -83,3 +90,15 @@ def test_other_neighbours_are_noticed() -> None:
     ours = torch.arange(5000).view(100, 50)
     assert knn.same_neighbours(ours, ours.flip(1)) == ""
     assert "2.00 % other neighbours" in knn.same_neighbours(ours, ours + (ours % 50 == 49))
+
+
+def test_views_drawn_otherwise_are_noticed() -> None:
+    images, ids = views.random_images(400, 40, 40), torch.arange(400)
+    settings: dict[str, Any] = {"recipe": "moco_v2", "mean": views.BLACK, "std": views.WHITE}
+    blurred = ViewsConfig(size=32, **settings)
+    sharp = ViewsConfig(size=32, blur=False, **settings)
+    one, other = ([make_view(images, ViewDraws(s, 0, 1, ids), blurred)] for s in (0, 1))
+    assert views.alike(one, other) == ""
+    assert views.alike([one[0] * 0.8], other).startswith("red")
+    unblurred = [make_view(images, ViewDraws(0, 0, 1, ids), sharp)]
+    assert views.alike(unblurred, other).startswith("sharpness")
