@@ -88,7 +88,7 @@ def lightly_step(method: MoCoV2, views: Tensor) -> Callable[[], Stepped]:
     layers.insert(2, nn.ReLU())  # lightly's own forward applies it there
     backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network = nn.ModuleList([backbone, MoCoProjectionHead(WIDTH, WIDTH, OUT)])
-    network = network.to(views.device)
+    network = network.to(views)
     ours = [*method.backbone.parameters(), *method.projector.parameters()]
     with torch.no_grad():
         for theirs, p in zip(network.parameters(), ours, strict=True):
@@ -96,7 +96,7 @@ def lightly_step(method: MoCoV2, views: Tensor) -> Callable[[], Stepped]:
     slow = copy.deepcopy(network)
     deactivate_requires_grad(slow)
     keys = method.queue(0).keys
-    criterion = NTXentLoss(TEMPERATURE, memory_bank_size=tuple(keys.shape)).to(views.device)
+    criterion = NTXentLoss(TEMPERATURE, memory_bank_size=tuple(keys.shape)).to(views)
     criterion.memory_bank.bank.copy_(keys)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9, weight_decay=1e-4)
 

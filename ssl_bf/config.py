@@ -52,6 +52,9 @@ class SpeedConfig:
     channels_last: bool = True
     threads: int | None = None  # of torch on the CPU; None: torch decides
     image_memory_mib: int = 8192  # decoded images are kept in memory when they fit
+    compile: bool = False  # torch.compile of the backbone; pays on GPUs, costs on CPUs
+    per_view_backward: bool = False  # half the activations of MoCo-v3 and symmetric MoCo-v2
+    deterministic: bool = False  # equal to the bit from run to run on one machine; slower
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -67,7 +70,7 @@ class RunConfig:
 
     directory: str
     overwrite: bool = False
-    log_every: int = 50  # steps
+    log_every: int = 50  # steps; the first and the last are logged as well
     monitor_every: int = 10  # epochs between k-NN monitors; 0 switches them off
     monitor_images: int = 5000  # at most so many in the gallery, and in the hold-out
     checkpoint_every: int = 5  # epochs
@@ -95,6 +98,7 @@ class PretrainConfig:
     optimizer: OptimizerConfig
     epochs: int
     batch_size: int  # of all devices together
+    accumulate: int = 1  # parts of the batch that the backbone computes one after another
     precision: Literal["float32", "bf16"] = "float32"
     seed: int = 0
     speed: SpeedConfig = field(default_factory=SpeedConfig)
@@ -109,5 +113,7 @@ class PretrainConfig:
                 f"batch_size: must be >= 2 (BatchNorm and contrast need company), "
                 f"got {self.batch_size}"
             )
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate: must be >= 1, got {self.accumulate}")
         if self.seed < 0:
             raise ValueError(f"seed: must be >= 0, got {self.seed}")

@@ -6,13 +6,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_new
 from linear_eval.backbone_file import assemble_backbone
 from linear_eval.backbones import expected_tensors
 from linear_eval.checkpoints.export import Format, export
@@ -22,6 +22,7 @@ from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
 from ssl_bf.build import Run, backbone_info, build_run
 from ssl_bf.config import PretrainConfig
+from ssl_bf.deterministic import deterministic_algorithms
 from ssl_bf.environment import git_commit
 from ssl_bf.train import BACKBONE_FILE, train
 from ssl_bf.training_state import restore
@@ -58,7 +59,7 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
     config = loaded.value
     directory = Path(config.run.directory)
     with _processes(config):
-        _refuse_existing_run(directory, overwrite=config.run.overwrite)
+        _check_directory(directory, overwrite=config.run.overwrite)
         run = build_run(config)
         run.notes[:0] = loaded.notes
         with _run_directory(directory):
@@ -66,6 +67,12 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
                 _start_directory(directory, config)
             barrier()
             train(run, directory)
+
+
+def whole_config(source: str, overrides: Sequence[str]) -> str:
+    """Every key of a run as YAML, with its value; `???` stands for what must be given."""
+    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain", for_missing="???")
+    return to_yaml(loaded.value)
 
 
 def resume(directory: Path) -> None:
@@ -139,11 +146,15 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     return run, saved.step
 
 
-def _refuse_existing_run(directory: Path, *, overwrite: bool) -> None:
+def _check_directory(directory: Path, *, overwrite: bool) -> None:
     if directory.exists() and not directory.is_dir():
         raise InputError(
             f"run.directory: {directory} is a file, expected a directory; choose another name"
         )
+    new = directory.absolute() / CONFIG_FILE
+    while not new.parent.exists():
+        new = new.parent
+    check_new(new, "run.directory")
     found = _entries(directory)
     if found and not overwrite:
         names = ", ".join(path.relative_to(directory).as_posix() for path in found[:3])
@@ -210,6 +221,7 @@ def _processes(config: PretrainConfig) -> Iterator[None]:
     if on_cuda and world_size() == 1:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        yield
+        with deterministic_algorithms() if config.speed.deterministic else nullcontext():
+            yield
     finally:
         shut_down()

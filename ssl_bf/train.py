@@ -51,7 +51,8 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
             loss = _one_step(run, run.loader.batch(step), step)
             done = step + 1
             log.watch(done, loss)
-            if done % run.config.run.log_every == 0 or done == plan.total_steps:
+            # the first step as well: whoever waits sees that it runs, and how fast
+            if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
                 log.write(done, _values(run, step, loss))
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
                 log.check_losses()  # or the monitor would meet the broken network first
@@ -79,9 +80,9 @@ def _one_step(run: Run, batch: Batch, step: int) -> Tensor:
     set_learning_rates(run.optimizer, run.plan, step)
     torch.manual_seed(key(seed, "dropout", step, shard))
 
+    run.optimizer.zero_grad()
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
         loss: Tensor = run.model(batch.view_1, batch.view_2, context)
-    run.optimizer.zero_grad()
     loss.backward()
     run.optimizer.step()
     # The slow copies follow now; the next step's keys use them, hence its momentum.
