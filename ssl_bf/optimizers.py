@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from ssl_bf.schedules import Plan
 
@@ -135,23 +136,33 @@ class Lars(torch.optim.Optimizer):
         """Update every parameter that has a gradient."""
         assert closure is None, "Lars takes no closure"
         for group in self.param_groups:
-            matrices = [p for p in group["params"] if p.grad is not None and p.ndim > 1]
-            vectors = [p for p in group["params"] if p.grad is not None and p.ndim <= 1]
-            if matrices:
-                self._move(group, matrices, _trusted_updates(group, matrices))
-            if vectors:
-                self._move(group, vectors, _gradients(vectors))
+            matrices: list[Tensor] = []
+            vectors: list[Tensor] = []
+            for p in group["params"]:
+                if p.grad is not None:
+                    (matrices if p.ndim > 1 else vectors).append(p)
+            updates = [*_trusted_updates(group, matrices), *_gradients(vectors)]
+            buffers: list[Tensor | None] = [self._momentum_buffer(p) for p in matrices + vectors]
+            if updates:
+                sgd(
+                    matrices + vectors,
+                    updates,
+                    buffers,
+                    fused=True,
+                    weight_decay=0.0,
+                    momentum=group["momentum"],
+                    lr=group["lr"],
+                    dampening=0.0,
+                    nesterov=False,
+                    maximize=False,
+                )
 
-    def _move(self, group: dict[str, Any], params: list[Tensor], updates: list[Tensor]) -> None:
-        buffers = []
-        for param in params:
-            state = self.state[param]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(param)
-            buffers.append(state["momentum_buffer"])
-        torch._foreach_mul_(buffers, group["momentum"])
-        torch._foreach_add_(buffers, updates)
-        torch._foreach_add_(params, buffers, alpha=-group["lr"])
+    def _momentum_buffer(self, param: Tensor) -> Tensor:
+        state = self.state[param]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(param)
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
 
 
 def _gradients(params: list[Tensor]) -> list[Tensor]:
@@ -160,14 +171,15 @@ def _gradients(params: list[Tensor]) -> list[Tensor]:
 
 def _trusted_updates(group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
     """Decayed gradients, each scaled by its trust ratio; nothing waits for the device."""
-    updates = torch._foreach_add(_gradients(params), params, alpha=group["weight_decay"])
-    param_norms = torch.stack(torch._foreach_norm(params))
-    update_norms = torch.stack(torch._foreach_norm(updates))
+    if not params:
+        return []
+    updates = list(torch._foreach_add(_gradients(params), params, alpha=group["weight_decay"]))
+    norms = torch.stack(torch._foreach_norm(params + updates))
+    param_norms, update_norms = norms.chunk(2)
     ratios = group["trust_coefficient"] * param_norms / update_norms
-    is_defined = (param_norms > 0) & (update_norms > 0)
-    ratios = torch.where(is_defined, ratios, torch.ones_like(ratios))
+    ratios = torch.where((param_norms > 0) & (update_norms > 0), ratios, 1.0)
     torch._foreach_mul_(updates, ratios.unbind())
-    return list(updates)
+    return updates
 
 
 def build_optimizer(
@@ -189,9 +201,9 @@ def build_optimizer(
 
     param_groups = [part for group in groups for part in _torch_groups(config, group)]
     if isinstance(config, AdamWConfig):
-        return torch.optim.AdamW(param_groups, lr=0.0, betas=config.betas, foreach=True)
+        return torch.optim.AdamW(param_groups, lr=0.0, betas=config.betas, fused=True)
     if isinstance(config, SgdConfig):
-        return torch.optim.SGD(param_groups, lr=0.0, momentum=config.momentum, foreach=True)
+        return torch.optim.SGD(param_groups, lr=0.0, momentum=config.momentum, fused=True)
     trust = config.trust_coefficient
     return Lars(param_groups, lr=0.0, momentum=config.momentum, trust_coefficient=trust)
 

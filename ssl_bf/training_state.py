@@ -67,8 +67,9 @@ def _expected_states(optimizer: torch.optim.Optimizer, given: Iterable[str]) -> 
     for name, parameter in _named_parameters(optimizer):
         if f"optimizer/{name}" in stepped:
             for key in state_keys(optimizer):
-                # torch counts AdamW's steps on the CPU, in float32 whatever the parameter is.
-                fresh = torch.tensor(0.0) if key == "step" else torch.empty_like(parameter.detach())
+                fresh = torch.empty_like(parameter.detach())
+                if key == "step":  # fused AdamW counts in float32, beside the parameter
+                    fresh = torch.zeros((), device=parameter.device)
                 expected[f"optimizer/{name}/{key}"] = fresh
     return expected
 

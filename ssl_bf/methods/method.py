@@ -5,6 +5,7 @@ Shapes: N local batch, S streams, P projection width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from ssl_bf.methods.measurements import feature_std
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
-from ssl_bf.parts.slow_copy import move_slow_copies
+from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations.relation import Relation
 
 
@@ -89,7 +90,11 @@ class Method(nn.Module, ABC):
 
     def move_slow_copies(self, momentum: float) -> None:
         """Move every slow copy towards its source; momentum 1 leaves them."""
-        move_slow_copies([*self.slow_pairs(), *self.relation.slow_pairs()], momentum)
+        self._slow_copies.move(momentum)
+
+    @cached_property
+    def _slow_copies(self) -> SlowCopies:
+        return SlowCopies([*self.slow_pairs(), *self.relation.slow_pairs()])
 
     def after_step(self, momentum: float) -> None:
         """Follow the optimizer step; `momentum` is that of the next step, whose keys use it."""

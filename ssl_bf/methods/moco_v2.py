@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from linear_eval.distributed import all_gather_rows, world_size
 from linear_eval.errors import InputError
 from ssl_bf.input.keyed_random import StepContext
-from ssl_bf.losses.info_nce import info_nce
+from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method
@@ -149,11 +149,10 @@ class MoCoV2(Method):
 
     def contrast(self, queries: Tensor, keys: Tensor, image_ids: Tensor | None) -> Tensor:
         """InfoNCE of query streams (S, N, P) against key streams and their negatives."""
-        candidates = [self._negatives(c, key, image_ids) for c, key in enumerate(keys)]
 
-        def loss(query: Tensor, key: Tensor, key_stream: int) -> Tensor:
-            negatives, excluded = candidates[key_stream]
-            return info_nce(query, key, negatives, self.config.temperature, excluded)
+        def loss(queries: Tensor, key: Tensor, key_stream: int) -> Tensor:
+            negatives = self._negatives(key_stream, key, image_ids)
+            return info_nce(queries, key, negatives, self.config.temperature)
 
         return mean_over_stream_pairs(loss, queries, keys, self.relation.rules)
 
@@ -223,17 +222,10 @@ class MoCoV2(Method):
     def _key_streams(self) -> int:
         return 2 if self.relation.relating is not None and self.relation.rules.relates_keys else 1
 
-    def _negatives(
-        self, key_stream: int, key: Tensor, image_ids: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Candidates (M, P) besides the own key, and which of them are none for a query (N, M)."""
+    def _negatives(self, key_stream: int, key: Tensor, image_ids: Tensor | None) -> list[Negatives]:
+        """Candidates besides the own key: those of the queue, and of the batch if asked for."""
         queue = self.queue(min(key_stream, len(self.queues) - 1))
-        masked_ids = image_ids if self.config.mask_same_image else None
-        negatives, excluded = queued_negatives(queue, masked_ids)
+        negatives = [queued_negatives(queue, image_ids if self.config.mask_same_image else None)]
         if self.config.in_batch_negatives:
-            batch, is_own = batch_negatives(key)
-            if excluded is None:
-                excluded = is_own.new_zeros(len(key), len(negatives))
-            excluded = torch.cat([is_own, excluded], dim=1)
-            negatives = torch.cat([batch.to(negatives.dtype), negatives])
-        return negatives, excluded
+            negatives.append(batch_negatives(key))
+        return negatives

@@ -104,11 +104,10 @@ class MoCoV3(Method):
     def contrast(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Each query against the keys of one stream of all devices; times 2 * temperature."""
         temperature = self.config.temperature
-        candidates = [batch_negatives(key) for key in keys]  # negatives of one stream only
 
-        def loss(query: Tensor, key: Tensor, key_stream: int) -> Tensor:
-            negatives, is_own = candidates[key_stream]
-            return info_nce(query, key, negatives, temperature, is_own)
+        def loss(queries: Tensor, key: Tensor, key_stream: int) -> Tensor:
+            del key_stream  # negatives of the key's own stream only
+            return info_nce(queries, key, [batch_negatives(key)], temperature)
 
         pairs = mean_over_stream_pairs(loss, queries, keys, self.relation.rules)
         return 2 * temperature * pairs

@@ -104,9 +104,9 @@ class SimSiam(Method):
         )
         predictions_1, predictions_2 = self.predict(projections_1), self.predict(projections_2)
 
-        def loss(prediction: Tensor, target: Tensor, stream: int) -> Tensor:
+        def loss(predictions: Tensor, target: Tensor, stream: int) -> Tensor:
             del stream
-            return negative_cosine(prediction, target)  # the target is detached there
+            return negative_cosine(predictions, target)  # the target is detached there
 
         rules = self.relation.rules
         forth = mean_over_stream_pairs(loss, predictions_1, projections_2, rules)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -19,19 +19,24 @@ def make_slow_copy(module: ModuleT) -> ModuleT:
     return copy.deepcopy(module).requires_grad_(False)
 
 
-@torch.no_grad()
-def move_slow_copies(pairs: Iterable[tuple[nn.Module, nn.Module]], momentum: float) -> None:
-    """Set slow <- momentum * slow + (1 - momentum) * fast for every (slow, fast) pair, in place.
+class SlowCopies:
+    """Modules that follow others; their parameters are listed once, not at every step."""
 
-    Args:
-        pairs: modules of equal structure; a parameter may occur once only.
-        momentum: in [0, 1]; 1 freezes the slow copies, 0 overwrites them.
-    """
-    slow: list[torch.Tensor] = []
-    fast: list[torch.Tensor] = []
-    for slow_module, fast_module in pairs:
-        slow.extend(slow_module.parameters())
-        fast.extend(fast_module.parameters())
-    assert len(slow) == len(fast), (len(slow), len(fast))
-    if slow:
-        torch._foreach_lerp_(slow, fast, 1.0 - momentum)
+    def __init__(self, pairs: Iterable[tuple[nn.Module, nn.Module]]) -> None:
+        """`pairs` of (slow, fast) modules of equal structure; a parameter may occur once only."""
+        self._slow: list[Tensor] = []
+        self._fast: list[Tensor] = []
+        for slow, fast in pairs:
+            self._slow.extend(slow.parameters())
+            self._fast.extend(fast.parameters())
+        counts = len(self._slow), len(self._fast)
+        assert counts[0] == counts[1], counts
+
+    @torch.no_grad()
+    def move(self, momentum: float) -> None:
+        """Set slow <- momentum * slow + (1 - momentum) * fast in place.
+
+        `momentum` is in [0, 1]; 1 freezes the slow copies, 0 overwrites them.
+        """
+        if self._slow:
+            torch._foreach_lerp_(self._slow, self._fast, 1.0 - momentum)

@@ -108,10 +108,11 @@ def mean_over_stream_pairs(
     keys: Tensor,
     rules: StreamRules,
 ) -> Tensor:
-    """Weighted mean of `loss(query, key, key stream)` over pairs of streams.
+    """Weighted mean of a loss over pairs of streams.
 
     Args:
-        loss: takes (N, P), (N, P) and the index of the key stream; returns a scalar.
+        loss: takes queries (A, N, P), one key stream (N, P) and its index; returns (A,). It is
+            asked once per key stream, for all query streams that pair with it.
         queries: (S_q, N, P). A stream that is absent (relation off, evaluation) drops its pairs.
         keys: (S_k, N, P).
         rules: weights and reduction; `sum` skips the division by the sum of weights.
@@ -120,15 +121,17 @@ def mean_over_stream_pairs(
         Scalar. With one stream on both sides it is that loss itself.
     """
     if len(queries) == len(keys) == 1:
-        return loss(queries[0], keys[0], 0)
+        return loss(queries, keys[0], 0)[0]
     terms: list[Tensor] = []
     total_weight = 0.0
-    for a, query in enumerate(queries):
-        for c, key in enumerate(keys):
-            weight = rules.weights[a][c]
-            if weight > 0:
-                terms.append(weight * loss(query, key, c))
-                total_weight += weight
+    for c, key in enumerate(keys):
+        used = [a for a in range(len(queries)) if rules.weights[a][c] > 0]
+        if not used:
+            continue
+        chosen = queries if len(used) == len(queries) else torch.stack([queries[a] for a in used])
+        for a, value in zip(used, loss(chosen, key, c).unbind(), strict=True):
+            terms.append(rules.weights[a][c] * value)
+            total_weight += rules.weights[a][c]
     assert terms, f"no pair of {len(queries)} x {len(keys)} streams in {rules.weights}"
     total = torch.stack(terms).sum()
     return total if rules.reduction == "sum" else total / total_weight

@@ -20,6 +20,7 @@ from ssl_bf.optimizers import (
     set_learning_rates,
     state_keys,
 )
+from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.schedules import Plan
 
 PLAN = Plan(steps_per_epoch=5, epochs=2, warmup_epochs=0, peak_learning_rate=0.2)
@@ -240,3 +241,23 @@ def test_impossible_values_name_the_key_and_the_value(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{key}: must be .*, got "):
         config_class(**{key: value})
+
+
+@pytest.mark.parametrize("config", [SgdConfig(momentum=0.5), LarsConfig(), AdamWConfig()])
+def test_channels_last_parameters_move_as_contiguous_ones_do(config: OptimizerConfig) -> None:
+    moved = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        with initial_values(0, "network"):
+            layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).double()
+            x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+        layers.to(memory_format=memory_format)
+        optimizer = build_optimizer(config, [ParameterGroup("all", [*layers.named_parameters()])])
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+        for step in range(3):
+            optimizer.zero_grad()
+            inputs = (x + step).contiguous(memory_format=memory_format)
+            torch.autograd.backward(layers(inputs).square().sum())
+            optimizer.step()
+        moved.append(dict(layers.state_dict()))
+    torch.testing.assert_close(moved[1], moved[0])

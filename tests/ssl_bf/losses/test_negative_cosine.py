@@ -69,3 +69,9 @@ def test_autocast_does_not_reach_the_similarity() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = negative_cosine(prediction, target)
     assert torch.equal(inside, negative_cosine(prediction, target))
+
+
+def test_every_stream_of_predictions_has_its_own_mean() -> None:
+    streams, target = torch.stack([randn(1), randn(3), randn(4)]), randn(2)
+    expected = torch.stack([negative_cosine(prediction, target) for prediction in streams])
+    torch.testing.assert_close(negative_cosine(streams, target), expected)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from linear_eval.errors import InputError
 from ssl_bf.input.keyed_random import StepContext
-from ssl_bf.losses.info_nce import info_nce
+from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
@@ -281,7 +281,8 @@ def test_the_loss_of_a_sample_reaches_the_others_through_its_related_query_alone
     view_1.requires_grad_()
     queries, keys = method.query(view_1, CONTEXT, 1), method.key(view_2, CONTEXT, 2)
     for (a, query), (c, key), i in product(enumerate(queries), enumerate(keys), range(N)):
-        loss = info_nce(query[i : i + 1], key[i : i + 1], method.queue(c).keys, 0.2)
+        past = [Negatives(method.queue(c).keys)]
+        loss = info_nce(query[i : i + 1], key[i : i + 1], past, 0.2)
         (gradient,) = torch.autograd.grad(loss, view_1, retain_graph=True)
         reached = (gradient.abs().amax(dim=1) > 0).tolist()
         assert reached == ([True] * N if a == 1 else [j == i for j in range(N)])

@@ -3,17 +3,26 @@
 import pytest
 import torch
 
+from ssl_bf.losses.info_nce import Negatives
 from ssl_bf.parts import negatives
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.key_queue import NO_IMAGE, KeyQueue
 from ssl_bf.parts.negatives import batch_negatives, queued_negatives
 
 
-def test_one_process_offers_its_own_keys_and_marks_each_querys_own() -> None:
+def excluded(negatives: Negatives) -> list[list[bool]]:
+    """Which keys are no negatives of which query."""
+    if negatives.ids is None or negatives.query_ids is None:
+        return []
+    table: list[list[bool]] = (negatives.query_ids[:, None] == negatives.ids).tolist()
+    return table
+
+
+def test_one_process_offers_its_own_keys_and_excludes_each_querys_own() -> None:
     key = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
-    gathered, is_own = batch_negatives(key)
-    assert torch.equal(gathered, key)
-    assert is_own.tolist() == [[True, False, False], [False, True, False], [False, False, True]]
+    found = batch_negatives(key)
+    assert torch.equal(found.keys, key)
+    assert excluded(found) == [[True, False, False], [False, True, False], [False, False, True]]
 
 
 @pytest.mark.parametrize("device", [0, 1, 2])
@@ -24,16 +33,13 @@ def test_the_own_key_is_found_behind_those_of_lower_ranks(
     monkeypatch.setattr(negatives, "rank", lambda: device)
     monkeypatch.setattr(negatives, "all_gather_rows", lambda _: everybody)
     own = everybody[2 * device : 2 * device + 2]
-    gathered, is_own = batch_negatives(own)
-    assert is_own.shape == (2, 6)
-    for i in range(2):
-        for j in range(6):
-            assert bool(is_own[i, j]) == torch.equal(gathered[j], own[i])
+    found = batch_negatives(own)
+    assert excluded(found) == [[torch.equal(key, row) for key in found.keys] for row in own]
 
 
 def test_keys_that_are_laid_out_by_column_are_gathered_too() -> None:
     key = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0)).transpose(0, 1)[1]
-    gathered, _ = batch_negatives(key)
+    gathered = batch_negatives(key).keys
     assert torch.equal(gathered, key)
     assert gathered.is_contiguous()
 
@@ -45,18 +51,21 @@ def queue_of(ids: list[int]) -> KeyQueue:
     return queue
 
 
-def test_a_queued_key_of_the_same_image_is_marked_for_that_query_alone() -> None:
+def test_a_queued_key_of_the_same_image_is_excluded_for_that_query_alone() -> None:
     queue = queue_of([7, 3, 7, 5])  # and one row that belongs to no image
-    keys, same = queued_negatives(queue, torch.tensor([5, 7, 9]))
-    assert torch.equal(keys, queue.keys)
-    assert same is not None
-    for i, image in enumerate([5, 7, 9]):
-        for j, queued in enumerate([7, 3, 7, 5, NO_IMAGE]):
-            assert bool(same[i, j]) == (image == queued)
+    found = queued_negatives(queue, torch.tensor([5, 7, 9]))
+    assert torch.equal(found.keys, queue.keys)
+    queued = [7, 3, 7, 5, NO_IMAGE]
+    assert excluded(found) == [[image == past for past in queued] for image in (5, 7, 9)]
 
 
-def test_without_image_ids_nothing_is_marked() -> None:
+def test_without_image_ids_nothing_is_excluded() -> None:
     queue = queue_of([7, 3])
-    keys, same = queued_negatives(queue, None)
-    assert torch.equal(keys, queue.keys)
-    assert same is None
+    found = queued_negatives(queue, None)
+    assert torch.equal(found.keys, queue.keys)
+    assert excluded(found) == []
+
+
+def test_the_queue_is_not_copied() -> None:
+    queue = queue_of([7, 3])
+    assert queued_negatives(queue, None).keys.data_ptr() == queue.keys.data_ptr()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ssl_bf.parts.initial_values import initial_values
-from ssl_bf.parts.slow_copy import make_slow_copy, move_slow_copies
+from ssl_bf.parts.slow_copy import SlowCopies, make_slow_copy
 
 
 def network(seed: int) -> nn.Sequential:
@@ -23,7 +23,7 @@ def network(seed: int) -> nn.Sequential:
 def test_every_parameter_is_the_weighted_mean_of_old_and_fast(momentum: float) -> None:
     slow, fast = make_slow_copy(network(0)), network(1)
     old, source = copy.deepcopy(slow), copy.deepcopy(fast)
-    move_slow_copies([(slow, fast)], momentum)
+    SlowCopies([(slow, fast)]).move(momentum)
     for new, a, b in zip(slow.parameters(), old.parameters(), source.parameters(), strict=True):
         torch.testing.assert_close(new, (momentum * a + (1 - momentum) * b).detach())
         assert not torch.equal(a, b)
@@ -34,7 +34,7 @@ def test_every_parameter_is_the_weighted_mean_of_old_and_fast(momentum: float) -
 @pytest.mark.parametrize(("momentum", "expected_seed"), [(1.0, 0), (0.0, 1)])
 def test_momentum_1_freezes_and_0_copies_to_the_bit(momentum: float, expected_seed: int) -> None:
     slow = make_slow_copy(network(0))
-    move_slow_copies([(slow, network(1))], momentum)
+    SlowCopies([(slow, network(1))]).move(momentum)
     expected = network(expected_seed)
     for p, q in zip(slow.parameters(), expected.parameters(), strict=True):
         assert torch.equal(p, q)
@@ -43,14 +43,14 @@ def test_momentum_1_freezes_and_0_copies_to_the_bit(momentum: float, expected_se
 def test_buffers_are_the_copys_own() -> None:
     slow = make_slow_copy(network(0))
     before = {name: buffer.clone() for name, buffer in slow.named_buffers()}
-    move_slow_copies([(slow, network(1))], 0.5)
+    SlowCopies([(slow, network(1))]).move(0.5)
     torch.testing.assert_close(dict(slow.named_buffers()), before, rtol=0, atol=0)
 
 
 def test_several_pairs_move_in_one_call() -> None:
     slow = [make_slow_copy(network(seed)) for seed in (0, 1)]
     fast = [network(seed) for seed in (2, 3)]
-    move_slow_copies(zip(slow, fast, strict=True), 0.0)
+    SlowCopies(zip(slow, fast, strict=True)).move(0.0)
     for s, f in zip(slow, fast, strict=True):
         assert all(torch.equal(p, q) for p, q in zip(s.parameters(), f.parameters(), strict=True))
 
@@ -67,15 +67,15 @@ def test_a_copy_starts_equal_shares_nothing_and_never_trains() -> None:
 
 def test_moving_leaves_no_graph() -> None:
     slow, fast = make_slow_copy(network(0)), network(1)
-    move_slow_copies([(slow, fast)], 0.9)
+    SlowCopies([(slow, fast)]).move(0.9)
     assert all(p.grad_fn is None and not p.requires_grad for p in slow.parameters())
 
 
 def test_no_pair_and_no_parameter_are_fine() -> None:
-    move_slow_copies([], 0.9)
-    move_slow_copies([(nn.ReLU(), nn.ReLU())], 0.9)
+    SlowCopies([]).move(0.9)
+    SlowCopies([(nn.ReLU(), nn.ReLU())]).move(0.9)
 
 
 def test_unequal_structures_are_refused() -> None:
     with pytest.raises(AssertionError, match=r"\(6, 2\)"):
-        move_slow_copies([(network(0), nn.Linear(3, 4))], 0.9)
+        SlowCopies([(network(0), nn.Linear(3, 4))]).move(0.9)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bf.input.keyed_random import StepContext
-from ssl_bf.parts.slow_copy import move_slow_copies
+from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations.relation import Relation, TwoStreamConfig
 from ssl_bf.relations.streams import Pairs, StreamRules
 
@@ -128,7 +128,7 @@ def test_the_slow_copy_follows_with_its_momentum() -> None:
     relation, recorder = build(parameters="ema")
     with torch.no_grad():
         recorder.scale.copy_(torch.arange(4.0))
-    move_slow_copies(relation.slow_pairs(), 0.75)
+    SlowCopies(relation.slow_pairs()).move(0.75)
     slow = relation.get_parameter("slow_relating.scale")
     torch.testing.assert_close(slow.detach(), 0.75 * 2 + 0.25 * torch.arange(4.0).double())
 

@@ -95,9 +95,9 @@ def test_the_relation_is_as_wide_as_what_it_sees() -> None:
     assert StreamRules(insert_at="projection").width(512, 128) == 128
 
 
-def some_loss(query: Tensor, key: Tensor, key_stream: int) -> Tensor:
-    """Told apart by query, key and the number of the key stream."""
-    return (query * key.cos()).sum() + 10 * key_stream
+def some_loss(queries: Tensor, key: Tensor, key_stream: int) -> Tensor:
+    """Told apart by query, key and the number of the key stream; (A, N, P) -> (A,)."""
+    return (queries * key.cos()).sum(dim=(-2, -1)) + 10 * key_stream
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -123,7 +123,7 @@ def test_one_stream_on_both_sides_gives_that_loss_itself(pairs: Pairs) -> None:
     result = mean_over_stream_pairs(
         some_loss, query, key, StreamRules(pairs=pairs, reduction="sum")
     )
-    assert torch.equal(result, some_loss(query[0], key[0], 0))
+    assert torch.equal(result, some_loss(query, key[0], 0)[0])
 
 
 def test_the_pairs_of_an_absent_stream_drop_out_of_sum_and_weight() -> None:
@@ -136,15 +136,25 @@ def test_the_pairs_of_an_absent_stream_drop_out_of_sum_and_weight() -> None:
 
 
 def test_a_pair_of_weight_0_is_never_computed() -> None:
-    computed = []
+    assert asked_for("matched") == [([0.0], 0), ([1.0], 1)]
+    assert asked_for("plain_keys") == [([0.0, 1.0], 0)]
 
-    def loss(query: Tensor, key: Tensor, key_stream: int) -> Tensor:
-        computed.append((float(query[0, 0]), key_stream))
-        return query.sum() + key.sum()
+
+def test_a_key_stream_meets_all_its_query_streams_at_once() -> None:
+    assert asked_for("all") == [([0.0, 1.0], 0), ([0.0, 1.0], 1)]
+
+
+def asked_for(pairs: Pairs) -> list[tuple[list[float], int]]:
+    """Query streams and key stream of each call of the loss."""
+    calls: list[tuple[list[float], int]] = []
+
+    def loss(queries: Tensor, key: Tensor, key_stream: int) -> Tensor:
+        calls.append((queries[:, 0, 0].tolist(), key_stream))
+        return queries.sum(dim=(1, 2)) + key.sum()
 
     queries = torch.stack([torch.full((N, P), 0.0), torch.full((N, P), 1.0)])
-    mean_over_stream_pairs(loss, queries, queries, StreamRules(pairs="matched"))
-    assert computed == [(0.0, 0), (1.0, 1)]
+    mean_over_stream_pairs(loss, queries, queries, StreamRules(pairs=pairs))
+    return calls
 
 
 def test_no_pair_at_all_is_our_own_mistake() -> None:

@@ -1,0 +1,148 @@
+"""One training step of MoCo-v2, ResNet-18 for 32 px: ours and lightly's. Run: python -m bench.step.
+
+Both start from the same weights, see the same views and the same queue, and have learning rate 0,
+so that every round computes the same loss and gradient, which are compared.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bench.options import parse
+from bench.rounds import compare
+from linear_eval.backbones import build_backbone
+from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
+from ssl_bf.optimizers import SgdConfig, build_optimizer
+from ssl_bf.relations.no_relation import NoRelationConfig
+
+GFLOP_PER_IMAGE = 4.44  # forward and backward of the query, forward of the key
+WIDTH, OUT, MOMENTUM, TEMPERATURE = 512, 128, 0.99, 0.2
+# Largest relative difference of the loss and, in norm, of the gradient: before any training all
+# images look alike to the network, so the gradient hangs on the last digits of either precision.
+FLOAT32, BF16 = (1e-4, 1e-2), (2e-2, 0.4)
+
+
+class Stepped(NamedTuple):
+    """What a step computed."""
+
+    precision: str
+    loss: Tensor
+    gradients: list[Tensor]
+
+
+def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
+    """Compare ours in both precisions with lightly's modules as shipped."""
+    options = parse("A MoCo-v2 training step against lightly's modules.", argv, rounds=3)
+    batch, size, queue_size = (16, 32, 64) if options.quick else (64, 32, 4096)
+    torch.manual_seed(0)
+    blots = nn.functional.interpolate(torch.randn(batch, 3, 4, 4), size)
+    views = (blots + 0.3 * torch.randn(2, batch, 3, size, size)).to(options.device)
+    config = MoCoV2Config(queue_size=queue_size, temperature=TEMPERATURE, mask_same_image=False)
+    method = MoCoV2(config, build_backbone("resnet18_cifar"), WIDTH, NoRelationConfig())
+    method = method.to(options.device)
+    return compare(
+        "step",
+        {
+            "ours, bf16": our_step(copy.deepcopy(method), views, "bf16"),
+            "ours, float32": our_step(copy.deepcopy(method), views, "float32"),
+            "lightly, float32 as shipped": lightly_step(method, views),
+        },
+        check=same_steps(),
+        options=options,
+        facts={"method": "moco_v2", "batch": batch, "image": size, "queue": queue_size},
+        flop=GFLOP_PER_IMAGE * 1e9 * batch * (size / 32) ** 2,
+    )
+
+
+def our_step(method: MoCoV2, views: Tensor, precision: str) -> Callable[[], Stepped]:
+    """As ssl_bf.train does it, channels last."""
+    method = method.to(memory_format=torch.channels_last)
+    view_1, view_2 = (view.contiguous(memory_format=torch.channels_last) for view in views)
+    optimizer = build_optimizer(SgdConfig(), method.parameter_groups(1.0))
+
+    def step() -> Stepped:
+        with torch.autocast(views.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss: Tensor = method(view_1, view_2)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        method.after_step(MOMENTUM)
+        return Stepped(precision, loss.detach(), gradients_of(method))
+
+    return step
+
+
+def lightly_step(method: MoCoV2, views: Tensor) -> Callable[[], Stepped]:
+    """Modules of lightly, put together as its documentation does, with the weights of ours."""
+    from lightly.loss import NTXentLoss
+    from lightly.models import ResNetGenerator
+    from lightly.models.modules import MoCoProjectionHead
+    from lightly.models.utils import deactivate_requires_grad, update_momentum
+
+    layers = list(ResNetGenerator("resnet-18", 1, num_splits=0).children())[:-1]
+    layers.insert(2, nn.ReLU())  # lightly's own forward applies it there
+    backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.ModuleList([backbone, MoCoProjectionHead(WIDTH, WIDTH, OUT)])
+    network = network.to(views)
+    ours = [*method.backbone.parameters(), *method.projector.parameters()]
+    with torch.no_grad():
+        for theirs, p in zip(network.parameters(), ours, strict=True):
+            theirs.copy_(p)
+    slow = copy.deepcopy(network)
+    deactivate_requires_grad(slow)
+    keys = method.queue(0).keys
+    criterion = NTXentLoss(TEMPERATURE, memory_bank_size=tuple(keys.shape)).to(views)
+    criterion.memory_bank.bank.copy_(keys)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9, weight_decay=1e-4)
+
+    def step() -> Stepped:
+        for fast_part, slow_part in zip(network, slow, strict=True):
+            update_momentum(fast_part, slow_part, MOMENTUM)
+        query = network[1](network[0](views[0]))
+        with torch.no_grad():
+            key = slow[1](slow[0](views[1]))
+        loss = criterion(query, key)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return Stepped("float32", loss.detach(), gradients_of(network))
+
+    return step
+
+
+def gradients_of(module: nn.Module) -> list[Tensor]:
+    """Of the parameters that train, in order."""
+    return [p.grad for p in module.parameters() if p.grad is not None]
+
+
+def same_steps() -> Callable[[Stepped, Stepped], str]:
+    """A check of the first against each, and of those in float32 against one another."""
+    in_float32: list[Stepped] = []
+
+    def check(first: Stepped, other: Stepped) -> str:
+        if other.precision != "float32":
+            return difference(first, other, BF16)
+        in_float32.append(other)
+        return difference(first, other, BF16) or difference(in_float32[0], other, FLOAT32)
+
+    return check
+
+
+def difference(a: Stepped, b: Stepped, tolerance: tuple[float, float]) -> str:
+    """What is too far apart, or nothing."""
+    loss = float((a.loss / b.loss - 1).abs())
+    pairs = list(zip(a.gradients, b.gradients, strict=True))
+    apart = torch.stack([(x - y).norm() for x, y in pairs]).norm()
+    gradient = float(apart / torch.stack([y.norm() for _, y in pairs]).norm())
+    if loss <= tolerance[0] and gradient <= tolerance[1]:
+        return ""
+    return f"loss differs by {loss:.1e}, gradient by {gradient:.1e}"
+
+
+if __name__ == "__main__":
+    main()
