@@ -32,26 +32,30 @@ def crop_and_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> T
     """
     height, width = images.shape[-2:]
     top, left, box_height, box_width = boxes.to(images.device, torch.float32).unbind(1)
-    rows = _triangle_filter(top, box_height, length=height, size=size)
-    columns = _triangle_filter(left, box_width, length=width, size=size)
-    columns = torch.where(flip.to(images.device)[:, None, None], columns.flip(1), columns)
+    outputs = torch.arange(size, device=images.device, dtype=torch.float32)
+    mirrored = torch.where(flip.to(images.device)[:, None], outputs.flip(0), outputs)
+    columns = _triangle_filter(mirrored, left, box_width, length=width, size=size)
+    rows = _triangle_filter(outputs, top, box_height, length=height, size=size)
     if images.dtype == torch.uint8:
-        rows = rows / 255  # on the small matrices, which saves a pass over the pixels
+        rows.div_(255)  # the small matrices, which saves a pass over the pixels
     return _apply_separable(images.to(torch.float32), rows, columns)
 
 
-def _triangle_filter(start: Tensor, extent: Tensor, *, length: int, size: int) -> Tensor:
-    """Weights (N, size, length) that resize pixels [start, start + extent) of `length` to `size`.
+def _triangle_filter(
+    outputs: Tensor, start: Tensor, extent: Tensor, *, length: int, size: int
+) -> Tensor:
+    """Weights (N, S, length) that resize pixels [start, start + extent) of `length` to `size`.
 
-    Rows sum to one. When shrinking, the triangle is as wide as two output pixels, which is what
-    makes it antialiased; when enlarging, as wide as two input pixels, which is plain bilinear.
+    `outputs`, (S,) or (N, S), says which output pixel a row is for. Rows sum to one. When
+    shrinking, the triangle is as wide as two output pixels, which is what makes it antialiased;
+    when enlarging, as wide as two input pixels, which is plain bilinear.
     """
     start, extent = start[:, None, None], extent[:, None, None]
     scale = extent / size  # input pixels per output pixel
-    outputs = torch.arange(size, device=start.device, dtype=torch.float32)[:, None]
     pixels = torch.arange(length, device=start.device) - start  # (N, 1, length), 0 at the border
-    centres = scale * (outputs + 0.5) - 0.5  # (N, size, 1)
-    weights = (pixels - centres).abs_().div_(scale.clamp(min=1)).neg_().add_(1).clamp_(min=0)
+    centres = scale * (outputs[..., None] + 0.5) - 0.5  # (N, S, 1)
+    weights = (pixels - centres).abs_()
+    torch.sub(scale.clamp(min=1), weights, out=weights).clamp_(min=0)
     weights.mul_((pixels >= 0) & (pixels < extent))
     return weights.div_(weights.sum(2, keepdim=True))
 
@@ -146,16 +150,17 @@ def _reflected_gaussian(sigma: Tensor, length: int) -> Tensor:
     return weights.add_(left).add_(left.flip(1, 2))
 
 
-def normalize_(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(images - mean) / std per channel, in place.
+def normalize_into(
+    views: Tensor, images: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Write (images - mean) / std per channel, in one pass over the pixels.
 
     Args:
+        views: (N, 3, H, W) float32, overwritten; any memory format.
         images: (N, 3, H, W) float32.
         mean: of each channel.
         std: of each channel, > 0.
-
-    Returns:
-        `images`.
     """
-    shift = torch.tensor(mean, device=images.device).view(3, 1, 1)
-    return images.sub_(shift).div_(torch.tensor(std, device=images.device).view(3, 1, 1))
+    for channel, (shift, scale) in enumerate(zip(mean, std, strict=True)):
+        start = torch.full((), -shift / scale, device=images.device)
+        torch.add(start, images[:, channel], alpha=1 / scale, out=views[:, channel])

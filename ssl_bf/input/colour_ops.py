@@ -92,7 +92,8 @@ def _affine_round_(planes: Tensor, factors: Tensor) -> None:
     luma = _luma(planes)
     # The mean that contrast pulls towards belongs to the image as it is now.
     offset = luma.mean((1, 2), keepdim=True).mul_(of_mean)
-    planes.mul_(of_image).add_(luma.mul_(of_luma).add_(offset)).clamp_(0, 1)
+    luma.mul_(of_luma).add_(offset)
+    torch.addcmul(luma, planes, of_image, out=planes).clamp_(0, 1)
 
 
 def _luma(planes: Tensor) -> Tensor:

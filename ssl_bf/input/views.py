@@ -20,7 +20,7 @@ from linear_eval.errors import InputError
 from ssl_bf.input.batch_ops import (
     crop_and_resize,
     gaussian_blur_,
-    normalize_,
+    normalize_into,
     rotate_and_crop,
 )
 from ssl_bf.input.colour_ops import (
@@ -110,7 +110,7 @@ def make_view(
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             own_draws = dataclasses.replace(draws, image_ids=draws.image_ids[part])
             pixels = recipe(images[part], own_draws, config)
-            views[part] = normalize_(pixels, config.mean, config.std)
+            normalize_into(views[part], pixels, config.mean, config.std)
     return views
 
 
