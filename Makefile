@@ -71,7 +71,7 @@ test: $(STAMP)
 
 bench-judge: $(STAMP)
 	$(PIP) pytorch-metric-learning
-	for each in knn probe retrieval memory; do "$(VENV)/bin/python" -m bench.$$each || exit 1; done
+	for each in knn probe logistic retrieval memory; do "$(VENV)/bin/python" -m bench.$$each || exit 1; done
 
 # ---- the quickstart
 

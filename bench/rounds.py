@@ -59,6 +59,7 @@ def compare(
     options: Namespace,
     facts: Mapping[str, Any],
     flop: float,
+    warm_up: Callable[[], Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Run the variants in turn, print a table, and append one JSON line per variant.
 
@@ -69,17 +70,22 @@ def compare(
             equivalent is marked, and its ratio not given.
         options: from `bench.options`; ratios are medians over `rounds`.
         facts: sizes and whatever else makes a number comparable.
-        flop: of the multiplications that cannot be avoided, for the share of the machine's limit.
+        flop: of the multiplications that cannot be avoided, for the share of the machine's limit,
+            which is measured once a round as well: the best counts. 0: not known.
+        warm_up: loads libraries and warms caches; without it, one more round does.
     """
     device, rounds = options.device, options.rounds
-    limits = {str(each)[6:]: matmul_limit(each, device) for each in (torch.float32, torch.bfloat16)}
+    limits = dict.fromkeys(("float32", "bfloat16"), 0.0)
     taken: dict[str, list[Seconds]] = {variant: [] for variant in variants}
     results: dict[str, Any] = {}
-    for number in range(rounds + 1):
+    for run in [warm_up] if warm_up else variants.values():
+        run()
+    for _ in range(rounds):
+        for key in limits:
+            limits[key] = max(limits[key], matmul_limit(getattr(torch, key), device))
         for variant, run in variants.items():
             seconds, results[variant] = measure(run, device)
-            if number:  # the first round loads libraries and warms caches
-                taken[variant].append(seconds)
+            taken[variant].append(seconds)
     ours = next(iter(variants))
     rows = []
     for variant, times in taken.items():
@@ -92,7 +98,9 @@ def compare(
             "cpu_seconds": round(statistics.median(each.cpu for each in times), 4),
             "equivalent": not wrong,
             "wrong": wrong,
-            "share_of_limit": {key: round(flop / 1e9 / wall / g, 3) for key, g in limits.items()},
+            "share_of_limit": {
+                key: round(flop / 1e9 / wall / g, 3) for key, g in limits.items() if flop
+            },
             "limit_gflops": {key: round(g, 1) for key, g in limits.items()},
             "rounds": rounds,
             **facts,
@@ -124,13 +132,26 @@ def machine(device: str) -> dict[str, Any]:
             continue
     on_gpu = torch.device(device).type == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "processor": _processor(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def _processor() -> str:
+    """Maker, family and model, as Linux tells them: what it multiplies fast differs."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    facts: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    known = [facts[key] for key in ("model name", "cpu family", "model") if key in facts]
+    return ", ".join(known) or platform.processor()
 
 
 def unit_classes(rows: int, width: int, classes: int, *, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and places checked before the work for them begins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         InputError: the folder is missing or read-only, the disk is full, or `path` is a folder.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = _beside(path)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -36,3 +36,48 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path, key: str) -> None:
+    """Refuse a place where `atomic_file` could not put a file, before anything is computed.
+
+    Args:
+        path: of the file; one that exists would be replaced.
+        key: the option or key that named it, for the message.
+
+    Raises:
+        InputError: it is a folder, or its folder is missing or takes no new files.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{key}: {path.parent}: no such folder; create it first")
+    check_new(path, key)  # first: a name that is too long cannot even be asked whether it exists
+    if path.is_dir():
+        raise InputError(f"{key}: {path} is a folder, expected a file; give {path / 'NAME'}")
+
+
+def check_new(path: Path, key: str) -> None:
+    """Refuse a place where no file or folder can be made, in a folder that exists.
+
+    An empty file is made there and removed: permissions alone do not tell (the administrator has
+    them all, and neither /proc nor a disk that is read-only takes anything).
+
+    Args:
+        path: of the file or folder.
+        key: the option or key that named it, for the message.
+
+    Raises:
+        InputError: its folder takes no new files.
+    """
+    trial = _beside(path.absolute())
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{key}: {path} cannot be written ({error.strerror or error}); give a path in a folder "
+            "that can be written to"
+        ) from error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

@@ -43,7 +43,7 @@ class BackboneInfo:
         image_size: side of the training views in pixels.
         mean: per channel, of images in [0, 1].
         std: per channel, > 0.
-        provenance: JSON; has a `title` such as "pretrained with BatchFormer".
+        provenance: JSON; has a `title` such as "pretrained with BatchFormer", and perhaps `seed`.
         format_version: of this header.
     """
 
@@ -54,6 +54,12 @@ class BackboneInfo:
     std: tuple[float, float, float]
     provenance: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    @property
+    def pretraining_seed(self) -> int | None:
+        """`seed` of the provenance; None where it does not say."""
+        seed = self.provenance.get("seed")
+        return seed if type(seed) is int else None
 
 
 def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
@@ -129,7 +135,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], BackboneInfo, str | None]:
             digest = json.loads(file.metadata()[_HEADER_KEY]).get(_DIGEST)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"{path}: {_diagnose(path)} [{error}]") from error
+        raise InputError(f"{path}: {_diagnose(path)}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     return tensors, info, digest

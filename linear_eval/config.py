@@ -71,7 +71,7 @@ class EvaluateConfig:
     """
 
     data: DatasetConfig
-    backbone: str
+    backbone: str = field(metadata={"expects": "a backbone file, pixels or random"})
     architecture: str | None = None
     baselines: tuple[str, ...] = ()
     seed: int = 0
@@ -98,7 +98,10 @@ class EvaluateConfig:
             if self.image_size < 1:
                 raise ValueError(f"image_size: must be >= 1, got {self.image_size}")
             if self.images != EvalImages():
-                raise ValueError("image_size: cannot be set together with images; leave one out")
+                raise ValueError(
+                    "image_size: cannot be set together with images; set images.resize and "
+                    "images.crop instead"
+                )
         for key in ("protocols", "evaluators"):
             names = list(getattr(self, key))
             if not names or len(set(names)) < len(names):

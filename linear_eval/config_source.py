@@ -17,6 +17,11 @@ import yaml
 from linear_eval.config_types import Plain, nearest
 from linear_eval.errors import ConfigError
 
+_COMMAND_OF = {"pretrain": "ssl-bf pretrain", "evaluate": "linear-eval run"}
+_KIND_OF = {"pretrain": "a pretraining config", "evaluate": "an evaluation config"}
+_ONLY_IN_PRETRAINING = {"method", "views", "optimizer", "run"}
+_ONLY_IN_EVALUATION = {"evaluators", "protocols", "baselines", "knn", "linear_probe", "retrieval"}
+
 
 class _PlainLoader(yaml.SafeLoader):
     """PyYAML's safe loader; scalars without quotes become `Plain`, repeated keys are errors."""
@@ -77,7 +82,8 @@ def read_config_file(source: str, packaged: str) -> dict[str, Any]:
         packaged: folder of the packaged configs, "pretrain" or "evaluate".
 
     Raises:
-        ConfigError: no such file or name, unreadable, or not a YAML mapping.
+        ConfigError: no such file or name, unreadable, not a YAML mapping, or one for the other
+            command.
     """
     file = _find(source, packaged)
     try:
@@ -91,7 +97,18 @@ def read_config_file(source: str, packaged: str) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: not a configuration, expected lines of the form key: value")
+    is_for_pretraining = bool(_ONLY_IN_PRETRAINING & content.keys())
+    if is_for_pretraining != bool(_ONLY_IN_EVALUATION & content.keys()):
+        _require_kind(source, "pretrain" if is_for_pretraining else "evaluate", packaged)
     return content
+
+
+def _require_kind(source: str, kind: str, wanted: str) -> None:
+    if kind != wanted:
+        raise ConfigError(
+            f"{source}: is {_KIND_OF[kind]}, expected {_KIND_OF[wanted]}; "
+            f"use `{_COMMAND_OF[kind]}`, or give another config"
+        )
 
 
 def parse_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -147,6 +164,9 @@ def _find(source: str, packaged: str) -> Traversable:
         raise ConfigError(f"{source}: is a folder, expected a YAML file or the name of a config")
     if path.is_file():
         return path
+    for kind in _KIND_OF:
+        if is_name and (packaged_folder() / kind / f"{source}.yaml").is_file():
+            _require_kind(source, kind, packaged)
     known = sorted(
         entry.name.removesuffix(".yaml")
         for entry in (folder.iterdir() if folder.is_dir() else ())

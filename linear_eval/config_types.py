@@ -80,25 +80,23 @@ def convert(value: Any, annotation: Any) -> Any:
     return converted
 
 
-def describe(annotation: Any) -> str:
-    """Say in words what a field expects."""
+def describe(annotation: Any, *, many: bool = False) -> str:
+    """Say in words what a field expects, or with `many` what a list does of its items."""
     members = union_members(annotation)
     if len(members) > 1:
-        return " or ".join(describe(member) for member in members)
+        return " or ".join(describe(member, many=many) for member in members)
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
     if origin is Literal:
         return f"one of {list(arguments)}" if len(arguments) > 1 else repr(arguments[0])
     item = list_item(annotation)
     if item is not None:
-        return f"a list of {describe(item)}"
+        return f"{'lists' if many else 'a list'} of {describe(item, many=True)}"
     if origin is tuple:
         return f"a list of {len(arguments)} ({', '.join(describe(each) for each in arguments)})"
     if annotation is type(None):
         return "null"
-    if annotation is bool:
-        return "true or false"
-    return "a section" if section_classes(annotation) else str(annotation.__name__)
+    return "a section" if section_classes(annotation) else _WORDS[annotation][many]
 
 
 def show(value: Any) -> str:
@@ -164,6 +162,14 @@ def _as_str(value: Any) -> str | None:
     return str(value) if isinstance(value, str) else None
 
 
+_WORDS = {
+    bool: ("true or false", "true or false"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "texts"),
+}
+"""Of each scalar: one, and many."""
+
 _SCALARS: dict[Any, Callable[[Any], Any]] = {
     bool: _as_bool,
     int: _as_int,
@@ -211,8 +217,7 @@ def _convert_to_literal(value: Any, annotation: Any) -> Any:
 
 def _convert_to_sequence(value: Any, annotation: Any) -> Any:
     if not isinstance(value, (list, tuple)):
-        is_item = isinstance(value, Plain) and not value.startswith("[")
-        hint = f"; write [{value}]" if is_item else ""
+        hint = f"; write [{value}]" if _is_item(value, annotation) else ""
         raise Mismatch(f"expected {describe(annotation)}, got {show(value)}{hint}")
     item = list_item(annotation)
     types_of_items = [item] * len(value) if item is not None else typing.get_args(annotation)
@@ -223,3 +228,15 @@ def _convert_to_sequence(value: Any, annotation: Any) -> Any:
     except Mismatch as error:
         raise Mismatch(f"expected {describe(annotation)}, but in it {error}") from error
     return converted if typing.get_origin(annotation) is list else tuple(converted)
+
+
+def _is_item(value: Any, annotation: Any) -> bool:
+    """Whether a value would do inside a list."""
+    item = list_item(annotation)
+    if item is None or not isinstance(value, Plain) or value.startswith("["):
+        return False
+    try:
+        convert(value, item)
+    except Mismatch:
+        return False
+    return True

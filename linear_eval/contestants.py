@@ -44,6 +44,7 @@ class Contestant:
         std: of its input.
         path: of the backbone file; None where there is none.
         image_size: that it was trained at, in pixels; None where there is no file.
+        pretraining_seed: None where the file does not say.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Contestant:
     std: tuple[float, float, float] = IMAGENET_STD
     path: Path | None = None
     image_size: int | None = None
+    pretraining_seed: int | None = None
 
     @property
     def is_file(self) -> bool:
@@ -146,6 +148,7 @@ def _open_file(path: Path) -> Contestant:
         std=info.std,
         path=path,
         image_size=info.image_size,
+        pretraining_seed=info.pretraining_seed,
     )
 
 

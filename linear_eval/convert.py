@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from linear_eval.atomic_file import check_output
 from linear_eval.backbone_file import BackboneInfo, assemble_backbone, file_sha256, save_backbone
 from linear_eval.backbones import CIFAR_PADDINGS, expected_tensors, feature_dim
 from linear_eval.checkpoints.match import OPTIONAL, Match, find_backbone
@@ -89,6 +90,7 @@ def _image_size(architecture: str, images: ImageFacts) -> int:
 
 
 def _check_output(checkpoint: Path, output: Path, *, overwrite: bool) -> None:
+    check_output(output, "--output")
     if not output.exists():
         return
     if checkpoint.exists() and output.samefile(checkpoint):

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from linear_eval.backbone_file import BackboneInfo
 from linear_eval.config import EvaluateConfig
 from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.decode import printable
+from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.datasets.selection import open_selected_train
 from linear_eval.errors import InputError
 from linear_eval.strict_config import LoadedConfig, load_config, parse_config
@@ -42,7 +44,7 @@ def load_data_argument(
 
 
 def open_split(config: EvaluateConfig, split_name: SplitName) -> ImageSplit:
-    """Test, or train at the size that the configuration asks for.
+    """Test, or train at the size that the configuration asks for; says which of them it took.
 
     Raises:
         InputError: there are no images.
@@ -51,4 +53,18 @@ def open_split(config: EvaluateConfig, split_name: SplitName) -> ImageSplit:
     split = config.data.open_test() if is_test else open_selected_train(config.data)
     if not len(split):
         raise InputError(f"data: the {split_name} split is empty; look at data.root")
+    if not _is_whole_folder(config):
+        other = "train" if is_test else "test"
+        place = f" of {printable(str(split.folder))}" if split.folder else ""
+        print(
+            f"note: took the {split_name} split, {len(split)} images{place}; --split {other} "
+            "takes the other",
+            flush=True,
+        )
     return split
+
+
+def _is_whole_folder(config: EvaluateConfig) -> bool:
+    """Whether the data are a folder without train/ and val/, all of whose images are taken."""
+    data = config.data
+    return isinstance(data, ImageFolderConfig) and not (Path(data.root) / "train").is_dir()

@@ -59,6 +59,13 @@ def all_gather_rows(x: Tensor) -> Tensor:
     return torch.cat(gathered)
 
 
+def broadcast_from_main(x: Tensor) -> Tensor:
+    """Overwrite `x`, of the same shape in every process, with that of the main process."""
+    if world_size() > 1:
+        dist.broadcast(x, src=0)
+    return x
+
+
 def all_reduce_sum(x: Tensor) -> Tensor:
     """Sum over all processes, element by element, with gradient; for one process `x` itself.
 
@@ -95,23 +102,50 @@ def start_from_environment(device: str) -> None:
         InputError: the environment describes a group only in part, or the machine has fewer GPUs
             than processes.
     """
-    if _number_from_environment("WORLD_SIZE", default="1") == 1 or is_distributed():
-        return
-    _number_from_environment("RANK")
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        _require_in_environment(name)
     if not device.startswith("cuda"):
-        dist.init_process_group("gloo", timeout=TIMEOUT)
-        return
+        join_gloo(TIMEOUT)
+    elif _is_described():
+        gpu = own_gpu()
+        torch.cuda.set_device(gpu)
+        dist.init_process_group("nccl", timeout=TIMEOUT, device_id=gpu)
+
+
+def join_gloo(timeout: timedelta) -> None:
+    """Join the group that torchrun describes, if it started us; it sends tensors of the CPU.
+
+    Args:
+        timeout: how long a process waits for the others.
+
+    Raises:
+        InputError: the environment describes a group only in part.
+    """
+    if _is_described():
+        dist.init_process_group("gloo", timeout=timeout)
+
+
+def own_gpu() -> torch.device:
+    """The GPU of LOCAL_RANK.
+
+    Raises:
+        InputError: the machine has fewer GPUs than processes.
+    """
     local_rank = _number_from_environment("LOCAL_RANK")
     if local_rank >= torch.cuda.device_count():
         raise InputError(
             f"LOCAL_RANK={local_rank}: this machine has {torch.cuda.device_count()} GPUs, expected "
             "one per process; start torchrun with a smaller --nproc-per-node"
         )
-    gpu = torch.device("cuda", local_rank)
-    torch.cuda.set_device(gpu)
-    dist.init_process_group("nccl", timeout=TIMEOUT, device_id=gpu)
+    return torch.device("cuda", local_rank)
+
+
+def _is_described() -> bool:
+    """Whether there is a group to join."""
+    if _number_from_environment("WORLD_SIZE", default="1") == 1 or is_distributed():
+        return False
+    _number_from_environment("RANK")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        _require_in_environment(name)
+    return True
 
 
 def shut_down() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from linear_eval.agreement import agreed
+from linear_eval.atomic_file import check_output
 from linear_eval.comparison.intervals import INTERVAL_MEANING
 from linear_eval.comparison.per_image import PerImage, write_per_image
 from linear_eval.comparison.results_file import RESULTS_FILE
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
-from linear_eval.contestants import open_contestants
+from linear_eval.contestants import Contestant, open_contestants
 from linear_eval.detail_table import detail_lines
+from linear_eval.distributed import is_main, own_gpu, world_size
 from linear_eval.errors import InputError
 from linear_eval.evaluator_needs import check_sizes, needed_parts
 from linear_eval.held_images import hold_in_memory
@@ -24,12 +27,16 @@ from linear_eval.judge import judge
 from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
+from linear_eval.shared_batches import share
 from linear_eval.splits import EvaluationSplits, open_splits
 from linear_eval.strict_config import to_yaml
 
 
 def run(config: EvaluateConfig, notes: list[str]) -> None:
     """Judge a backbone and its baselines: print the table and write `results.json`.
+
+    Several processes call this together: they share the images and the searches of k-NN and
+    retrieval; the main one does the rest while the others wait, prints and writes.
 
     Args:
         config: the whole evaluation.
@@ -40,24 +47,52 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
             features, which the next run reads.
     """
     start = time.monotonic()
+    first = agreed(lambda: _open(config) if is_main() else None)  # it may download the data
+    asked = agreed(lambda: first or _open(config))
+    batches = _open_batches(config, asked.splits)
+    rows = [judge(each, batches, asked.splits, config, asked.device) for each in asked.contestants]
+    agreed(lambda: _report(config, asked, rows, notes, start) if is_main() else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a configuration names, opened and found to fit."""
+
+    output: Path
+    device: torch.device
+    contestants: list[Contestant]
+    splits: EvaluationSplits
+
+
+def _open(config: EvaluateConfig) -> _Asked:
     output = results_path(config)
     device = config.speed.open_device()
+    if device.type == "cuda" and world_size() > 1:
+        device = own_gpu()
+        torch.cuda.set_device(device)
     config.features.open(None)  # a folder that cannot be used is an error now, not later
     contestants = open_contestants(config)
     splits = open_splits(config.data)
     check_sizes(config, splits)
-    batches = _open_batches(config, splits)
-    rows = [judge(each, batches, splits, config, device) for each in contestants]
-    notes = [*notes, *_remarks(rows, splits)]
+    return _Asked(output, device, contestants, splits)
+
+
+def _report(
+    config: EvaluateConfig, asked: _Asked, rows: list[Row], notes: list[str], start: float
+) -> None:
+    splits = asked.splits
+    stores = dict.fromkeys(config.features.open(each.path) for each in asked.contestants)
+    kept = [line for store in stores for line in store.remarks()]
+    notes = [*notes, *_remarks(rows, splits), *kept]
     for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
     results = _results(config, splits, rows)
     # the answers first: results.json, which names them and their digest, is what counts
-    results |= {"per_image": write_per_image(output, _per_image(rows, splits))}
-    write_results(output, results | {"versions": versions(), "seconds": seconds})
-    print(f"written: {output}")
+    results |= {"per_image": write_per_image(asked.output, _per_image(rows, splits))}
+    write_results(asked.output, results | {"versions": versions(), "seconds": seconds})
+    print(f"written: {asked.output}")
 
 
 def results_path(config: EvaluateConfig) -> Path:
@@ -76,10 +111,7 @@ def results_path(config: EvaluateConfig) -> Path:
         )
     else:
         output = Path(config.backbone).parent / RESULTS_FILE
-    if not output.parent.is_dir():
-        raise InputError(f"output: {output.parent}: no such folder; create it or set output")
-    if not os.access(output.parent, os.W_OK):
-        raise InputError(f"output: {output.parent}: cannot be written to; set output=FILE.json")
+    check_output(output, "output")
     return output
 
 
@@ -97,7 +129,8 @@ def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str,
     }
     # train is open in any case: BatchNorm statistics of a random backbone are calibrated on it
     return {
-        name: hold_in_memory(part) if name in needed else part for name, part in batches.items()
+        name: share(part, hold_in_memory) if name in needed else part
+        for name, part in batches.items()
     }
 
 
@@ -169,6 +202,7 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
         "backbone": {
             "architecture": main.contestant.architecture,
             "sha256": main.contestant.sha256,
+            **({} if (seed := main.contestant.pretraining_seed) is None else {"seed": seed}),
         },
         "data": {
             "name": config.data.name,

@@ -31,9 +31,11 @@ def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:
         gallery = splits.gallery_size if knn.gallery == "train" else len(splits.test) - 1
         if largest > gallery:
             way_out = f"leave protocol '{prefix[:-1]}' out" if prefix else "lower knn.k"
+            if knn.gallery == "train" and config.data.max_images is not None:
+                way_out += " or raise data.max_images"
             raise InputError(
                 f"{prefix}knn.k: {largest} neighbours out of a gallery of {gallery} {knn.gallery} "
-                f"images; {way_out} or raise data.max_images"
+                f"images; {way_out}"
             )
     few = splits.gallery_size < FEW_PER_CLASS * len(splits.test.class_names)
     for name, choices in choices_of(config).items():

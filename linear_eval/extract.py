@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.data_argument import SplitName
 from linear_eval.errors import InputError
 from linear_eval.features import FeatureTable
@@ -66,16 +66,17 @@ def _check_output(output: Path, overwrite: bool) -> Path:
             f"--output: '{output}' does not end in .npy; give a path such as features.npy"
         )
     side_file = output.with_suffix(".json")
-    if not output.parent.is_dir():
-        raise InputError(f"--output: {output.parent}: no such folder; create it first")
     for path in (output, side_file):
+        check_output(path, "--output")
         if path.exists() and not overwrite:
             raise InputError(f"--output: {path} exists; choose another name or add --overwrite")
     return side_file
 
 
 def _write(output: Path, side_file: Path, table: FeatureTable, description: dict[str, Any]) -> None:
-    with atomic_file(side_file) as file:
-        file.write(json.dumps(description).encode())
-    with atomic_file(output) as file:  # last: it is the one that looks finished
-        np.save(file, table.features.numpy())
+    # both or, where the disk is full, neither; FILE.npy, which looks finished, appears last
+    with atomic_file(output) as array:
+        np.save(array, table.features.numpy())
+        array.flush()
+        with atomic_file(side_file) as text:
+            text.write(json.dumps(description).encode())

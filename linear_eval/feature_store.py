@@ -19,6 +19,7 @@ from typing import Any
 from linear_eval.errors import InputError
 from linear_eval.features import Embed, FeatureDtype, FeatureTable, collect_features
 from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.shared_batches import together
 from linear_eval.storage.feature_folder import FeatureFolder, say
 from linear_eval.train_views import TrainView
 
@@ -99,7 +100,7 @@ def file_weights(sha256: str) -> str:
     return f"file, sha256 {sha256}"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureStore:
     """Features in a folder, or in memory where there is none.
 
@@ -168,12 +169,7 @@ class FeatureStore:
         tables: list[FeatureTable] = []
         for epoch in range(passes):
             view = TrainView(size=size, seed=seed, epoch=epoch)
-            part = ImageBatches(
-                split=view.of(batches.split),
-                images=EvalImages(),
-                batch_size=batches.batch_size,
-                on_bad_image=batches.on_bad_image,
-            )
+            part = batches.showing(view.of(batches.split), EvalImages())
             title = f"{label}: pass {epoch + 1} of {passes}"
             table = self._table(weights, embed, part, view, title)
             first = tables[0] if tables else table
@@ -184,6 +180,13 @@ class FeatureStore:
                 )
             tables.append(replace(table, ids=first.ids, labels=first.labels))  # held once
         return tuple(tables)
+
+    def remarks(self) -> list[str]:
+        """A line that says where features are kept and how much there is, if anything is kept."""
+        if self.folder is None or not self.folder.is_dir():
+            return []
+        size = sum(map(_size_of, self.folder.rglob("*"))) / 2**20
+        return [f"features: kept in {self.folder} ({size:.1f} MiB in all); delete it at any time"]
 
     def _table(
         self,
@@ -197,8 +200,22 @@ class FeatureStore:
             weights=weights, transform=transform, data=batches.split.fingerprint, dtype=self.dtype
         )
         if self.folder is None:
-            return collect_features(embed, batches, label, self.dtype)
+            return together(
+                batches, embed, lambda part: collect_features(embed, part, label, self.dtype)
+            )
         place = FeatureFolder.of(self.folder, key.digest(), key.describe(), batches)
+        return together(
+            batches,
+            embed,
+            lambda part: self._kept(place, embed, part, label),
+            lambda: place.read(batches),
+        )
+
+    def _kept(
+        self, place: FeatureFolder, embed: Embed, batches: ImageBatches, label: str
+    ) -> FeatureTable:
+        """The table of a folder: read, or extracted and stored."""
+        assert self.folder is not None
         found = place.read(batches)
         if found is not None:
             return found
@@ -206,6 +223,13 @@ class FeatureStore:
             say(f"{self.folder}: cannot be written to, nothing is kept; set features.folder")
             return collect_features(embed, batches, label, self.dtype)
         return place.extract(embed, batches, label)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:  # another process may be at work there
+        return 0
 
 
 def _can_be_written(folder: Path) -> bool:

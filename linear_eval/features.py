@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.errors import InputError
-from linear_eval.images import EvalImages as EvalImages
 from linear_eval.images import ImageBatches
 
 PIXELS_SIDE = 32  # the baseline "pixels" looks at images of at most this many pixels a side
@@ -67,43 +66,6 @@ def joined(tables: Sequence[FeatureTable]) -> FeatureTable:
     )
 
 
-def extract_features(
-    backbone: nn.Module,
-    split: ImageSplit,
-    *,
-    images: EvalImages,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    batch_size: int,
-    device: torch.device,
-) -> FeatureTable:
-    """Features of a whole split, in its order, without gradient.
-
-    Args:
-        backbone: (N, 3, H, W) -> (N, D); moved to `device`, run in eval mode and float32, and left
-            with every module in the mode it had. (On CUDA, convolutions round as torch is set to.)
-        split: the images.
-        images: the evaluation transform.
-        mean: per channel, of images in [0, 1].
-        std: per channel, > 0.
-        batch_size: changes speed and memory, the features by rounding only.
-        device: where the backbone runs.
-
-    Raises:
-        InputError: an image cannot be read, or the images differ in size after the transform.
-    """
-    batches = ImageBatches(split=split, images=images, batch_size=batch_size)
-    with frozen(backbone, mean=mean, std=std, device=device) as embed:
-        return collect_features(embed, batches)
-
-
-def pixel_features(split: ImageSplit, *, images: EvalImages, batch_size: int) -> FeatureTable:
-    """The baseline "pixels" for a whole split; see `raw_pixels`."""
-    return collect_features(
-        raw_pixels, ImageBatches(split=split, images=images, batch_size=batch_size)
-    )
-
-
 def collect_features(
     embed: Embed, batches: ImageBatches, label: str = "", dtype: FeatureDtype = "float32"
 ) -> FeatureTable:
@@ -114,10 +76,17 @@ def collect_features(
     """
     kept: list[Tensor] = []
     rows: list[Tensor] = []
-    # disable=None: no bar where stderr is no terminal
-    for index, images in tqdm(batches, desc=label or None, unit="batch", leave=False, disable=None):
+    progress = tqdm(
+        batches.embedded(embed),
+        desc=label or None,
+        total=len(batches),
+        unit="batch",
+        leave=False,
+        disable=None,  # no bar where stderr is no terminal
+    )
+    for index, features, _ in progress:
         kept.append(index)
-        rows.append(checked_rows(embed(images), index, batches.split, dtype))
+        rows.append(checked_rows(features, index, batches.split, dtype))
     if not kept:
         raise nothing_readable(batches.split)
     index = torch.cat(kept)
@@ -129,27 +98,26 @@ def collect_features(
 
 
 def checked_rows(features: Tensor, index: Tensor, split: ImageSplit, dtype: FeatureDtype) -> Tensor:
-    """Features (N, D) of images `index` (N,) of a split, on the CPU, in the dtype that is kept.
+    """Features (N, D) float32 of images `index` (N,) of a split, in the dtype that is kept.
 
     Raises:
         InputError: a value is NaN or infinite, or too large for float16.
     """
-    rows = features.float().cpu()
-    bad = (~rows.isfinite()).any(dim=1)
+    bad = (~features.isfinite()).any(dim=1)
     if bad.any():
         raise InputError(
-            f"features: {int(bad.sum())} of the {len(rows)} images of a batch have NaN or infinite "
-            f"values, the first is '{_first_id(bad, index, split)}', expected finite features; "
-            "look at the backbone and at that image"
+            f"features: {int(bad.sum())} of the {len(features)} images of a batch have NaN or "
+            f"infinite values, the first is '{_first_id(bad, index, split)}', expected finite "
+            "features; look at the backbone and at that image"
         )
     if dtype == "float32":
-        return rows
-    halves = rows.half()
+        return features
+    halves = features.half()
     bad = halves.isinf().any(dim=1)
     if bad.any():
         raise InputError(
-            f"features.dtype: float16 ends at 65504, and {int(bad.sum())} of the {len(rows)} "
-            f"images of a batch have larger values (up to {float(rows.abs().max()):.6g}), the "
+            f"features.dtype: float16 ends at 65504, and {int(bad.sum())} of the {len(features)} "
+            f"images of a batch have larger values (up to {float(features.abs().max()):.6g}), the "
             f"first is '{_first_id(bad, index, split)}'; set features.dtype=float32"
         )
     return halves

@@ -53,12 +53,7 @@ class HeldBatches(ImageBatches):
     def _source(self) -> ImageBatches:
         if self._held:
             return self._held[0]
-        return ImageBatches(
-            split=self.split,
-            images=self.images,
-            batch_size=self.batch_size,
-            on_bad_image=self.on_bad_image,
-        )
+        return self.showing(self.split, self.images)
 
     def _from_memory(self, pixels: Tensor, readable: set[int]) -> ImageBatches:
         if len(readable) == len(self.split):

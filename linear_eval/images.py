@@ -6,7 +6,7 @@ Shapes: N images of a batch, M images of a split.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,6 +20,9 @@ from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 
 DECODE_THREADS = 4
+
+EmbeddedBatch = tuple[Tensor, Tensor, tuple[int, int]]
+"""Index into the split (N,) int64, features (N, D) float32, and height and width of the images."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,27 @@ class ImageBatches:
         batches = (
             self._from_pixels(indices) if self.split.pixels is not None else self._decoded(indices)
         )
-        first: tuple[str, Tensor] | None = None
+        first: tuple[str, tuple[int, int]] | None = None
         for index, images in batches:
-            name = self.split.ids[int(index[0])]
-            first = first or (name, images[0])
-            if images.shape[1:] != first[1].shape:
-                raise _unequal(*first, name, images[0])
+            name, size = self.split.ids[int(index[0])], (images.shape[-2], images.shape[-1])
+            first = first or (name, size)
+            if size != first[1]:
+                raise unequal_sizes(*first, name, size)
             yield index, images
+
+    def embedded(self, embed: Callable[[Tensor], Tensor], row: int = 0) -> Iterator[EmbeddedBatch]:
+        """What `embed` makes of each batch from image `row` on, on the CPU; see `from_row`."""
+        for index, images in self.from_row(row):
+            yield index, embed(images).float().cpu(), (images.shape[-2], images.shape[-1])
+
+    def showing(self, split: ImageSplit, images: EvalImages) -> ImageBatches:
+        """Batches of other images, read in the same way and as many at a time."""
+        return ImageBatches(
+            split=split,
+            images=images,
+            batch_size=self.batch_size,
+            on_bad_image=self.on_bad_image,
+        )
 
     def one_size(self) -> tuple[int, int]:
         """Height and width of the images, from the first that can be read; all are alike."""
@@ -148,9 +165,10 @@ class ImageBatches:
         kept = [
             (i, image) for i, image in zip(index.tolist(), images, strict=True) if image is not None
         ]
-        for i, image in kept:
-            if image.shape != kept[0][1].shape:
-                raise _unequal(self.split.ids[kept[0][0]], kept[0][1], self.split.ids[i], image)
+        sizes = [(self.split.ids[i], (image.shape[-2], image.shape[-1])) for i, image in kept]
+        for name, size in sizes:
+            if size != sizes[0][1]:
+                raise unequal_sizes(*sizes[0], name, size)
         if kept:
             yield torch.tensor([i for i, _ in kept]), torch.stack([image for _, image in kept])
 
@@ -167,8 +185,11 @@ def _centre_crop(images: Tensor, crop: int) -> Tensor:
     return images[..., top : top + crop, left : left + crop]
 
 
-def _unequal(first_id: str, first: Tensor, other_id: str, other: Tensor) -> InputError:
-    sizes = [f"{image.shape[-1]} x {image.shape[-2]} pixels" for image in (first, other)]
+def unequal_sizes(
+    first_id: str, first: tuple[int, int], other_id: str, other: tuple[int, int]
+) -> InputError:
+    """The error of two images that differ in height or width."""
+    sizes = [f"{width} x {height} pixels" for height, width in (first, other)]
     return InputError(
         f"images: '{first_id}' has {sizes[0]} but '{other_id}' has {sizes[1]}, expected one size; "
         "set images.resize and images.crop, e.g. images.resize=256 images.crop=224"

@@ -10,10 +10,12 @@ from functools import partial
 
 import torch
 
+from linear_eval.agreement import agreed
 from linear_eval.comparison.intervals import metric_intervals
 from linear_eval.config import EvaluateConfig
 from linear_eval.contestants import Contestant
 from linear_eval.datasets.dataset import ImageSplit, joined_splits
+from linear_eval.distributed import is_main
 from linear_eval.evaluator_needs import needed_parts
 from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
@@ -34,9 +36,11 @@ def judge(
 ) -> Row:
     """Evaluate one contestant as the configuration says.
 
+    Several processes call this together; the row of the main one is complete.
+
     Args:
         contestant: who.
-        batches: images of every part of the data.
+        batches: images of every part of the data; shared by the processes.
         splits: the parts themselves.
         config: the whole evaluation.
         device: where to compute.
@@ -48,16 +52,22 @@ def judge(
     images = config.transform()
     shown = images.crop or images.resize
     if contestant.image_size is not None and shown not in (None, contestant.image_size):
-        row.notes["images"] = f"trained at {contestant.image_size} pixels, judged at {shown}"
+        row.notes["images"] = (
+            f"trained at {contestant.image_size} pixels, judged at {shown} as the config says; "
+            f"for its own size set {_size_keys(config, contestant.image_size)}"
+        )
     with _timed(row, "features"):
-        tables = extract_tables(
-            contestant,
-            batches,
-            config.features.open(contestant.path),
-            parts=needed_parts(config, splits),
-            passes=config.augmented_passes if wants_views(config) else 0,
-            seed=config.seed,
-            device=device,
+        tables = agreed(
+            partial(
+                extract_tables,
+                contestant,
+                batches,
+                config.features.open(contestant.path),
+                parts=needed_parts(config, splits),
+                passes=config.augmented_passes if wants_views(config) else 0,
+                seed=config.seed,
+                device=device,
+            )
         )
     parts = tables.by_name
     row.read_from.update(
@@ -68,26 +78,47 @@ def judge(
         name: partial(stage, tables, device) for name, stage in stages(config, splits).items()
     }
     if wants_fine_tuning(config) and contestant.backbone is not None:
-        steps["fine_tune"] = lambda: evaluate_fine_tune(
-            contestant.pretrained(batches["train"], seed=config.seed, device=device),
-            _readable_train(splits, tables),
-            batches["test"],
-            config.fine_tune,
-            images=config.transform(),
-            device=device,
-        )
+        train = _readable_train(splits, tables)
+        steps["fine_tune"] = partial(_fine_tune, contestant, batches, train, config, device)
     for name, evaluate in steps.items():
         with _timed(row, name):
-            found = evaluate()
+            found = agreed(evaluate)
         row.metrics.update(found.metrics)
         row.scores.update(found.scores)
         row.predictions.update(found.predictions)
         row.notes.update(found.notes)
+    if not is_main():
+        return row
     test = tables.test
     # images of one unseen class are found together, or not at all
     by_class = () if splits.shares_classes else tuple(row.metrics)
     row.intervals.update(metric_intervals(row.metrics, row.scores, test.labels, by_class=by_class))
     return replace(row, test_ids=test.ids, test_labels=test.labels, by_class=frozenset(by_class))
+
+
+def _size_keys(config: EvaluateConfig, size: int) -> str:
+    one_key = config.image_size is not None
+    return f"image_size={size}" if one_key else f"images.resize={size} images.crop={size}"
+
+
+def _fine_tune(
+    contestant: Contestant,
+    batches: dict[str, ImageBatches],
+    train: ImageSplit,
+    config: EvaluateConfig,
+    device: torch.device,
+) -> Evaluation:
+    """By the main process alone."""
+    if not is_main():
+        return Evaluation(metrics={})
+    return evaluate_fine_tune(
+        contestant.pretrained(batches["train"], seed=config.seed, device=device),
+        train,
+        batches["test"],
+        config.fine_tune,
+        images=config.transform(),
+        device=device,
+    )
 
 
 def _readable_train(splits: EvaluationSplits, tables: FeatureTables) -> ImageSplit:

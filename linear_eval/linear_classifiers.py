@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,8 @@ def fit_linear_classifiers(
         problems: one problem's result does not depend on the others.
         num_classes: C.
 
-    Images are ordered and weights drawn on the CPU for every device.
+    Images are ordered and weights drawn on the CPU for every device. There, threads share the
+    problems.
 
     Source: He et al. 2022, appendix A.1 (arXiv 2111.06377), BatchNorm without affine parameters
     before the probe; He et al. 2020 (arXiv 1911.05722), momentum 0.9 and no weight decay.
@@ -89,21 +91,50 @@ def fit_linear_classifiers(
     if config.normalisation == "standardise":
         variance, mean = rows.var_mean()
         scale = (variance + 1e-5 * variance.mean()).rsqrt().nan_to_num(posinf=0.0)
-    generator = torch.Generator().manual_seed(config.seed)
-    order = torch.Generator().manual_seed(config.seed)
-    drawn = torch.randn(num_classes, 1, rows.width, generator=generator) * config.initial_std
-    classifiers = LinearClassifiers(
-        mean=mean,
-        scale=scale,
-        weight=drawn.to(device).repeat(1, len(problems), 1),
-        bias=torch.zeros(num_classes, len(problems), device=device),
-    )
-    descent = _Descent(classifiers, problems, config)
     rows.normalise(mean, scale)
     labels = labels.to(device)
+    generator = torch.Generator().manual_seed(config.seed)
+    drawn = torch.randn(num_classes, 1, rows.width, generator=generator) * config.initial_std
+
+    def descend(some: Sequence[Hyperparameters]) -> LinearClassifiers:
+        classifiers = LinearClassifiers(
+            mean=mean,
+            scale=scale,
+            weight=drawn.to(device).repeat(1, len(some), 1),
+            bias=torch.zeros(num_classes, len(some), device=device),
+        )
+        return _descend(rows, labels, config, _Descent(classifiers, some, config))
+
+    threads = min(len(problems), torch.get_num_threads()) if device.type == "cpu" else 1
+    if threads == 1:
+        return descend(problems)
+    # A step is too short to be shared by threads: each descends with its own part of the problems.
+    parts = [problems[number::threads] for number in range(threads)]
+    every = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            fitted = list(pool.map(descend, parts))
+    finally:
+        torch.set_num_threads(every)
+    result = LinearClassifiers(
+        fitted[0].mean,
+        fitted[0].scale,
+        weight=drawn.repeat(1, len(problems), 1),
+        bias=torch.zeros(num_classes, len(problems)),
+    )
+    for number, part in enumerate(fitted):
+        result.weight[:, number::threads] = part.weight
+        result.bias[:, number::threads] = part.bias
+    return result
+
+
+def _descend(
+    rows: TrainingRows, labels: Tensor, config: SgdConfig, descent: _Descent
+) -> LinearClassifiers:
+    order = torch.Generator().manual_seed(config.seed)
     num_batches = math.ceil(len(labels) / config.batch_size)
     for epoch in range(config.epochs):
-        order_of_images = torch.randperm(len(labels), generator=order).to(device)
+        order_of_images = torch.randperm(len(labels), generator=order).to(rows.device)
         for number, batch in enumerate(torch.tensor_split(order_of_images, num_batches)):
             done = epoch + number / num_batches
             descent.step(rows.take(epoch, batch), labels[batch], config.rate_factor(done))

@@ -146,3 +146,9 @@ DINO = Protocol(
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol for protocol in (OURS, MOCO, MOCO_V3, SIMSIAM, LIGHTLY, SOLO, DINO)
 }
+
+
+def protocol_of(metric: str) -> str:
+    """Name of the protocol that a metric of `results.json` belongs to."""
+    first = metric.partition("/")[0]
+    return first if first in PROTOCOLS else OURS.name

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file
-from linear_eval.backbone_file import file_sha256, load_backbone
-from linear_eval.data_argument import SplitName, load_data_argument, open_split
-from linear_eval.errors import InputError
+from linear_eval.atomic_file import atomic_file, check_output
+from linear_eval.backbone_file import file_sha256
+from linear_eval.data_argument import SplitName
 from linear_eval.feature_quality import alignment, rank_me, uniformity
-from linear_eval.features import Embed, FeatureTable, collect_features, frozen
+from linear_eval.features import Embed, FeatureTable, collect_features
 from linear_eval.images import EvalImages, ImageBatches
 from linear_eval.report import versions
+from linear_eval.split_features import open_backbone_and_split
 from linear_eval.train_views import TrainView
 
 
@@ -42,43 +41,36 @@ def judge_quality(
     Raises:
         InputError: any of these is wrong, or there are fewer than two images; nothing was written.
     """
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"--json: {output.parent}: no such folder; create it first")
-    network, info = load_backbone(backbone)
-    loaded = load_data_argument(backbone, data, overrides, info)
-    config = loaded.value
-    device = config.speed.open_device()
-    split = open_split(config, split_name)
-    batches = ImageBatches(
-        split=split,
-        images=config.transform(),
-        batch_size=config.batch_size,
-        on_bad_image=config.data.on_bad_image,
-    )
-    with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
-        table = collect_features(embed, batches, "whole images")
-        views = _two_views(embed, batches, config.seed)
+    if output is not None:
+        check_output(output, "--json")
+    opened = open_backbone_and_split(backbone, data, overrides, split_name=split_name)
+    config = opened.config
+    with opened.embedding() as embed:
+        table = collect_features(embed, opened.batches, "whole images")
+        views = _two_views(embed, opened.batches, config.seed)
+    features = table.features.to(opened.device)
     found = {
-        "rankme": rank_me(table.features.to(device)),
+        "rankme": rank_me(features),
         "alignment": alignment(views[0].features, views[1].features),
-        "uniformity": uniformity(table.features.to(device)),
+        "uniformity": uniformity(features),
     }
-    images, width = table.features.shape
+    images, width = features.shape
     for line in _lines(found, largest_rank=min(images, width)):
         print(line)
-    skipped = len(split) - images
-    notes = [f"{skipped} of {len(split)} images could not be read and were skipped"] * (skipped > 0)
-    for note in [*loaded.notes, *notes]:
+    for note in opened.notes_on(table):
         print(f"note: {note}")
     if output is not None:
         description = {
             "metrics": found,
-            "backbone": {"architecture": info.architecture, "sha256": file_sha256(backbone)},
+            "backbone": {
+                "architecture": opened.info.architecture,
+                "sha256": file_sha256(backbone),
+            },
             "data": {
                 "name": config.data.name,
                 "split": split_name,
                 "images": images,
-                "fingerprint": split.fingerprint,
+                "fingerprint": opened.batches.split.fingerprint,
             },
             "feature_dim": width,
             "seed": config.seed,
@@ -93,10 +85,8 @@ def _two_views(embed: Embed, batches: ImageBatches, seed: int) -> list[FeatureTa
     return [
         collect_features(
             embed,
-            replace(
-                batches,
-                split=TrainView(size=size, seed=seed, epoch=number).of(batches.split),
-                images=EvalImages(),
+            batches.showing(
+                TrainView(size=size, seed=seed, epoch=number).of(batches.split), EvalImages()
             ),
             f"view {number + 1}",
         )

@@ -95,7 +95,11 @@ def nearest_neighbours(
 
 
 def leave_one_out_rankings(
-    features: Tensor, *, metric: Metric = "inner", memory_mib: int = 512
+    features: Tensor,
+    *,
+    metric: Metric = "inner",
+    memory_mib: int = 512,
+    asking: range | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All other rows from the most to the least similar, for a chunk of rows at a time.
 
@@ -103,12 +107,13 @@ def leave_one_out_rankings(
         features: (G, D), G >= 2. Types, ties and errors are those of `nearest_neighbours`.
         metric: likewise.
         memory_mib: bound on the working memory beside the input; the yielded chunk is part of it.
+        asking: the rows that are ranked for; None: all.
 
     Yields:
         Rows (b,) and their rankings (b, G - 1), both int64, where the features are.
     """
     table = feature_rows(features, metric)
-    for rows, ranking in _rankings(open_task(table, table, True, memory_mib)):
+    for rows, ranking in _rankings(open_task(table, table, True, memory_mib), asking):
         yield rows, ranking[:, :-1]  # the last is the row itself
 
 
@@ -118,6 +123,7 @@ def gallery_rankings(
     *,
     metric: Metric = "inner",
     memory_mib: int = 512,
+    asking: range | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The whole gallery from the most to the least similar, for a chunk of queries at a time.
 
@@ -130,12 +136,15 @@ def gallery_rankings(
             feature_rows(gallery, metric, name="gallery"),
             False,
             memory_mib,
-        )
+        ),
+        asking,
     )
 
 
-def _rankings(task: SearchTask) -> Iterator[tuple[Tensor, Tensor]]:
-    for rows in task.chunks(torch.arange(len(task.queries), device=task.device), len(task.gallery)):
+def _rankings(task: SearchTask, asking: range | None) -> Iterator[tuple[Tensor, Tensor]]:
+    asking = range(len(task.queries)) if asking is None else asking
+    everyone = torch.arange(asking.start, asking.stop, device=task.device)
+    for rows in task.chunks(everyone, len(task.gallery)) if asking else ():
         keys = sort_keys(torch.cat(list(_gallery_keys(task, rows)), dim=1))
         _, index = decode_keys(keys)
         yield rows, index

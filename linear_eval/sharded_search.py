@@ -10,11 +10,47 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from linear_eval.agreement import agreed, own_share
 from linear_eval.distributed import all_gather_rows, rank, world_size
 from linear_eval.errors import InputError
 from linear_eval.feature_rows import Metric
 from linear_eval.search import Backend, nearest_neighbours
 from linear_eval.similarity_keys import best_keys, decode_keys, similarity_keys
+
+
+def nearest_neighbours_by_all(
+    queries: Tensor,
+    gallery: Tensor | Sequence[Tensor],
+    k: int,
+    *,
+    metric: Metric = "inner",
+    backend: Backend = "auto",
+    memory_mib: int = 512,
+    exclude_self: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`nearest_neighbours` in a gallery that every process can read: each searches its share.
+
+    Arguments, results and errors are those of `nearest_neighbours`, in every process. With
+    `exclude_self` each searches everything: no shard has the rows of all queries.
+    """
+    if exclude_self or world_size() == 1:
+        return nearest_neighbours(
+            queries,
+            gallery,
+            k,
+            metric=metric,
+            backend=backend,
+            memory_mib=memory_mib,
+            exclude_self=exclude_self,
+        )
+    parts = [gallery] if isinstance(gallery, Tensor) else list(gallery)
+    own, first, shard = own_share(sum(len(part) for part in parts)), 0, []
+    for part in parts:
+        shard.append(part[max(0, own.start - first) : max(0, own.stop - first)])
+        first += len(part)
+    return nearest_neighbours_sharded(
+        queries, shard, k, metric=metric, backend=backend, memory_mib=memory_mib
+    )
 
 
 def nearest_neighbours_sharded(
@@ -43,12 +79,12 @@ def nearest_neighbours_sharded(
         Similarities (Q, k) float32 and rows (Q, k) int64 of the whole gallery, in every process.
 
     Raises:
-        InputError: in every process: k is out of range, or a shard is empty. In the process
-            concerned: what `nearest_neighbours` refuses.
+        InputError: in every process: k is out of range, a shard is empty, or what
+            `nearest_neighbours` refuses in one of them.
     """
     parts = [shard] if isinstance(shard, Tensor) else list(shard)
     size = sum(len(part) for part in parts)
-    sizes = all_gather_rows(torch.tensor([size], device=queries.device)).tolist()
+    sizes = all_gather_rows(torch.tensor([size])).tolist()
     if min(sizes) == 0:
         raise InputError(
             f"shard: that of process {sizes.index(0)} of {world_size()} is empty, expected rows in "
@@ -59,17 +95,20 @@ def nearest_neighbours_sharded(
             f"k: {k} neighbours asked for among {sum(sizes)} rows, expected 1 to {sum(sizes)}; "
             "choose a smaller k or a larger gallery"
         )
-    similarity, index = nearest_neighbours(
-        queries,
-        parts,
-        min(k, size),
-        metric=metric,
-        backend=backend,
-        memory_mib=memory_mib,
+    similarity, index = agreed(
+        lambda: nearest_neighbours(
+            queries,
+            parts,
+            min(k, size),
+            metric=metric,
+            backend=backend,
+            memory_mib=memory_mib,
+        )
     )
     index += sum(sizes[: rank()])
-    keys = similarity_keys(similarity, index, torch.zeros_like(index, dtype=torch.bool))
+    keys = similarity_keys(similarity, index, torch.zeros_like(index, dtype=torch.bool)).cpu()
     padded = torch.full_like(keys[:, :1], torch.iinfo(keys.dtype).max).repeat(1, k)
     padded[:, : keys.shape[1]] = keys
     gathered = all_gather_rows(padded).view(world_size(), *padded.shape)
-    return decode_keys(best_keys(gathered.transpose(0, 1).flatten(1), k))
+    best = best_keys(gathered.transpose(0, 1).flatten(1).to(queries.device), k)
+    return decode_keys(best)

@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone
 from linear_eval.config import EvaluateConfig
 from linear_eval.data_argument import SplitName, load_data_argument, open_split
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.feature_store import file_weights
-from linear_eval.features import FeatureTable, frozen
+from linear_eval.features import Embed, FeatureTable, frozen
 from linear_eval.images import ImageBatches
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BackboneAndSplit:
+    """A backbone and the images it is to look at, opened and checked.
+
+    Attributes:
+        network: the backbone.
+        info: what its header says.
+        config: the whole configuration.
+        device: where to compute.
+        batches: of all images of the split.
+        notes: lines for the user.
+    """
+
+    network: nn.Module
+    info: BackboneInfo
+    config: EvaluateConfig
+    device: torch.device
+    batches: ImageBatches
+    notes: list[str]
+
+    def embedding(self) -> AbstractContextManager[Embed]:
+        """The backbone as a function of images."""
+        return frozen(self.network, mean=self.info.mean, std=self.info.std, device=self.device)
+
+    def notes_on(self, table: FeatureTable) -> list[str]:
+        """All lines for the user once the features are there."""
+        notes, count = list(self.notes), len(self.batches.split)
+        if table.read_from:
+            notes.append(f"features: read from {table.read_from}")
+        if skipped := count - len(table.ids):
+            notes.append(f"{skipped} of {count} images could not be read and were skipped")
+        return notes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,10 +76,10 @@ class SplitFeatures:
     notes: list[str]
 
 
-def extract_split(
+def open_backbone_and_split(
     backbone: Path, data: str, overrides: Sequence[str], *, split_name: SplitName
-) -> SplitFeatures:
-    """Run a backbone over one split.
+) -> BackboneAndSplit:
+    """Open what a command line names.
 
     Args:
         backbone: a backbone file.
@@ -55,29 +93,36 @@ def extract_split(
     network, info = load_backbone(backbone)
     loaded = load_data_argument(backbone, data, overrides, info)
     config = loaded.value
-    device = config.speed.open_device()
-    split = open_split(config, split_name)
-    batches = ImageBatches(
-        split=split,
-        images=config.transform(),
-        batch_size=config.batch_size,
-        on_bad_image=config.data.on_bad_image,
+    return BackboneAndSplit(
+        network=network,
+        info=info,
+        config=config,
+        device=config.speed.open_device(),
+        batches=ImageBatches(
+            split=open_split(config, split_name),
+            images=config.transform(),
+            batch_size=config.batch_size,
+            on_bad_image=config.data.on_bad_image,
+        ),
+        notes=loaded.notes,
     )
+
+
+def extract_split(
+    backbone: Path, data: str, overrides: Sequence[str], *, split_name: SplitName
+) -> SplitFeatures:
+    """Run a backbone over one split; arguments and errors of `open_backbone_and_split`."""
+    opened = open_backbone_and_split(backbone, data, overrides, split_name=split_name)
     sha256 = file_sha256(backbone)
-    store = config.features.open(backbone)
-    with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
-        table = store.table(file_weights(sha256), embed, batches, split_name)
-    notes = list(loaded.notes)
-    if table.read_from:
-        notes.append(f"features: read from {table.read_from}")
-    if skipped := len(split) - len(table.ids):
-        notes.append(f"{skipped} of {len(split)} images could not be read and were skipped")
+    store = opened.config.features.open(backbone)
+    with opened.embedding() as embed:
+        table = store.table(file_weights(sha256), embed, opened.batches, split_name)
     return SplitFeatures(
         table=table,
-        split=split,
-        config=config,
-        backbone=info,
+        split=opened.batches.split,
+        config=opened.config,
+        backbone=opened.info,
         backbone_sha256=sha256,
-        pixels=batches.one_size(),
-        notes=notes,
+        pixels=opened.batches.one_size(),
+        notes=[*opened.notes_on(table), *store.remarks()],
     )

@@ -1,44 +1,54 @@
 """Which evaluations a configuration asks for: every evaluator under every protocol.
 
-All of them look at the same features.
+All of them look at the same features. Where several processes judge together, they share the
+searches of k-NN and retrieval; the main process fits the probes alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 
 from linear_eval.config import EvaluateConfig, Evaluator
+from linear_eval.distributed import is_main
 from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.frequency import FrequencyConfig, with_frequency
 from linear_eval.evaluators.judged_retrieval import evaluate_judged_retrieval
-from linear_eval.evaluators.knn import evaluate_knn
+from linear_eval.evaluators.knn import evaluate_knn, search_gallery
 from linear_eval.evaluators.linear_probe import LinearProbeConfig, evaluate_linear_probe
 from linear_eval.evaluators.logistic_probe import evaluate_logistic_probe
 from linear_eval.evaluators.low_shot import evaluate_low_shot
-from linear_eval.evaluators.neighbour_votes import KnnConfig
+from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours
 from linear_eval.evaluators.retrieval import evaluate_retrieval
 from linear_eval.feature_tables import FeatureTables
 from linear_eval.protocols import PROTOCOLS, Protocol
+from linear_eval.sharded_search import nearest_neighbours_by_all
 from linear_eval.splits import EvaluationSplits
 
 _CLASSIFIERS = ("knn", "linear_probe", "logistic_probe")
 
+_SHARED = ("knn", "retrieval")
+
 Stage = Callable[[FeatureTables, torch.device], Evaluation]
+Find = Callable[[FeatureTables, KnnConfig, torch.device], Neighbours]
 
 
 def stages(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, Stage]:
     """Name of every evaluation, such as `knn` or `moco/knn`, and what carries it out."""
     found: dict[str, Stage] = {}
+    find = _one_search(list(knn_settings(config).values()))
     for name in config.protocols:
         protocol = PROTOCOLS[name]
         for evaluator in config.evaluators:
-            if stage := _stage(evaluator, protocol, config, splits):
+            if stage := _stage(evaluator, protocol, config, splits, find):
                 if evaluator in _CLASSIFIERS:
                     stage = _by_frequency(stage, config.frequency)
+                if evaluator not in _SHARED:
+                    stage = _by_main(stage)
                 found[protocol.metric_prefix + evaluator] = _prefixed(stage, protocol)
     return found
 
@@ -84,11 +94,15 @@ def _linear_probe(protocol: Protocol, config: EvaluateConfig) -> LinearProbeConf
 
 
 def _stage(
-    evaluator: Evaluator, protocol: Protocol, config: EvaluateConfig, splits: EvaluationSplits
+    evaluator: Evaluator,
+    protocol: Protocol,
+    config: EvaluateConfig,
+    splits: EvaluationSplits,
+    find: Find,
 ) -> Stage | None:
     if evaluator == "knn" and (knn := _knn(protocol, config)):
         return lambda tables, device: evaluate_knn(
-            tables.train, tables.holdout, tables.test, knn, device=device
+            tables.train, tables.holdout, tables.test, knn, neighbours=find(tables, knn, device)
         )
     if evaluator == "linear_probe" and (probe := _linear_probe(protocol, config)):
         return lambda tables, device: evaluate_linear_probe(
@@ -124,6 +138,36 @@ def _retrieval(config: EvaluateConfig, splits: EvaluationSplits) -> Stage:
         )
 
     return run
+
+
+def _one_search(asked: list[KnnConfig]) -> Find:
+    """The neighbours for any of `asked`: those that look in one way share one search."""
+
+    @lru_cache(maxsize=1)  # the protocols that share it follow one another
+    def search(tables: FeatureTables, config: KnnConfig, device: torch.device) -> Neighbours:
+        return search_gallery(
+            tables.train,
+            tables.holdout,
+            tables.test,
+            config,
+            device=device,
+            search=nearest_neighbours_by_all,
+        )
+
+    def way(config: KnnConfig) -> KnnConfig:
+        return KnnConfig(distance=config.distance, gallery=config.gallery, backend=config.backend)
+
+    def find(tables: FeatureTables, config: KnnConfig, device: torch.device) -> Neighbours:
+        # an approximate index may find others where more are asked for
+        alike = [config] if config.is_approximate else [c for c in asked if way(c) == way(config)]
+        furthest = max(max(each.k) for each in alike)
+        return search(tables, replace(way(config), k=(furthest,)), device)
+
+    return find
+
+
+def _by_main(stage: Stage) -> Stage:
+    return lambda tables, device: stage(tables, device) if is_main() else Evaluation(metrics={})
 
 
 def _by_frequency(stage: Stage, config: FrequencyConfig) -> Stage:

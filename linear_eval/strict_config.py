@@ -40,7 +40,12 @@ class LoadedConfig(Generic[T]):
 
 
 def load_config(
-    config_class: type[T], source: str, overrides: Sequence[str], *, packaged: str
+    config_class: type[T],
+    source: str,
+    overrides: Sequence[str],
+    *,
+    packaged: str,
+    for_missing: str | None = None,
 ) -> LoadedConfig[T]:
     """Read a config file and its overrides.
 
@@ -49,19 +54,23 @@ def load_config(
         source: a path, or the name of a packaged config such as "quickstart".
         overrides: texts of the form `dotted.key=value`; a later one wins.
         packaged: folder of the packaged configs, "pretrain" or "evaluate".
+        for_missing: stands for required texts that are not given; None: they are errors.
 
     Raises:
         ConfigError: one line with everything that is wrong.
     """
-    return parse_config(config_class, read_config_file(source, packaged), overrides)
+    return parse_config(config_class, read_config_file(source, packaged), overrides, for_missing)
 
 
 def parse_config(
-    config_class: type[T], mapping: Mapping[str, Any], overrides: Sequence[str] = ()
+    config_class: type[T],
+    mapping: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    for_missing: str | None = None,
 ) -> LoadedConfig[T]:
     """Make a configuration from nested mappings and overrides; see `load_config`."""
     given, problems = parse_overrides(overrides)
-    reader = _Reader(config_class, problems)
+    reader = _Reader(config_class, problems, for_missing)
     value = reader.read((config_class,), _Section("", mapping, given))
     if problems:
         raise ConfigError("; ".join(problems))
@@ -119,6 +128,7 @@ class _Reader:
 
     config_class: type
     problems: list[str]
+    for_missing: str | None
     notes: list[str] = field(default_factory=list)
 
     def read(self, classes: tuple[type, ...], section: _Section) -> Any:
@@ -193,8 +203,10 @@ class _Reader:
             except Mismatch as error:
                 self.problems.append(f"{key}: {error}")
                 return MISSING
+        if default is MISSING and annotation is str and self.for_missing is not None:
+            return self.for_missing
         if default is MISSING:
-            wanted = describe(annotation)
+            wanted = known.metadata.get("expects") or describe(annotation)
             self.problems.append(f"{key}: missing, expected {wanted}; give it as {key}=VALUE")
         return default
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from linear_eval.feature_rows import FeatureRows
 
 _HELD_BYTES = 2**30
-_AT_ONCE = 2**22  # entries of a chunk for the statistics: 32 MiB of float64
+_AT_ONCE = 2**17  # entries of a chunk for the statistics: a MiB of float64
 
 
 class TrainingRows:
@@ -78,3 +78,9 @@ class TrainingRows:
             return self.held.index_select(0, index)
         rows = self.passes[epoch % len(self.passes)]
         return (rows.take(index, self.device) - self.mean) * self.scale
+
+    def between(self, start: int, stop: int) -> Tensor:
+        """Rows [start, stop) of the first pass, (stop - start, D) float32; may share memory."""
+        if self.held is not None:
+            return self.held[start:stop]
+        return (self.passes[0].between(start, stop, self.device) - self.mean) * self.scale

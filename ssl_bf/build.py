@@ -124,6 +124,7 @@ def backbone_info(config: PretrainConfig, *, commit: str | None, step: int) -> B
             "title": f"pretrained {RELATION_TITLES.get(relation, f'with {relation}')}",
             "method": config.method.name,
             "relation": relation,
+            "seed": config.seed,
             "step": step,
             "commit": commit,
             "config": to_yaml(config),

@@ -8,6 +8,11 @@ from pathlib import Path
 from linear_eval import __version__
 from linear_eval.errors import EXIT_DONE, EXIT_FAILED, run_command
 
+CONFIG_HELP = (
+    "path of a YAML file, or the name of a packaged config: quickstart, or METHOD_DATA or "
+    "METHOD_batchformer_DATA with METHOD moco_v2, moco_v3 or simsiam and DATA cifar10, "
+    "tiny_imagenet_40, imagenet100 or imagenet"
+)
 OVERRIDES_HELP = "settings that replace those of the file, such as epochs=10 method.temperature=0.2"
 
 
@@ -20,11 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from ssl_bf.pack_command import pack_images
-    from ssl_bf.pretrain import export_backbone, pretrain, resume
+    from ssl_bf.pretrain import export_backbone, pretrain, resume, whole_config
     from ssl_bf.run_log import NonFiniteLoss
 
     try:
-        if options.command == "pretrain":
+        if options.command == "pretrain" and options.show:
+            print(whole_config(options.config, options.overrides), end="")
+        elif options.command == "pretrain":
             pretrain(options.config, options.overrides)
         elif options.command == "resume":
             resume(options.directory)
@@ -53,8 +60,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: ssl-bf pretrain moco_v3_batchformer_cifar10 data.root=data/cifar10 "
         "epochs=20; on several devices: torchrun --nproc-per-node 8 -m ssl_bf pretrain ...",
     )
-    command.add_argument("config", help="path of a YAML file, or the name of a packaged config")
+    command.add_argument("config", help=CONFIG_HELP)
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
+    command.add_argument(
+        "--show",
+        action="store_true",
+        help="print the whole config and stop; ??? stands for what must be given",
+    )
 
     command = commands.add_parser(
         "resume",

@@ -77,7 +77,7 @@ class RunConfig:
 
     directory: str
     overwrite: bool = False
-    log_every: int = 50  # steps
+    log_every: int = 50  # steps; the first and the last are logged as well
     monitor_every: int = 10  # epochs between k-NN monitors; 0 switches them off
     monitor_images: int = 5000  # at most so many in the gallery, and in the hold-out
     checkpoint_every: int = 5  # epochs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_new
 from linear_eval.backbone_file import assemble_backbone
 from linear_eval.backbones import expected_tensors
 from linear_eval.checkpoints.export import Format, export
@@ -58,7 +58,7 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
     config = loaded.value
     directory = Path(config.run.directory)
     with _processes(config):
-        _refuse_existing_run(directory, overwrite=config.run.overwrite)
+        _check_directory(directory, overwrite=config.run.overwrite)
         run = build_run(config)
         run.notes[:0] = loaded.notes
         with _run_directory(directory):
@@ -66,6 +66,12 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
                 _start_directory(directory, config)
             barrier()
             train(run, directory)
+
+
+def whole_config(source: str, overrides: Sequence[str]) -> str:
+    """Every key of a run as YAML, with its value; `???` stands for what must be given."""
+    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain", for_missing="???")
+    return to_yaml(loaded.value)
 
 
 def resume(directory: Path) -> None:
@@ -139,11 +145,15 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     return run, saved.step
 
 
-def _refuse_existing_run(directory: Path, *, overwrite: bool) -> None:
+def _check_directory(directory: Path, *, overwrite: bool) -> None:
     if directory.exists() and not directory.is_dir():
         raise InputError(
             f"run.directory: {directory} is a file, expected a directory; choose another name"
         )
+    new = directory.absolute() / CONFIG_FILE
+    while not new.parent.exists():
+        new = new.parent
+    check_new(new, "run.directory")
     found = _entries(directory)
     if found and not overwrite:
         names = ", ".join(path.relative_to(directory).as_posix() for path in found[:3])

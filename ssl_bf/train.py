@@ -51,7 +51,8 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
             loss = _one_step(run, run.loader.batch(step), step)
             done = step + 1
             log.watch(done, loss)
-            if done % run.config.run.log_every == 0 or done == plan.total_steps:
+            # the first step as well: whoever waits sees that it runs, and how fast
+            if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
                 log.write(done, _values(run, step, loss))
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
                 log.check_losses()  # or the monitor would meet the broken network first

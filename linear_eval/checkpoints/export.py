@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.backbone_file import BackboneInfo, save_backbone
 from linear_eval.checkpoints.onnx_file import onnx_bytes, run_onnx
 from linear_eval.checkpoints.tensor_file import read_tensors
@@ -40,6 +40,7 @@ def export(backbone: nn.Module, info: BackboneInfo, *, file_format: Format, outp
         InputError: the tool has no such architecture, a package is missing, the file cannot be
             written, or its features differ; `output` is then as it was.
     """
+    check_output(output, "--output")
     backbone = backbone.cpu().eval()
     if file_format == "safetensors":
         save_backbone(output, backbone, info)
@@ -69,7 +70,7 @@ def _torchvision_model(architecture: str) -> nn.Module:
     if architecture not in _PLAIN_RESNETS:
         raise InputError(
             f"--format: torchvision has no {architecture}, expected one of "
-            f"{', '.join(_PLAIN_RESNETS)}; use --format safetensors or onnx"
+            f"{', '.join(_PLAIN_RESNETS)}; use --format onnx"
         )
     from torchvision import models
 
@@ -83,7 +84,7 @@ def _timm_model(architecture: str) -> nn.Module:
     if architecture not in names:
         raise InputError(
             f"--format: timm has no {architecture}, expected one of {', '.join(names)}; "
-            "use --format safetensors or onnx"
+            "use --format onnx"
         )
     try:
         import timm

@@ -64,7 +64,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, "its header and its length do not fit") from error
 
 
 def _read_pickle(path: Path, start: bytes) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 Imports stay light here, so that `--help` answers at once.
 """
 
-from linear_eval.commands import compare, convert, extract, index, quality, query, run
+from linear_eval.commands import compare, convert, export, extract, index, quality, query, run
 
-COMMANDS = (run, compare, quality, extract, convert, index, query)
+COMMANDS = (run, compare, quality, extract, convert, export, index, query)
 """In the order of `linear-eval --help`."""

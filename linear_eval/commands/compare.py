@@ -35,7 +35,9 @@ def add(commands: Commands) -> None:
     files = partial(parser.add_argument, metavar="RESULTS", type=Path, nargs="+")
     files("results", help="A and B; or, with --against, the runs of A")
     files("--against", help="the runs of B")
-    parser.add_argument("--paired", action="store_true", help="run i of A belongs to run i of B")
+    parser.add_argument(
+        "--paired", action="store_true", help="runs of one pretraining seed belong together"
+    )
     parser.add_argument(
         "--by",
         choices=("image", "class"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
+from linear_eval.errors import InputError
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -41,18 +42,18 @@ def add(commands: Commands) -> None:
         "--image-size", metavar="N", type=int, help="default: 224; 32 for a CIFAR stem"
     )
     parser.add_argument(
-        "--mean", metavar="R,G,B", type=_channels, help="of its images in [0, 1]; default: ImageNet"
+        "--mean", metavar="R,G,B", help="of its images in [0, 1]; default: ImageNet"
     )
-    parser.add_argument("--std", metavar="R,G,B", type=_channels, help="default: ImageNet")
+    parser.add_argument("--std", metavar="R,G,B", help="default: ImageNet")
     parser.set_defaults(command=_convert)
 
 
-def _channels(text: str) -> tuple[float, float, float]:
+def _channels(option: str, text: str) -> tuple[float, float, float]:
     try:
         red, green, blue = (float(number) for number in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"'{text}': expected three numbers such as 0.485,0.456,0.406"
+        raise InputError(
+            f"{option}: '{text}', expected three numbers; give them as {option} 0.485,0.456,0.406"
         ) from error
     return red, green, blue
 
@@ -67,8 +68,8 @@ def _convert(given: argparse.Namespace) -> None:
         output=given.output,
         images=ImageFacts(
             size=given.image_size,
-            mean=given.mean or IMAGENET_MEAN,
-            std=given.std or IMAGENET_STD,
+            mean=_channels("--mean", given.mean) if given.mean else IMAGENET_MEAN,
+            std=_channels("--std", given.std) if given.std else IMAGENET_STD,
         ),
         overwrite=given.overwrite,
     )

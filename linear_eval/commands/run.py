@@ -14,10 +14,11 @@ EXAMPLE = """\
 example:
   linear-eval run cifar10 data.root=/data/cifar10 backbone=runs/mine/backbone.safetensors \\
       'baselines=[pixels, random]'
+  torchrun --nproc-per-node 4 -m linear_eval run cifar10 ...     (the images, and searches, shared)
 
 CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
 imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `pixels`, or
-`random` (then architecture= as well).
+`random` (then architecture= as well). --show prints every key with its value; ??? must be given.
 Prints a table and writes results.json beside the backbone, or to output=FILE.
 """
 
@@ -28,14 +29,29 @@ def add(commands: Commands) -> None:
         commands, "run", says="evaluate a backbone, and baselines beside it", example=EXAMPLE
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
+    parser.add_argument("--show", action="store_true", help="print the whole config and stop")
     add_overrides(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(given: argparse.Namespace) -> None:
+    from linear_eval.agreement import agreed, working_together
     from linear_eval.config import EvaluateConfig
     from linear_eval.evaluate import run
-    from linear_eval.strict_config import load_config
+    from linear_eval.strict_config import load_config, to_yaml
 
-    loaded = load_config(EvaluateConfig, given.config, given.overrides, packaged="evaluate")
-    run(loaded.value, loaded.notes)
+    missing = "???" if given.show else None
+    with working_together():
+        loaded = agreed(
+            lambda: load_config(
+                EvaluateConfig,
+                given.config,
+                given.overrides,
+                packaged="evaluate",
+                for_missing=missing,
+            )
+        )
+        if given.show:
+            print(to_yaml(loaded.value), end="")
+            return
+        run(loaded.value, loaded.notes)

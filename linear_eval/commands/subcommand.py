@@ -47,5 +47,8 @@ def add_split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("backbone", metavar="BACKBONE", type=Path, help="a backbone file")
     parser.add_argument("data", metavar="DATA", help="a config (as for run) or a folder of images")
     parser.add_argument(
-        "--split", choices=("train", "test"), default="train", help="default: train"
+        "--split",
+        choices=("train", "test"),
+        default="train",
+        help="of a config, or of a folder with train/ and val/ or test/; default: train",
     )

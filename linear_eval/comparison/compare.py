@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.comparison import compare_models, compare_runs
 from linear_eval.comparison.compare_models import (
     ModelDifference,
@@ -16,11 +16,17 @@ from linear_eval.comparison.compare_models import (
     model_notes,
     pair_images,
 )
-from linear_eval.comparison.compare_runs import RunsDifference, runs_differences, runs_notes
+from linear_eval.comparison.compare_runs import (
+    RunsDifference,
+    pair_runs,
+    runs_differences,
+    runs_notes,
+)
 from linear_eval.comparison.intervals import Unit
 from linear_eval.comparison.per_image import read_per_image
 from linear_eval.comparison.results_file import (
     Results,
+    common_protocols,
     different_settings,
     read_results,
     require_comparable,
@@ -28,6 +34,7 @@ from linear_eval.comparison.results_file import (
     require_different_backbones,
 )
 from linear_eval.errors import InputError, one_line
+from linear_eval.protocols import protocol_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +44,7 @@ class CompareOptions:
     Attributes:
         by: of two models: what is resampled; None: what the evaluation says, mostly images.
         common_images: of two models: leave out test images that one side could not read.
-        paired: of several runs: run i of either side belongs together.
+        paired: of several runs: runs of one pretraining seed belong together; see `pair_runs`.
         json_file: where the comparison is written to as well.
     """
 
@@ -73,9 +80,11 @@ def compare(a: Sequence[Path], b: Sequence[Path], options: CompareOptions) -> No
         options: how.
 
     Raises:
-        InputError: a file is missing or damaged, the sides are not comparable, they have no metric
-            in common, or an option does not fit the number of runs.
+        InputError: a file is missing or damaged, the sides are not comparable, they have no
+            protocol or metric in common, or an option does not fit the runs.
     """
+    if options.json_file is not None:
+        check_output(options.json_file, "--json")
     runs_a, runs_b = ([read_results(path) for path in side] for side in (a, b))
     runs = [*runs_a, *runs_b]
     require_different(runs)
@@ -146,6 +155,9 @@ def _compare_models(a: Results, b: Results, options: CompareOptions) -> Comparis
 
 
 def _compare_runs(a: list[Results], b: list[Results], options: CompareOptions) -> Comparison:
+    pairs = None
+    if options.paired:
+        b, pairs = pair_runs(a, b)
     differences = runs_differences(
         [run.metrics for run in a], [run.metrics for run in b], paired=options.paired
     )
@@ -156,7 +168,7 @@ def _compare_runs(a: list[Results], b: list[Results], options: CompareOptions) -
         differences=differences,
         notes=[
             *_remarks([*a, *b], differences),
-            *runs_notes(len(a), len(b), paired=options.paired),
+            *runs_notes(len(a), len(b), pairs),
         ],
     )
 
@@ -178,8 +190,11 @@ def _remarks(
     notes = []
     if settings := different_settings(runs):
         notes.append(f"judged with different settings, which differ too: {', '.join(settings)}")
+    if left := sorted({name for run in runs for name in run.protocols} - {*common_protocols(runs)}):
+        notes.append(f"protocols left out, since not every side has them: {', '.join(left)}")
     compared = {each.metric for each in differences}
-    if alone := sorted({key for run in runs for key in run.metrics} - compared):
+    others = {key for run in runs for key in run.metrics if protocol_of(key) not in left}
+    if alone := sorted(others - compared):
         notes.append(f"not compared, since not every side has it: {', '.join(alone)}")
     notes.append(
         f"{len(differences)} metrics were compared, none corrected for that: where nothing "

@@ -182,6 +182,11 @@ def model_notes(paired: PairedScores, differences: list[ModelDifference]) -> lis
         notes.append(
             "retrieval: images were resampled as queries; what they search stayed as it is"
         )
+    if any("low_shot/" in each.metric or "fine_tune/" in each.metric for each in differences):
+        notes.append(
+            "low_shot and fine_tune: an image's score is its mean over the draws of labels; other "
+            "draws would move the difference as well"
+        )
     if bare := [each for each in differences if each.interval is None]:
         notes.append(f"no interval, because no mean over several images or classes: {_named(bare)}")
     return notes

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from linear_eval.comparison.intervals import Interval
+from linear_eval.comparison.results_file import Results
 from linear_eval.comparison.student_t import paired_t_interval, welch_interval
+from linear_eval.errors import InputError
 
 INTERVAL_MEANING = "95 %, pretraining seeds on these test images"
 
@@ -44,6 +46,36 @@ class RunsDifference:
         return [*numbers, f"{self.difference:+.2f}", f"[{low:+.2f}, {high:+.2f}]"]
 
 
+def pair_runs(a: Sequence[Results], b: Sequence[Results]) -> tuple[list[Results], str]:
+    """Which run of B belongs to each run of A: that of its pretraining seed.
+
+    Where a file does not know its seed, the order given decides.
+
+    Args:
+        a: two or more runs.
+        b: as many.
+
+    Returns:
+        B in the order of A, and the pairs in words.
+
+    Raises:
+        InputError: a seed is twice on one side, or on one side only.
+    """
+    known = [run.seed for run in (*a, *b)]
+    if None in known:
+        pairs = ", ".join(f"{one.path} with {other.path}" for one, other in zip(a, b, strict=True))
+        return list(b), f"in the order given, because not every file knows its seed: {pairs}"
+    of_seed = {run.seed: run for run in b}
+    seeds = known[: len(a)]
+    if len({*seeds}) < len(a) or {*seeds} != {*of_seed}:
+        listed = [", ".join(map(str, side)) for side in (seeds, known[len(a) :])]
+        raise InputError(
+            f"--paired: the pretraining seeds of A are {listed[0]}, those of B {listed[1]}, "
+            "expected the same ones, each once; give matching runs, or leave --paired out"
+        )
+    return [of_seed[seed] for seed in seeds], f"by pretraining seed: {', '.join(map(str, seeds))}"
+
+
 def runs_differences(
     a: Sequence[dict[str, float]], b: Sequence[dict[str, float]], *, paired: bool
 ) -> list[RunsDifference]:
@@ -51,8 +83,8 @@ def runs_differences(
 
     Args:
         a: metrics of two or more runs, in percent.
-        b: likewise; as many, and in the same order, if `paired`.
-        paired: run i of either side belongs together (same seed, say).
+        b: likewise; as many, and in the order of `pair_runs`, if `paired`.
+        paired: run i of either side belongs together.
     """
     interval_of = paired_t_interval if paired else welch_interval
     found = []
@@ -75,13 +107,11 @@ def runs_differences(
     return found
 
 
-def runs_notes(num_a: int, num_b: int, *, paired: bool) -> list[str]:
-    """What the intervals cover and what not, in plain words."""
-    how = (
-        f"paired t over {num_a} pairs of runs, the first of A with the first of B and so on"
-        if paired
-        else f"Welch t, {num_a} runs against {num_b}"
-    )
+def runs_notes(num_a: int, num_b: int, pairs: str | None) -> list[str]:
+    """What the intervals cover and what not, in plain words; `pairs` are those of `pair_runs`."""
+    how = f"Welch t, {num_a} runs against {num_b}"
+    if pairs is not None:
+        how = f"paired t over {num_a} pairs of runs, {pairs}"
     return [
         f"intervals: {how}: how far other pretraining seeds would move the difference, if runs "
         "scatter like normal numbers",

@@ -23,20 +23,25 @@ class Results:
     Attributes:
         path: of the file.
         metrics: of the judged backbone, in percent.
-        protocol: name of the rules.
+        protocols: names of the rules; `ours` has the metrics without a prefix.
         settings: nested, as in the config.
-        backbone: `architecture` and `sha256` (None where there is no file).
+        backbone: `architecture`, `sha256` (None where there is no file), and perhaps `seed`.
         data: `name`, `classes`, `train_images`, `test_images`, `fingerprint`.
         per_image: `file` and `sha256` of the per-image answers; None where it has none.
     """
 
     path: Path
     metrics: dict[str, float]
-    protocol: str
+    protocols: tuple[str, ...]
     settings: dict[str, Any]
     backbone: dict[str, Any]
     data: dict[str, Any]
     per_image: dict[str, str] | None
+
+    @property
+    def seed(self) -> int | None:
+        """Of the pretraining; None where the backbone file does not say."""
+        return self.backbone.get("seed")
 
 
 def read_results(path: Path) -> Results:
@@ -66,7 +71,7 @@ def read_results(path: Path) -> Results:
     return Results(
         path=path,
         metrics={key: float(value) for key, value in found["metrics"].items()},
-        protocol=found["protocol"],
+        protocols=tuple(found.get("protocol_rules") or [found["protocol"]]),
         settings=found["settings"],
         backbone=found["backbone"],
         data=found["data"],
@@ -107,7 +112,7 @@ def require_different_backbones(runs: Sequence[Results]) -> None:
 
 
 def require_comparable(runs: Sequence[Results], *, unread_images: bool = False) -> None:
-    """Check that all runs were judged on the same data under the same protocol.
+    """Check that all runs were judged on the same data, and under one protocol at least.
 
     Args:
         runs: each is compared with the first.
@@ -116,13 +121,9 @@ def require_comparable(runs: Sequence[Results], *, unread_images: bool = False) 
     Raises:
         InputError: naming two files and what differs.
     """
+    common_protocols(runs)
     first = runs[0]
     for run in runs[1:]:
-        if run.protocol != first.protocol:
-            raise InputError(
-                f"{run.path}: made under protocol '{run.protocol}', {first.path} under "
-                f"'{first.protocol}'; judge both under one"
-            )
         different = [key for key in first.data if run.data.get(key) != first.data[key]]
         listed = ", ".join(
             f"{key} {_short(run.data.get(key))} against {_short(first.data[key])}"
@@ -138,6 +139,24 @@ def require_comparable(runs: Sequence[Results], *, unread_images: bool = False) 
                 f"{run.path}: other images could be read than for {first.path} ({listed}); mend "
                 "the files and judge again, or for two models add --common-images"
             )
+
+
+def common_protocols(runs: Sequence[Results]) -> tuple[str, ...]:
+    """The protocols under which all runs were judged, in the order of the first.
+
+    Raises:
+        InputError: there is none.
+    """
+    first = runs[0]
+    common = first.protocols
+    for run in runs[1:]:
+        common = tuple(name for name in common if name in run.protocols)
+        if not common:
+            raise InputError(
+                f"{run.path}: made under protocol {_quoted(run.protocols)}, {first.path} under "
+                f"{_quoted(first.protocols)}, expected one in common; judge both under one"
+            )
+    return common
 
 
 def different_settings(runs: Sequence[Results]) -> list[str]:
@@ -167,6 +186,10 @@ def _problem(found: Any) -> str | None:
         return "has metrics that are no numbers"
     if not isinstance(found["data"].get("fingerprint"), str):
         return "has no 'data.fingerprint'"
+    if not isinstance(found["backbone"].get("seed", 0), int):
+        return "has a 'backbone.seed' that is no whole number"
+    if not isinstance(found.get("protocol_rules", {}), dict):
+        return "has no 'protocol_rules' by name"
     entry = found.get("per_image")
     if entry is not None and not (
         isinstance(entry, dict)
@@ -177,6 +200,10 @@ def _problem(found: Any) -> str | None:
     ):
         return "names no file in 'per_image'"
     return None
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _is_number(value: Any) -> bool:

@@ -67,7 +67,8 @@ def check_fine_tune(config: FineTuneConfig, labels: Tensor) -> None:
         if len(config.learning_rates) > 1 and max(map(budget.of, counts)) < 2:
             raise InputError(
                 f"fine_tune.learning_rates: {budget.name} draws one image of a class, which leaves "
-                f"none to choose one of {len(config.learning_rates)} rates on; give a single rate"
+                f"none to choose one of {len(config.learning_rates)} rates on; raise "
+                "fine_tune.fractions, or give a single rate"
             )
 
 
@@ -88,7 +89,7 @@ def evaluate_fine_tune(
     Args:
         pretrained: where the training starts; is left as it was.
         train: with its hold-out; all of its images can be read.
-        test: as the frozen backbone sees it; images of a class that no image was drawn of count as
+        test: as the frozen backbone sees it; images of a class without a train image count as
             missed. The size of its images is that of the crops trained on.
         config: budgets, rates and recipe.
         images: the evaluation transform, for the drawn images that choose.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from linear_eval.agreement import gather_scores, own_share
 from linear_eval.datasets.dataset import Judgement
 from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
@@ -39,16 +40,23 @@ def evaluate_judged_retrieval(
 ) -> Evaluation:
     """Rank the gallery for every query and score it at three difficulties.
 
+    Gallery images that could not be read are neither found nor missed, whatever their grade: scores
+    are those of a collection without them. That spares a query the relevant ones among them, so
+    their number is noted; with any, the scores are not those of the published collection.
+
+    Several processes call this together, and each ranks the gallery for its share of the queries.
+
     Args:
         test: the queries (Q, D), any length.
         gallery: (G, D), likewise.
-        judgements: for each query's id; images that are not in the gallery count for nothing.
+        judgements: for each query's id.
         memory_mib: bound on the working memory but for Q x G bytes; changes nothing in the result.
         device: where to compute.
 
     Returns:
         `retrieval/easy|medium|hard/map` (trapezoidal) and `/mp@1|5|10` in percent; notes: how many
-        queries have nothing to find at a difficulty, as `retrieval/DIFFICULTY/queries_left_out`.
+        queries have nothing to find at a difficulty, as `retrieval/DIFFICULTY/queries_left_out`,
+        and how many easy or hard images the gallery lacks, as `retrieval/relevant_images_unread`.
 
     Raises:
         InputError: no query has anything to find, or a feature is not finite.
@@ -64,13 +72,16 @@ def evaluate_judged_retrieval(
             f"test: none of {len(test.ids)} queries has an image to find in the gallery, expected "
             "some; look at data.ground_truth"
         )
-    left_out = {name: int(scores[f"retrieval/{name}/map"].isnan().sum()) for name in DIFFICULTIES}
+    counts = {
+        f"{name}/queries_left_out": int(scores[f"retrieval/{name}/map"].isnan().sum())
+        for name in DIFFICULTIES
+    }
+    relevant = (judgements[name].easy | judgements[name].hard for name in test.ids)
+    counts["relevant_images_unread"] = len(frozenset().union(*relevant) - set(gallery.ids))
     return Evaluation(
         metrics={name: 100 * float(score.nanmean()) for name, score in asked.items()},
         scores=asked,
-        notes={
-            f"retrieval/{name}/queries_left_out": count for name, count in left_out.items() if count
-        },
+        notes={f"retrieval/{name}": count for name, count in counts.items() if count},
     )
 
 
@@ -83,24 +94,26 @@ def _scores(
 ) -> dict[str, Tensor]:
     """Metric -> (Q,) float64, NaN for queries with nothing to find."""
     grades = _grades(test.ids, gallery.ids, judgements).to(device)
-    scores: dict[str, Tensor] = {}
+    nan = torch.full((len(test.ids),), torch.nan, dtype=torch.float64)
+    scores = {
+        f"retrieval/{difficulty}/{name}": nan.clone()
+        for difficulty in DIFFICULTIES
+        for name in ("map", *(f"mp@{k}" for k in PRECISION_AT))
+    }
     rankings = gallery_rankings(
         test.features.to(device),
         gallery.features,
         metric="cosine",
         memory_mib=max(1, memory_mib // 2),
+        asking=own_share(len(test.ids)),
     )
     for rows, ranking in rankings:
         ranked = grades[rows].gather(1, ranking)  # (b, G)
         for difficulty in DIFFICULTIES:
             asking, found = _score(ranked, difficulty)
             for name, score in found.items():
-                everyone = scores.setdefault(
-                    f"retrieval/{difficulty}/{name}",
-                    torch.full((len(test.ids),), torch.nan, dtype=torch.float64),
-                )
-                everyone[rows[asking].cpu()] = score.cpu()
-    return scores
+                scores[f"retrieval/{difficulty}/{name}"][rows[asking].cpu()] = score.cpu()
+    return gather_scores(scores, len(test.ids))
 
 
 def _score(ranked: Tensor, difficulty: str) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
+from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
-from linear_eval.evaluators.neighbour_votes import KnnConfig, find_neighbours
+from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, Search, find_neighbours
 from linear_eval.faiss_library import open_faiss
 from linear_eval.features import FeatureTable
+from linear_eval.search import nearest_neighbours
 
 
 def evaluate_knn(
@@ -26,6 +28,7 @@ def evaluate_knn(
     *,
     memory_mib: int = 512,
     device: torch.device | str = "cpu",
+    neighbours: Neighbours | None = None,
 ) -> Evaluation:
     """Classify every test image by the votes of its nearest images of train and its hold-out.
 
@@ -38,6 +41,7 @@ def evaluate_knn(
         config: neighbours, vote and distance.
         memory_mib: bound on the working memory of the search; changes nothing in the result.
         device: where to search.
+        neighbours: from `search_gallery`, if that was done already, for as many or more.
 
     Returns:
         `knn/k=K/top1`, and `knn/k=K/t=T/top1` for other temperatures.
@@ -47,14 +51,12 @@ def evaluate_knn(
 
     Source: Wu et al. 2018, section 3.4 (arXiv 1805.01978).
     """
-    parts = [train] if holdout is None else [train, holdout]
-    parts = parts if config.gallery == "train" else [test]
-    gallery = [part.features for part in parts]
-    labels = torch.cat([part.labels for part in parts])
-    config, notes = _with_faiss_or_torch(config)
-    neighbours = find_neighbours(
-        gallery, test.features.to(device), config=config, memory_mib=memory_mib
-    )
+    if neighbours is None:
+        neighbours = search_gallery(
+            train, holdout, test, config, memory_mib=memory_mib, device=device
+        )
+    labels = torch.cat([part.labels for part in _gallery(train, holdout, test, config)])
+    _, notes = _with_faiss_or_torch(config)
     if neighbours.recall is not None:
         notes["knn/recall_of_neighbours"] = neighbours.recall
     predicted = neighbours.votes(labels, config)
@@ -65,6 +67,33 @@ def evaluate_knn(
         predictions={f"knn/{name}": classes for name, classes in predicted.items()},
         notes=notes,
     )
+
+
+def search_gallery(
+    train: FeatureTable,
+    holdout: FeatureTable | None,
+    test: FeatureTable,
+    config: KnnConfig,
+    *,
+    memory_mib: int = 512,
+    device: torch.device | str = "cpu",
+    search: Search = nearest_neighbours,
+) -> Neighbours:
+    """The search of `evaluate_knn`, which several evaluations may share; likewise its errors."""
+    parts = _gallery(train, holdout, test, config)
+    return find_neighbours(
+        [part.features for part in parts],
+        test.features.to(device),
+        config=_with_faiss_or_torch(config)[0],
+        memory_mib=memory_mib,
+        search=search,
+    )
+
+
+def _gallery(
+    train: FeatureTable, holdout: FeatureTable | None, test: FeatureTable, config: KnnConfig
+) -> tuple[FeatureTable, ...]:
+    return (test,) if config.gallery == "test" else whole_of(train, holdout)
 
 
 def _with_faiss_or_torch(config: KnnConfig) -> tuple[KnnConfig, dict[str, float | str]]:

@@ -9,7 +9,7 @@ import hashlib
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,19 +25,25 @@ class LabelBudget:
     Attributes:
         name: in the keys of metrics, such as `1%` or `n=5`.
         fraction: in (0, 1]; halves are rounded up.
+        at_least: images of a class whose fraction rounds to fewer.
         per_class: >= 1; a class that has fewer gives all of its images.
     """
 
     name: str
     fraction: float | None = None
     per_class: int | None = None
+    at_least: int = 0
 
     def of(self, count: int) -> int:
         """Images drawn of a class of `count`."""
         if self.per_class is not None:
             return min(self.per_class, count)
         assert self.fraction is not None
-        return math.floor(self.fraction * count + 0.5)
+        return max(self.at_least, math.floor(self.fraction * count + 0.5))
+
+    def is_raised(self, count: int) -> bool:
+        """Whether a class of `count` gives more than its fraction."""
+        return self.of(count) > replace(self, at_least=0).of(count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +51,7 @@ class LabelDrawsConfig:
     """How many labels are given, and how often.
 
     Attributes:
-        fractions: of each class of train with its hold-out, in (0, 1].
+        fractions: of each class of train with its hold-out, in (0, 1]; at least one image.
         images_per_class: numbers >= 1.
         draws: of each of these; the report gives mean and spread.
         seed: of the draws.
@@ -76,7 +82,7 @@ class LabelDrawsConfig:
     @property
     def budgets(self) -> tuple[LabelBudget, ...]:
         """Every amount of labels."""
-        shares = [LabelBudget(name=f"{100 * f:g}%", fraction=f) for f in self.fractions]
+        shares = [LabelBudget(name=f"{100 * f:g}%", fraction=f, at_least=1) for f in self.fractions]
         numbers = [LabelBudget(name=f"n={n}", per_class=n) for n in self.images_per_class]
         return (*shares, *numbers)
 
@@ -116,14 +122,14 @@ def check_draws(section: str, config: LabelDrawsConfig, labels: Tensor) -> None:
         labels: (M,) of train with its hold-out.
 
     Raises:
-        InputError: a fraction draws fewer than two images, or no class has the number asked for.
+        InputError: there are fewer than two images in a draw, or no class has the number asked for.
     """
     counts = labels.unique(return_counts=True)[1].tolist()
     for budget in config.budgets:
         if budget.per_class is not None and budget.per_class > max(counts):
             raise InputError(
                 f"{section}.images_per_class: {budget.per_class}, but the largest class of train "
-                f"has {max(counts)} images; lower it or raise data.max_images"
+                f"has {max(counts)} images; lower it"
             )
         drawn = sum(budget.of(count) for count in counts)
         if drawn < 2:
@@ -152,10 +158,12 @@ def over_draws(
             the draw -> metrics, among them `top1`, of a fit on these rows alone.
 
     Returns:
-        The mean over draws of every metric and of every test image's score. Notes: the standard
+        The mean over draws of every metric and of every test image's score. Predictions: those of
+        each draw, as `low_shot/1%/draw=0`. Notes: the standard
         deviation of top-1 over draws (`spread`; n - 1 in the denominator; from two draws on),
-        `images` drawn, `missing_classes` that no image was drawn of, `short_classes` that have
-        fewer images than asked for, and each draw's own notes in their order.
+        `images` drawn, `raised_classes` that gave one image though the fraction rounds to none,
+        `short_classes` that have fewer images than asked for, and each draw's own notes in their
+        order.
 
     Raises:
         InputError: see `check_draws`.
@@ -173,12 +181,17 @@ def over_draws(
             total.metrics[key] = statistics.fmean(each.metrics[key] for each in found)
         for key in found[0].scores:
             total.scores[key] = torch.stack([each.scores[key] for each in found]).mean(dim=0)
+        for draw, each in enumerate(found):
+            for key, predicted in each.predictions.items():
+                total.predictions[f"{key}/draw={draw}"] = predicted
         if len(found) > 1:
             top1 = [each.metrics[f"{prefix}/top1"] for each in found]
             total.notes[f"{prefix}/spread"] = statistics.stdev(top1)
         total.notes[f"{prefix}/images"] = sum(budget.of(count) for count in counts)
-        if missing := sum(budget.of(count) == 0 for count in counts):
-            total.notes[f"{prefix}/missing_classes"] = missing
+        if raised := sum(budget.is_raised(count) for count in counts):
+            total.notes[f"{prefix}/raised_classes"] = (
+                f"{raised} of {len(counts)} gave one image, of which {budget.name} is none"
+            )
         if short := sum(count < (budget.per_class or 0) for count in counts):
             total.notes[f"{prefix}/short_classes"] = short
         total.notes.update(_notes_of(found))

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from linear_eval.evaluators.choosing import Judgement, Round, choose, edge_warning, whole_of
 from linear_eval.evaluators.classification import class_notes, classification, ranked_classes
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
+from linear_eval.lbfgs import minimise
 from linear_eval.linear_classifiers import LinearClassifiers
 from linear_eval.training_rows import TrainingRows
 
-_AT_ONCE = 2**24  # bytes of a chunk of rows
+_ROW_BYTES = 2**21  # of a chunk
+_UNKNOWNS = 2**24  # of problems fitted together, each remembered twenty times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class LogisticProbeConfig:
     Attributes:
         weight_decays: rising, > 0; in scikit-learn's terms, 1 / (C * number of images). Of several,
             train chooses one.
-        max_iterations: of L-BFGS for each decay, which starts where the next larger one ended.
+        max_iterations: of L-BFGS, for all decays at once.
         tolerance: largest entry of the gradient at which the descent ends.
     """
 
@@ -114,8 +115,8 @@ def fit_logistic_path(
 ) -> LinearClassifiers:
     """One classifier per weight decay, as L of `LinearClassifiers`, in the order of the config.
 
-    Features are standardised by their own statistics. The path runs from the largest decay to the
-    smallest, each fit from where the last one ended, so that each needs few iterations.
+    Features are standardised by their own statistics. All decays are fitted as one problem, from
+    weights of zero: one pass over the features serves them all.
 
     Args:
         tables: features (M_i, D) and labels, one below the other.
@@ -129,47 +130,50 @@ def fit_logistic_path(
     variance, mean = rows.var_mean()
     scale = (variance + 1e-5 * variance.mean()).rsqrt().nan_to_num(posinf=0.0)
     rows.normalise(mean, scale)
-    weight = torch.zeros(num_classes, rows.width, device=rows.device, requires_grad=True)
-    bias = torch.zeros(num_classes, device=rows.device, requires_grad=True)
+    decays = torch.tensor([decay for decay in config.weight_decays if decay >= down_to])
+    unknowns = num_classes * (rows.width + 1)
     found = []
-    for decay in sorted((d for d in config.weight_decays if d >= down_to), reverse=True):
-        _descend(rows, labels, (weight, bias), decay, config)
-        found.append((weight.detach().clone(), bias.detach().clone()))
-    found.reverse()
-    weights, biases = zip(*found, strict=True)
-    return LinearClassifiers(mean, scale, torch.stack(weights, dim=1), torch.stack(biases, dim=1))
+    for group in decays.to(rows.device).split(max(1, _UNKNOWNS // unknowns)):
+        fitted = minimise(
+            _CrossEntropy(rows, labels, group, num_classes),
+            torch.zeros(len(group), unknowns, device=rows.device),
+            tolerance=config.tolerance,
+            max_iterations=config.max_iterations,
+        )
+        found.append(fitted.view(-1, num_classes, rows.width + 1).transpose(0, 1))
+    path = torch.cat(found, dim=1)  # (C, L, D + 1)
+    return LinearClassifiers(mean, scale, path[:, :, :-1].contiguous(), path[:, :, -1].contiguous())
 
 
-def _descend(
-    rows: TrainingRows,
-    labels: Tensor,
-    parameters: tuple[Tensor, Tensor],
-    decay: float,
-    config: LogisticProbeConfig,
-) -> None:
-    weight, bias = parameters
-    chunks = torch.arange(len(rows), device=labels.device).split(
-        max(1, _AT_ONCE // (4 * rows.width))
-    )
-    solver = torch.optim.LBFGS(
-        parameters,
-        max_iter=config.max_iterations,
-        tolerance_grad=config.tolerance,
-        tolerance_change=1e-9,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
+@dataclass(frozen=True, eq=False)
+class _CrossEntropy:
+    """The mean cross-entropy with each of several decays; unknowns are (C, D + 1), bias last."""
 
-    def closure() -> float:
-        solver.zero_grad()
-        loss = decay / 2 * weight.square().sum()
-        loss.backward()
-        total = float(loss.detach())
-        for chunk in chunks:
-            logits = F.linear(rows.take(0, chunk), weight, bias)
-            part = F.cross_entropy(logits, labels[chunk], reduction="sum") / len(rows)
-            part.backward()
-            total += float(part.detach())
-        return total
+    rows: TrainingRows
+    labels: Tensor  # (M,)
+    decays: Tensor  # (L,)
+    num_classes: int
 
-    solver.step(closure)
+    def __call__(self, points: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (l,) and gradients (l, n) of problems `numbers` (l,) at `points` (l, n)."""
+        unknowns = points.view(len(points), self.num_classes, -1)
+        weight = unknowns[:, :, :-1].flatten(0, 1).contiguous()  # (l*C, D)
+        bias = unknowns[:, :, -1].reshape(-1, 1)
+        decay = self.decays[numbers]
+        value = decay.double() / 2 * weight.view(len(points), -1).square().sum(dim=1)
+        slope, bias_slope = torch.zeros_like(weight), torch.zeros_like(bias)
+        share = 1 / len(self.rows)
+        at_once = max(1, _ROW_BYTES // (4 * self.rows.width))
+        for start in range(0, len(self.rows), at_once):
+            x = self.rows.between(start, start + at_once)
+            label = self.labels[start : start + at_once].expand(len(points), 1, -1)
+            logits = torch.addmm(bias, weight, x.T).view(*unknowns.shape[:2], -1)  # (l, C, b)
+            log = logits.log_softmax(dim=1)
+            value -= share * log.gather(1, label).sum(dim=(1, 2), dtype=torch.float64)
+            # by the logits: the probabilities, less 1 at the label
+            gradient = log.exp_().scatter_add_(1, label, log.new_tensor(-1.0).expand_as(label))
+            gradient = gradient.flatten(0, 1)
+            slope.addmm_(gradient, x, alpha=share)
+            bias_slope.add_(gradient.sum(dim=1, keepdim=True), alpha=share)
+        slope.view(*unknowns.shape[:2], -1).addcmul_(unknowns[:, :, :-1], decay[:, None, None])
+        return value, torch.cat([slope, bias_slope], dim=1).view_as(points)

@@ -59,7 +59,7 @@ def evaluate_low_shot(
     Args:
         train: features (M, D), labels >= 0.
         holdout: more of the same.
-        test: images of a class that no image was drawn of count as missed.
+        test: images of a class without a train image count as missed.
         config: the budgets and the probe.
         device: where to compute.
 
@@ -109,5 +109,6 @@ def _renamed(found: Evaluation, prefix: str) -> Evaluation:
     return Evaluation(
         metrics={name(key): value for key, value in found.metrics.items()},
         scores={name(key): value for key, value in found.scores.items()},
+        predictions={name(key): value for key, value in found.predictions.items()},
         notes={name(key): value for key, value in notes.items()},
     )

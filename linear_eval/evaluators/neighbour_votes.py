@@ -6,7 +6,7 @@ Shapes: Q queries, G gallery rows, D feature width, C classes, k neighbours, n o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from linear_eval.image_search.faiss_index import approximate_neighbours
 from linear_eval.search import Backend, nearest_neighbours
+
+Search = Callable[..., tuple[Tensor, Tensor]]
+"""`nearest_neighbours`, or one with its arguments and results."""
 
 _VOTES_AT_ONCE = 2**22  # entries of a (queries, C) table of float64 votes: 32 MiB
 
@@ -58,14 +61,18 @@ class KnnConfig:
                 f"other_temperatures: must be distinct numbers > 0, not {self.temperature:g}, "
                 f"got {others}"
             )
-        approximate = self.backend in ("ivf", "hnsw")
-        if approximate and (self.distance, self.gallery) != ("cosine", "train"):
+        if self.is_approximate and (self.distance, self.gallery) != ("cosine", "train"):
             raise ValueError(
                 f"backend: '{self.backend}' searches train by cosine; set backend=auto for other "
                 "distances or galleries"
             )
         if others and self.vote == "majority":
             raise ValueError("other_temperatures: a majority vote has none; leave them out")
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether the back end may miss neighbours."""
+        return self.backend in ("ivf", "hnsw")
 
     @property
     def settings(self) -> dict[str, tuple[int, float]]:
@@ -91,14 +98,19 @@ class Neighbours:
     recall: float | None = None
 
     def votes(self, gallery_labels: Tensor, config: KnnConfig) -> dict[str, Tensor]:
-        """The predicted class of every query (Q,) for every name in `config.settings`."""
-        labels = gallery_labels.cpu()[self.index]
+        """The predicted class of every query (Q,) for every name in `config.settings`.
+
+        A search for more neighbours than `config` asks for gives the same classes.
+        """
+        nearest = slice(max(config.k))
+        similarity = self.similarity[:, nearest]
+        labels = gallery_labels.cpu()[self.index[:, nearest]]
         predicted: dict[tuple[int, float], Tensor] = {}
         for temperature in (config.temperature, *config.other_temperatures):
             if config.vote == "weighted":
-                weights = torch.softmax(self.similarity / temperature, dim=1)
+                weights = torch.softmax(similarity / temperature, dim=1)
             else:
-                weights = self.similarity.isfinite().double()
+                weights = similarity.isfinite().double()
             winners = vote(labels, weights, config.k)
             predicted |= {
                 (k, temperature): classes for k, classes in zip(config.k, winners, strict=True)
@@ -107,7 +119,12 @@ class Neighbours:
 
 
 def find_neighbours(
-    gallery: Tensor | Sequence[Tensor], queries: Tensor, *, config: KnnConfig, memory_mib: int = 512
+    gallery: Tensor | Sequence[Tensor],
+    queries: Tensor,
+    *,
+    config: KnnConfig,
+    memory_mib: int = 512,
+    search: Search = nearest_neighbours,
 ) -> Neighbours:
     """One search for the largest k; arguments and errors are those of `knn_predictions`."""
     if config.backend == "ivf" or config.backend == "hnsw":
@@ -119,7 +136,7 @@ def find_neighbours(
         return Neighbours(
             found.double().masked_fill(missing, -torch.inf), index.clamp(min=0), recall
         )
-    similarity, index = nearest_neighbours(
+    similarity, index = search(
         queries,
         gallery,
         max(config.k),

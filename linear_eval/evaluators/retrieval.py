@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from linear_eval.agreement import gather_scores, own_share
 from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.feature_rows import require_finite
@@ -50,6 +51,9 @@ def evaluate_retrieval(
     device: torch.device | str = "cpu",
 ) -> Evaluation:
     """Rank the gallery for every test image; relevant are the images of its class.
+
+    Several processes call this together, and each ranks the gallery for its share of the queries:
+    mAP needs whole rankings, which cannot be merged from a few neighbours per process.
 
     Ties go to the earlier image. A zero feature is equally similar to all. Images whose class the
     gallery lacks have nothing to find: they are no queries, but, where test is its own gallery,
@@ -99,36 +103,39 @@ def _scores(
     found_labels = labels if is_own else torch.cat([part.labels for part in gallery]).to(device)
     num_relevant = _count(labels, found_labels) - int(is_own)
     _check_sizes(num_relevant, len(found_labels) - is_own, is_own, config)
-    scores: dict[str, Tensor] = {}
+    nan = torch.full((len(labels),), torch.nan, dtype=torch.float64)
+    scores = {f"retrieval/{name}": nan.clone() for name in _names(config)}
     # half of the budget for the rankings, half for what is made of them here
     for rows, ranking in _rankings(test, gallery, max(1, memory_mib // 2), device):
         asking = num_relevant[rows] > 0
         relevant = (found_labels[ranking] == labels[rows, None])[asking]
         for name, score in _score(relevant, num_relevant[rows[asking]], config).items():
-            everyone = scores.setdefault(
-                f"retrieval/{name}", torch.full((len(labels),), torch.nan, dtype=torch.float64)
-            )
-            everyone[rows[asking].cpu()] = score.cpu()
-    return scores
+            scores[f"retrieval/{name}"][rows[asking].cpu()] = score.cpu()
+    return gather_scores(scores, len(labels))
 
 
 def _rankings(
     test: FeatureTable, gallery: Sequence[FeatureTable], memory_mib: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    features = test.features.to(device)
+    features, own = test.features.to(device), own_share(len(test.features))
     if not gallery:
-        return leave_one_out_rankings(features, metric="cosine", memory_mib=memory_mib)
+        return leave_one_out_rankings(features, metric="cosine", memory_mib=memory_mib, asking=own)
     rows = [part.features for part in gallery]
-    return gallery_rankings(features, rows, metric="cosine", memory_mib=memory_mib)
+    return gallery_rankings(features, rows, metric="cosine", memory_mib=memory_mib, asking=own)
+
+
+def _names(config: RetrievalConfig) -> list[str]:
+    return [*(f"recall@{k}" for k in config.recall_at), "map", "map@r", "r_precision"]
 
 
 def _score(relevant: Tensor, num_relevant: Tensor, config: RetrievalConfig) -> dict[str, Tensor]:
-    scores = {f"recall@{k}": recall_at_k(relevant, k) for k in config.recall_at}
-    return scores | {
-        "map": average_precision(relevant, num_relevant),
-        "map@r": average_precision_at_r(relevant, num_relevant),
-        "r_precision": r_precision(relevant, num_relevant),
-    }
+    found = [
+        *(recall_at_k(relevant, k) for k in config.recall_at),
+        average_precision(relevant, num_relevant),
+        average_precision_at_r(relevant, num_relevant),
+        r_precision(relevant, num_relevant),
+    ]
+    return dict(zip(_names(config), found, strict=True))
 
 
 def _count(labels: Tensor, gallery_labels: Tensor) -> Tensor:

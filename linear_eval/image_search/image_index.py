@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from linear_eval.atomic_file import check_new
 from linear_eval.backbone_file import file_sha256
 from linear_eval.datasets.decode import printable
 from linear_eval.errors import InputError
@@ -101,10 +102,7 @@ def check_index_output(output: Path, overwrite: bool) -> None:
     """
     if not output.absolute().parent.is_dir():
         raise InputError(f"--output: {output.absolute().parent}: no such folder; create it first")
-    if not os.access(output.absolute().parent, os.W_OK):
-        raise InputError(
-            f"--output: {output.absolute().parent}: cannot be written to; choose another folder"
-        )
+    check_new(output, "--output")
     if not output.exists():
         return
     if not overwrite:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.backbone_file import file_sha256, load_backbone
 from linear_eval.config import SpeedConfig
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
@@ -117,12 +117,16 @@ def _check_outputs(sheet: Path | None, answers: Path | None) -> None:
             continue
         if path.suffix.lower() != suffix:
             raise InputError(f"{option}: '{path}' does not end in {suffix}; give such a path")
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"{option}: {path.parent}: no such folder; create it first")
+        check_output(path, option)
 
 
 def _read_query(path: Path) -> Tensor:
     """(3, H, W) uint8."""
+    if path.is_dir():
+        raise InputError(
+            f"{printable(str(path))}: is a folder, expected an image; give its files, such as "
+            f"{printable(str(path / '*.jpg'))}"
+        )
     try:
         return decode_image(path, str(path))
     except BadImageError as error:

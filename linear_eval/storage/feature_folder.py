@@ -136,7 +136,7 @@ class FeatureFolder:
         start = blocks[-1].end if blocks else 0
         with RowWriter(partial, self.header, blocks, self.dtype) as writer:
             progress = tqdm(
-                batches.from_row(start),
+                batches.embedded(embed, start),
                 desc=label or None,
                 initial=start // at_once,
                 total=len(batches),
@@ -144,15 +144,13 @@ class FeatureFolder:
                 leave=False,
                 disable=None,  # no bar where stderr is no terminal
             )
-            for index, images in progress:
-                rows = checked_rows(embed(images), index, split, self.dtype)
+            for index, features, image_size in progress:
                 first = int(index[0]) - (int(index[0]) - start) % at_once
-                height, width = images.shape[-2:]
                 writer.append(
-                    rows,
+                    checked_rows(features, index, split, self.dtype),
                     index.tolist(),
                     end=min(first + at_once, len(split)),
-                    image_size=(height, width),
+                    image_size=image_size,
                 )
             if not writer.has_rows:
                 raise nothing_readable(split)

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from bench import knn, memory, probe, retrieval
+from bench import knn, logistic, memory, probe, retrieval
 from bench.rounds import compare
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("benchmark", "peers"), [(knn, "faiss lightly sklearn"), (retrieval, "pytorch_metric_learning")]
+    ("benchmark", "peers"),
+    [(knn, "faiss lightly sklearn"), (logistic, "sklearn"), (retrieval, "pytorch_metric_learning")],
 )
 def test_a_benchmark_finds_its_variants_equivalent(
     benchmark: Any, peers: str, tmp_path: Path

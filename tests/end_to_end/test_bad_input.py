@@ -40,6 +40,7 @@ JUDGE: dict[str, Any] = {
     "speed": {"device": "cpu"},
 }
 PIXELS = 12
+LONG = "x" * 250  # the name of a file that no one may make, not even the administrator
 
 
 class Case(NamedTuple):
@@ -120,14 +121,39 @@ CASES = [
     judge(
         "k larger than the gallery",
         "knn.k=[1,65]",
-        *("knn.k: 65 neighbours out of a gallery of 64", "lower knn.k or raise data.max_images"),
+        *("knn.k: 65 neighbours out of a gallery of 64 train images; lower knn.k\n",),
     ),
+    judge(
+        "k larger than what is left of the gallery",
+        "knn.k=[1,41] data.max_images=40",
+        *("knn.k: 41 neighbours out of a gallery of 40", "lower knn.k or raise data.max_images\n"),
+    ),
+    command(
+        "no backbone",
+        "run cifar10",
+        "backbone: missing, expected a backbone file, pixels or random; give it as backbone=",
+    ),
+    command("a folder asked for", "query index images", "images: is a folder, expected an image"),
+    command("pretraining config", "run pretrain.yaml", "is a pretraining config, expected an eval"),
+    command("evaluation config", "pretrain judge.yaml", "is an evaluation config", "`linear-eval"),
     judge(
         "no hold-out to choose on",
         "data.holdout=0 data.train_images=500 data.max_images=500",
         *("data.holdout: 0 leaves no images", "set data.holdout=0.1"),
     ),
     judge("nowhere to write", "output=missing/r.json", "output: missing: no such folder", "create"),
+    # Places to write to: found out before anything is read or computed.
+    judge("results", f"output=images/{LONG}.json", "output: images/x", "cannot be written"),
+    pretrain("directory cannot be made", f"run.directory={LONG}/new", "run.directory: "),
+    pretrain("directory below a file", "run.directory=one.txt/new", "run.directory: "),
+    command("features", f"extract good.safetensors images --output {LONG}.npy", "--output: x"),
+    command("features", "extract no no --output images.npy/f.npy", "no such folder; create it"),
+    command("numbers", f"quality good.safetensors images --json {LONG}.json", "--json: x"),
+    command("numbers", "quality good.safetensors images --json images", "images is a folder"),
+    command("index", f"index good.safetensors images --output {LONG}", "--output: x"),
+    command("backbone", f"convert zip.pt --architecture small_conv --output {LONG}", "--output: x"),
+    command("exported", f"export run --format onnx --output {LONG}", "--output: x"),
+    command("comparison", f"compare no no --json {LONG}", "--json: x"),
     # Data.
     pretrain(
         "missing data",
@@ -297,6 +323,8 @@ def write_backbones() -> None:
         save_backbone(Path(name), build_backbone(architecture), info)
 
     save("good.safetensors", "small_conv")
+    given = ["index", "good.safetensors", "images", "--output", "index", "features.folder=none"]
+    assert linear_eval(given) == 0
     save("resnet18.safetensors", "resnet18")
     content = Path("good.safetensors").read_bytes()
     Path("truncated.safetensors").write_bytes(content[: len(content) // 2])
@@ -361,7 +389,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 
 def run(case: Case) -> int:
-    main = linear_eval if case.command == "run" else ssl_bf
+    main = ssl_bf if case.command in ("pretrain", "resume", "export") else linear_eval
     return main([case.command, *case.arguments])
 
 

@@ -116,6 +116,7 @@ def test_the_backbone_is_judged_without_its_run(
     _, info = load_backbone(backbone)
     assert info.provenance["title"] == TITLES[relation]
     assert (info.provenance["method"], info.provenance["step"]) == (method, STEPS)
+    assert results["backbone"]["seed"] == info.provenance["seed"] == 0
 
 
 def test_one_table_holds_the_baselines_and_both_arms(

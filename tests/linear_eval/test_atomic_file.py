@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.errors import InputError
 
 
@@ -42,3 +42,28 @@ def test_an_impossible_path_is_the_users_error(tmp_path: Path, name: str) -> Non
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_place_that_takes_a_file_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_bytes(b"old")
+    for name in ("old.json", "new.json"):
+        check_output(tmp_path / name, "--json")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gone/file", "gone: no such folder; create it first"),
+        ("file/file", "file: no such folder; create it first"),
+        ("folder", "folder is a folder, expected a file; give .*folder/NAME"),
+        ("x" * 250, "x cannot be written .File name too long.; give a path"),
+        ("x" * 300, "x cannot be written .File name too long.; give a path"),
+    ],
+)
+def test_a_place_that_takes_no_file_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=rf"^--json: .*{said}"):
+        check_output(tmp_path / name, "--json")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}

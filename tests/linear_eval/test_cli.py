@@ -1,13 +1,20 @@
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torchvision
+import yaml
 
 import linear_eval
+from linear_eval.backbone_file import BackboneInfo, save_backbone
+from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
 from linear_eval.commands import COMMANDS
+from linear_eval.config import EvaluateConfig
 
 ROOT = Path(linear_eval.__file__).parents[1]
 
@@ -63,7 +70,6 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["compare", "a", "b", "--by", "pixel"],
         ["convert", "c.pth", "--output", "b.safetensors"],
         ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "late"],
-        ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "--mean", "0.5"],
         ["quality", "b"],
     ],
 )
@@ -98,3 +104,49 @@ def test_wrong_input_is_one_line_and_exit_2() -> None:
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert "no_such_config" in done.stderr
+
+
+def test_channels_that_are_no_three_numbers_are_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["convert", "c.pth", "--output", "b", "--architecture", "resnet18"]
+    assert main([*arguments, "--mean", "0.5"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --mean: '0.5', expected three numbers; give them as --mean 0.485,0.456,0.406\n"
+    )
+
+
+def test_the_whole_config_can_be_shown_without_what_must_be_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "cifar10", "--show", "knn.k=[7]"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["backbone"] == "???"
+    assert shown["knn"]["k"] == [7]
+    assert {field.name for field in fields(EvaluateConfig)} == shown.keys()
+    assert main(["run", "cifar10", "--show", "knn.k=[0]"]) == 2
+
+
+def test_the_help_of_run_names_every_packaged_config(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    names = [path.stem for path in (ROOT / "configs/evaluate").glob("*.yaml")]
+    assert len(names) > 5
+    assert [name for name in names if name not in shown] == []
+
+
+def test_a_backbone_file_is_exported_and_no_file_is_overwritten_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone, output = tmp_path / "b.safetensors", tmp_path / "resnet18.pth"
+    info = BackboneInfo("resnet18", 512, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), {"title": "a test"})
+    save_backbone(backbone, build_backbone("resnet18"), info)
+    command = ["export", str(backbone), "--format", "torchvision", "--output", str(output)]
+    assert main(command) == 0
+    model = torchvision.models.resnet18()
+    model.fc = torch.nn.Identity()
+    model.load_state_dict(torch.load(output, weights_only=True))
+    assert main(command) == 2
+    assert "exists already; give another path or --overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0

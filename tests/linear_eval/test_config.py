@@ -73,7 +73,9 @@ def test_image_size_is_short_for_resize_and_crop_and_excludes_them() -> None:
     assert config.transform() == EvalImages(resize=24, crop=24)
     config = parse_config(EvaluateConfig, TINY, ["images.resize=24"]).value
     assert config.transform() == EvalImages(resize=24)
-    assert "leave one out" in _error(TINY, "image_size=24", "images.resize=24")
+    assert "set images.resize and images.crop instead" in _error(
+        TINY, "image_size=24", "images.resize=24"
+    )
 
 
 def test_the_cpu_is_always_there_and_a_missing_gpu_is_named(

@@ -69,6 +69,22 @@ def test_an_unknown_name_is_answered_with_the_known_ones(packaged: Path) -> None
     assert problem("configs/moco_v2.yaml").startswith("configs/moco_v2.yaml: no such file")
 
 
+@pytest.mark.parametrize("source", ["judge", "judge.yaml"])
+def test_a_config_of_the_other_command_names_that_command(packaged: Path, source: str) -> None:
+    evaluate = packaged.parent / "evaluate"
+    evaluate.mkdir()
+    for path in (evaluate / "judge.yaml", Path("judge.yaml")):
+        path.write_text("data: {name: cifar10}\nknn: {k: [1]}\n", encoding="utf-8")
+    assert problem(source) == (
+        f"{source}: is an evaluation config, expected a pretraining config; "
+        "use `linear-eval run`, or give another config"
+    )
+    assert read_config_file(source, "evaluate")["knn"] == {"k": ["1"]}
+    (packaged / "train.yaml").write_text("method: {name: simsiam}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="^train: is a pretraining config.*`ssl-bf pretrain`"):
+        read_config_file("train", "evaluate")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -70,8 +70,9 @@ def test_a_switch_takes_every_word_of_yaml(word: Any) -> None:
 
 def test_descriptions_are_for_readers() -> None:
     assert describe(bool) == "true or false"
-    assert describe(int | Literal["local"] | None) == "int or 'local' or null"
-    assert describe(tuple[float, int]) == "a list of 2 (float, int)"
+    assert describe(int | Literal["local"] | None) == "a whole number or 'local' or null"
+    assert describe(tuple[float, int]) == "a list of 2 (a number, a whole number)"
+    assert describe(tuple[list[int], ...]) == "a list of lists of whole numbers"
 
 
 def test_a_shown_value_is_short_and_has_its_type() -> None:

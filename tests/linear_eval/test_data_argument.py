@@ -43,3 +43,24 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         open_split(config, "train")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert len(open_split(config, "train")) == 1
+
+
+def test_the_split_that_was_taken_is_said_where_there_are_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("train/cat", "val/cat"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.png")
+    config = load_data_argument(Path("b"), str(tmp_path), [], INFO).value
+    open_split(config, "train")
+    assert capsys.readouterr().out == (
+        f"note: took the train split, 1 images of {tmp_path / 'train'}; "
+        "--split test takes the other\n"
+    )
+    open_split(config, "test")
+    assert f"of {tmp_path / 'val'}; --split train takes" in capsys.readouterr().out
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    photos = str(tmp_path / "photos")
+    open_split(load_data_argument(Path("b"), photos, [], INFO).value, "train")
+    assert capsys.readouterr().out == ""

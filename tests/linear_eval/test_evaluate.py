@@ -229,6 +229,26 @@ def test_few_labels_are_judged_with_their_spread_and_the_file_is_left_alone(
     assert file_sha256(place / "with" / "b.safetensors") == before
 
 
+def test_few_labels_are_compared_image_by_image_without_a_new_run(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = {"a": _judged(place), "b": f"backbone={place / 'without.safetensors'}"}
+    given = [*FEW_LABELS, "evaluators=[low_shot]", "low_shot.draws=3"]
+    for name, judged in sides.items():
+        assert _run(place, judged, *given, f"output={place / name}.json") == 0
+    results = _results(place / "a.json")
+    stored = read_per_image(place / "a.json", results["per_image"])
+    classes = [stored.predictions[stored.judged][f"low_shot/25%/draw={draw}"] for draw in range(3)]
+    right = torch.stack([each == stored.labels for each in classes]).double().mean()
+    assert 100 * float(right) == pytest.approx(results["metrics"]["low_shot/25%/top1"])
+    capsys.readouterr()
+    assert main(["compare", str(place / "a.json"), str(place / "b.json")]) == 0
+    said = capsys.readouterr().out
+    assert "low_shot and fine_tune: an image's score is its mean over the draws of labels" in said
+    row = next(line for line in said.splitlines() if line.startswith("low_shot/25%/top1"))
+    assert row.count("[") == 1  # an interval
+
+
 def test_fine_tuning_changes_no_other_number(place: Path) -> None:
     found = []
     for evaluators in ("[linear_probe]", "[fine_tune, linear_probe]"):
@@ -316,6 +336,23 @@ def test_a_second_run_reads_the_features_and_decodes_no_image(
     assert second == first
 
 
+@pytest.mark.parametrize(
+    ("given", "way_out"),
+    [
+        (["images.resize=16", "images.crop=16"], "images.resize=32 images.crop=32"),
+        (["image_size=16"], "image_size=32"),
+    ],
+)
+def test_another_size_than_that_of_the_training_is_noted_with_the_way_out(
+    place: Path, given: list[str], way_out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(place, _judged(place), "evaluators=[knn]", *given) == 0
+    note = f"trained at 32 pixels, judged at 16 as the config says; for its own size set {way_out}"
+    assert f"note: images: {note}\n" in capsys.readouterr().out
+    assert _run(place, _judged(place), "evaluators=[knn]", *way_out.split()) == 0
+    assert "trained at" not in capsys.readouterr().out
+
+
 def test_features_lie_beside_their_backbone_unless_the_user_wants_none(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,7 +363,10 @@ def test_features_lie_beside_their_backbone_unless_the_user_wants_none(
     assert not list(place.rglob("features"))
     assert _run(place, *everyone) == 0
     assert _run(place, *everyone) == 0
-    assert capsys.readouterr().out.count("note: features: read from") == 2
+    said = capsys.readouterr().out
+    assert said.count("note: features: read from") == 2
+    for folder in (place / "features", place / "with" / "features"):
+        assert said.count(f"note: features: kept in {folder} (") == 2
     assert _results(place / "r.json")["metrics"] == expected
     for folder in (place / "features", place / "with" / "features"):
         assert len(list(folder.iterdir())) == 3
@@ -391,8 +431,8 @@ def test_protocols_are_judged_side_by_side_on_the_same_features(
             "moco/knn.k: 200 neighbours out of a gallery of 120 train images; leave protocol",
         ),
         (
-            ["{judged}", "evaluators=[low_shot]", "low_shot.fractions=[0.01]"],
-            "low_shot: 1% of every class draws 0 of 120 train images",
+            ["{judged}", "evaluators=[low_shot]", "low_shot.images_per_class=[121]"],
+            "low_shot.images_per_class: 121, but the largest class of train has",
         ),
         (
             ["{judged}", "evaluators=[fine_tune]", "fine_tune.fractions=[0.1]"],

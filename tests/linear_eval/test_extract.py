@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,14 @@ def test_features_are_read_where_they_were_kept(
         assert main(["extract", str(backbone), str(config), "--output", str(tmp_path / name)]) == 0
         found.append((tmp_path / name).read_bytes())
     assert found[0] == found[1]
-    assert capsys.readouterr().out.count(f"features: read from {tmp_path / 'features'}") == 1
+    said = capsys.readouterr().out
+    assert said.count(f"features: read from {tmp_path / 'features'}") == 1
+    room = sum(path.stat().st_size for path in (tmp_path / "features").rglob("*/*")) / 2**20
+    kept = f"features: kept in {tmp_path / 'features'} ({room:.1f} MiB in all); delete it at any"
+    assert said.count(kept) == 2
     halves = ["extract", str(backbone), str(config), "--output", str(tmp_path / "c.npy")]
     assert main([*halves, "features.dtype=float16", "features.folder=none"]) == 0
+    assert "kept in" not in capsys.readouterr().out
     assert np.array_equal(
         _read(tmp_path / "c.npy")[0], _read(tmp_path / "a.npy")[0].astype(np.float16)
     )
@@ -152,3 +158,22 @@ def test_a_pickle_is_refused(
     assert main(arguments) == 2
     assert "holds a pickle" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.pth", "tiny.yaml"]
+
+
+def test_a_full_disk_leaves_neither_file(
+    tmp_path: Path,
+    backbone: Path,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    output = tmp_path / "out"
+    output.mkdir()
+    arguments = ["extract", str(backbone), str(config), "--output", str(output / "f.npy")]
+    assert main(arguments) == 2
+    assert "f.npy: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert not list(output.iterdir())

@@ -10,14 +10,12 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from linear_eval.features import (
-    EvalImages,
     FeatureTable,
     collect_features,
-    extract_features,
-    pixel_features,
+    frozen,
     raw_pixels,
 )
-from linear_eval.images import ImageBatches
+from linear_eval.images import EvalImages, ImageBatches
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
@@ -43,15 +41,13 @@ def _backbone() -> nn.Module:
     return backbone
 
 
-def _extract(backbone: nn.Module, split: ImageSplit, **changes: Any) -> FeatureTable:
-    settings: dict[str, Any] = {
-        "images": EvalImages(),
-        "mean": MEAN,
-        "std": STD,
-        "batch_size": 4,
-        "device": torch.device("cpu"),
-    }
-    return extract_features(backbone, split, **{**settings, **changes})
+def _batches(split: ImageSplit, batch_size: int = 4, **changes: Any) -> ImageBatches:
+    return ImageBatches(split=split, batch_size=batch_size, **{"images": EvalImages(), **changes})
+
+
+def _extract(backbone: nn.Module, batches: ImageBatches) -> FeatureTable:
+    with frozen(backbone, mean=MEAN, std=STD, device=torch.device("cpu")) as embed:
+        return collect_features(embed, batches)
 
 
 class _Mean(nn.Module):
@@ -61,7 +57,7 @@ class _Mean(nn.Module):
 
 def test_features_are_those_of_the_normalised_image() -> None:
     split = _split(5)
-    table = _extract(_Mean(), split)
+    table = _extract(_Mean(), _batches(split))
     assert split.pixels is not None
     means = split.pixels.double().mean(dim=(2, 3)) / 255
     expected = (means - torch.tensor(MEAN)) / torch.tensor(STD)
@@ -76,15 +72,15 @@ def test_the_evaluation_transform_is_applied() -> None:
     seen: list[torch.Size] = []
     backbone = _Mean()
     backbone.register_forward_hook(lambda module, given, out: seen.append(given[0].shape))
-    _extract(backbone, split, images=EvalImages(resize=12, crop=10))
+    _extract(backbone, _batches(split, images=EvalImages(resize=12, crop=10)))
     assert seen == [(3, 3, 10, 10)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_a_feature_does_not_depend_on_its_batch(batch_size: int) -> None:
     backbone, split = _backbone(), _split(23)
-    expected = _extract(backbone, split, batch_size=23).features
-    found = _extract(backbone, split, batch_size=batch_size).features
+    expected = _extract(backbone, _batches(split, 23)).features
+    found = _extract(backbone, _batches(split, batch_size)).features
     # convolutions sum in another order for another batch size
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
@@ -92,9 +88,9 @@ def test_a_feature_does_not_depend_on_its_batch(batch_size: int) -> None:
 def test_permuted_images_give_permuted_features() -> None:
     backbone, split = _backbone(), _split(23)
     order = torch.randperm(23, generator=torch.Generator().manual_seed(1))
-    found = _extract(backbone, split.select(order))
+    found = _extract(backbone, _batches(split.select(order)))
     torch.testing.assert_close(
-        found.features, _extract(backbone, split).features[order], atol=1e-5, rtol=1e-4
+        found.features, _extract(backbone, _batches(split)).features[order], atol=1e-5, rtol=1e-4
     )
     assert found.ids == tuple(split.ids[i] for i in order.tolist())
 
@@ -105,7 +101,7 @@ def test_the_mode_of_every_module_is_restored_and_nothing_else_changes() -> None
     first.eval()
     modes = [module.training for module in backbone.modules()]
     state = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    _extract(backbone, _split(9))
+    _extract(backbone, _batches(_split(9)))
     assert [module.training for module in backbone.modules()] == modes
     assert second.training and not first.training
     assert all(torch.equal(tensor, state[name]) for name, tensor in backbone.state_dict().items())
@@ -119,7 +115,7 @@ def test_the_modes_are_restored_after_an_error() -> None:
 
     split = replace(_split(2), pixels=None, read=fail)
     with pytest.raises(BadImageError):
-        _extract(backbone, split)
+        _extract(backbone, _batches(split))
     assert all(module.training for module in backbone.modules())
 
 
@@ -129,7 +125,7 @@ def test_features_are_float32_and_free_of_the_callers_autocast_and_graph() -> No
     shift, scale = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
     expected = backbone((split.pixels.float() / 255 - shift) / scale).detach()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = _extract(backbone, split, batch_size=5).features
+        found = _extract(backbone, _batches(split, 5)).features
     assert torch.equal(found, expected)
     assert not found.requires_grad
     nn.Linear(128, 2)(found).sum().backward()  # no inference tensor: a probe can train on it
@@ -163,7 +159,7 @@ def test_a_split_without_a_readable_image_is_an_error() -> None:
 
 def test_small_images_are_their_own_pixel_features() -> None:
     split = _split(4, side=8)
-    table = pixel_features(split, images=EvalImages(), batch_size=3)
+    table = collect_features(raw_pixels, _batches(split, 3))
     assert split.pixels is not None
     assert torch.equal(table.features, split.pixels.flatten(1).float() / 255)
 

@@ -309,3 +309,22 @@ def test_the_seed_sets_the_order_of_images_and_nothing_else_does() -> None:
 def test_impossible_settings_are_named(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{key}: .*got {value}"):
         SgdConfig(**{key: value})
+
+
+@pytest.mark.parametrize("normalisation", ["standardise", "batch_norm"])
+def test_threads_share_the_problems_and_change_nothing(normalisation: Any) -> None:
+    features, labels = problem()
+    config = SgdConfig(epochs=3, batch_size=32, initial_std=0.1, normalisation=normalisation)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(fit(features, labels, config, 0.01, 0.1, 1.0, 3.0, weight_decay=0.1))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    alone, shared = found
+    for name in ("mean", "scale", "weight", "bias"):
+        assert torch.allclose(getattr(alone, name), getattr(shared, name), atol=1e-5), name
+    assert not torch.allclose(alone.weight[:, 0], alone.weight[:, 1], atol=1e-2)

@@ -164,37 +164,39 @@ def test_what_plain_yaml_loading_makes_of_numbers_and_switches_is_accepted() -> 
             "method.name: 'mocov2' is not one of ['moco_v2', 'simsiam']. Did you mean 'moco_v2'?",
         ),
         ("method.name=3", "method.name: '3' is not one of ['moco_v2', 'simsiam']"),
-        ("epochs=ten", "epochs: expected int, got 'ten' (str)"),
-        ("epochs=3.0", "epochs: expected int, got 3.0 (float)"),
-        ("epochs=1e3", "epochs: expected int, got 1000.0 (float)"),
-        ("epochs=true", "epochs: expected int, got True (bool)"),
-        ("epochs='3'", "epochs: expected int, got '3' (str)"),
-        ("epochs=", "epochs: expected int, got null"),
-        ("epochs.x=3", "epochs: expected int, got a section with the keys x"),
-        ("rate=nan", "rate: expected float, got 'nan' (str)"),
-        ("rate=1e999", "rate: expected float, got '1e999' (str)"),
-        ("rate=yes", "rate: expected float, got True (bool)"),
+        ("epochs=ten", "epochs: expected a whole number, got 'ten' (str)"),
+        ("epochs=3.0", "epochs: expected a whole number, got 3.0 (float)"),
+        ("epochs=1e3", "epochs: expected a whole number, got 1000.0 (float)"),
+        ("epochs=true", "epochs: expected a whole number, got True (bool)"),
+        ("epochs='3'", "epochs: expected a whole number, got '3' (str)"),
+        ("epochs=", "epochs: expected a whole number, got null"),
+        ("epochs.x=3", "epochs: expected a whole number, got a section with the keys x"),
+        ("rate=nan", "rate: expected a number, got 'nan' (str)"),
+        ("rate=1e999", "rate: expected a number, got '1e999' (str)"),
+        ("rate=yes", "rate: expected a number, got True (bool)"),
         ("method.symmetric=1", "method.symmetric: expected true or false, got 1 (int)"),
-        ("note=null", "note: expected str, got null"),
+        ("note=null", "note: expected text, got null"),
         (
             "precision=bfloat61",
             "precision: 'bfloat61' is not one of ['float32', 'bfloat16']. Did you mean 'bfloat16'?",
         ),
         (
             "context=locl",
-            "context: expected int or 'local', got 'locl' (str). Did you mean 'local'?",
+            "context: expected a whole number or 'local', got 'locl' (str). Did you mean 'local'?",
         ),
         (
             "pairs=[[1, x]]",
-            "pairs: expected one of ['all', 'plain_keys'] or a list of a list of float, "
+            "pairs: expected one of ['all', 'plain_keys'] or a list of lists of numbers, "
             "got [[1, 'x']] (list)",
         ),
-        ("mean=[0, 1]", "mean: expected a list of 3 (float, float, float), got 2 values"),
-        ("ks=20", "ks: expected a list of int, got 20 (int); write [20]"),
-        ("ks=[1, 2", "ks: expected a list of int, got '[1, 2' (str)"),
+        ("mean=[0, 1]", "mean: expected a list of 3 (a number, a number, a number), got 2 values"),
+        ("ks=20", "ks: expected a list of whole numbers, got 20 (int); write [20]"),
+        ("ks=x", "ks: expected a list of whole numbers, got 'x' (str)"),
+        ("ks=[1, 2", "ks: expected a list of whole numbers, got '[1, 2' (str)"),
         (
             "ks=[1, x]",
-            "ks: expected a list of int, but in it expected int, got 'x' (str)",
+            "ks: expected a list of whole numbers, but in it expected a whole number, "
+            "got 'x' (str)",
         ),
         ("chain=[{radios: 3}]", "chain[0].radios: no such key. Did you mean 'radius'?"),
         ("chain=[3]", "chain[0]: is a section, got 3 (int); write chain[0].KEY=VALUE with KEY one"),
@@ -203,7 +205,7 @@ def test_what_plain_yaml_loading_makes_of_numbers_and_switches_is_accepted() -> 
             "speed=null",
             "speed: is a section, got null; write speed.KEY=VALUE with KEY one of radius",
         ),
-        ("data.name=folder", "data.root: missing, expected str; give it as data.root=VALUE"),
+        ("data.name=folder", "data.root: missing, expected text; give it as data.root=VALUE"),
         ("epochs=0", "epochs: must be >= 1, got 0"),
         ("method.queue_size=0", "method.queue_size: must be >= 1, got 0"),
         ("epochs=100", "too many epochs for the batch size"),
@@ -245,7 +247,9 @@ def test_all_problems_stand_in_one_line() -> None:
 
 
 def test_a_check_that_needs_a_wrong_value_says_nothing_about_it() -> None:
-    assert problem({"epochs": 1000, "batch_size": "x"}).startswith("batch_size: expected int")
+    assert problem({"epochs": 1000, "batch_size": "x"}).startswith(
+        "batch_size: expected a whole number"
+    )
     assert "too many" not in problem({"epochs": 1000, "batch_size": "x"})
 
 
@@ -277,7 +281,7 @@ def test_the_checks_go_on_where_a_value_is_missing() -> None:
             parse_config(Heads, mapping)
         return str(caught.value)
 
-    missing = "width: missing, expected int; give it as width=VALUE"
+    missing = "width: missing, expected a whole number; give it as width=VALUE"
     assert said(depth=1, layers=0) == f"{missing}; layers: must be >= 1, got 0"
     assert said(depth=0, heads=3) == f"{missing}; depth: must be >= 1, got 0"
     assert said(depth=0, width=5000, groups=0, heads=0) == (

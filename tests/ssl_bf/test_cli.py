@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
 import linear_eval
 import ssl_bf.pretrain
 from linear_eval.errors import InputError, StoppedBySignal
 from ssl_bf.cli import main
+from ssl_bf.config import PretrainConfig
 from ssl_bf.run_log import NonFiniteLoss
 
 ROOT = Path(__file__).parents[2]
@@ -115,3 +118,24 @@ def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ssl_bf.pretrain, "resume", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["resume", "runs/mine"])
+
+
+def test_the_whole_config_can_be_shown_without_what_must_be_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["pretrain", "moco_v3_cifar10", "data.name=image_folder", "--show"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["data"]["on_bad_image"] == "error"
+    assert {field.name for field in fields(PretrainConfig)} == shown.keys()
+
+
+def test_the_help_of_pretrain_names_every_packaged_config(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--help"])
+    shown = capsys.readouterr().out
+    for path in (ROOT / "configs/pretrain").glob("*.yaml"):
+        method, _, data = path.stem.replace("_batchformer", "").partition("_")
+        method, data = (f"{method}_{data[:2]}", data[3:]) if method == "moco" else (method, data)
+        assert {each for each in (method, data) if each and each not in shown} == set(), path

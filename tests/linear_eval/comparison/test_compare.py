@@ -191,6 +191,78 @@ def test_several_runs_are_compared_by_run(
     assert "says nothing about other test images" in said
 
 
+def _with_seed(seed: int | None) -> Edit:
+    return lambda results: results["backbone"].update({} if seed is None else {"seed": seed})
+
+
+def test_pairs_are_formed_by_seed_whatever_the_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, (of_a, of_b) in enumerate(((0, 2), (1, 0), (2, 1))):
+        _write(tmp_path / f"a{number}", number, edit=_with_seed(of_a))
+        _write(tmp_path / f"b{number}", 10 + number, edit=_with_seed(of_b))
+    in_order = ["a0", "a1", "a2", "--against", "b1", "b2", "b0", "--paired"]
+    found = _compare(tmp_path, *in_order)
+    for key, row in found["metrics"].items():
+        values_a, values_b = (
+            [_metrics(tmp_path / name)[key] for name in names]
+            for names in (("a0", "a1", "a2"), ("b1", "b2", "b0"))
+        )
+        assert row["interval"] == pytest.approx(paired_t_interval(values_a, values_b))
+    assert "3 pairs of runs, by pretraining seed: 0, 1, 2" in capsys.readouterr().out
+    mixed = _compare(tmp_path, "a0", "a1", "a2", "--against", "b0", "b1", "b2", "--paired")
+    assert mixed["metrics"] == found["metrics"]
+
+
+@pytest.mark.parametrize("seeds", [(0, 2), (1, 1)])
+def test_seeds_that_do_not_match_make_no_pairs(
+    tmp_path: Path, seeds: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, seed in enumerate(seeds):
+        _write(tmp_path / f"a{number}", number, edit=_with_seed(number))
+        _write(tmp_path / f"b{number}", 10 + number, edit=_with_seed(seed))
+    a, b = ([str(tmp_path / f"{side}{number}") for number in (0, 1)] for side in "ab")
+    assert main(["compare", *a, "--against", *b, "--paired"]) == 2
+    listed = ", ".join(map(str, seeds))
+    expected = f"--paired: the pretraining seeds of A are 0, 1, those of B {listed}, expected"
+    assert expected in capsys.readouterr().err
+    assert main(["compare", *a, "--against", *b]) == 0
+
+
+def test_without_seeds_the_pairs_are_said(tmp_path: Path) -> None:
+    for number in (0, 1):
+        _write(tmp_path / f"a{number}", number, edit=_with_seed(number))
+        _write(tmp_path / f"b{number}", 10 + number, edit=_with_seed(None))
+    notes = _compare(tmp_path, "a0", "a1", "--against", "b1", "b0", "--paired")["notes"]
+    pairs = ", ".join(
+        f"{tmp_path / a / 'results.json'} with {tmp_path / b / 'results.json'}"
+        for a, b in (("a0", "b1"), ("a1", "b0"))
+    )
+    assert any(f"because not every file knows its seed: {pairs}:" in note for note in notes)
+
+
+def _under(*protocols: str) -> Edit:
+    """The metrics of each protocol, those of `ours` without a prefix."""
+
+    def edit(results: dict[str, Any]) -> None:
+        prefixes = ["" if name == "ours" else f"{name}/" for name in protocols]
+        metrics = results["metrics"]
+        results["metrics"] = {p + key: value for p in prefixes for key, value in metrics.items()}
+        results["protocol"] = protocols[0]
+        results["protocol_rules"] = {name: {} for name in protocols}
+
+    return edit
+
+
+def test_protocols_that_one_side_lacks_are_named_and_left_out(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 0, edit=_under("ours", "moco"))
+    _write(tmp_path / "b", 1, edit=_under("moco", "solo"))
+    found = _compare(tmp_path, "a", "b")
+    assert {key.partition("/")[0] for key in found["metrics"]} == {"moco"}
+    assert found["notes"][0] == ("protocols left out, since not every side has them: ours, solo")
+    assert not any(note.startswith("not compared") for note in found["notes"])
+
+
 def test_several_runs_need_no_per_image_file(tmp_path: Path) -> None:
     for name in ("a0", "a1", "b0", "b1", "b2"):
         folder = _write(tmp_path / name, 100 * (name[0] == "b") + int(name[1]))
@@ -206,6 +278,7 @@ def _rename(results: dict[str, Any]) -> None:
     ("edit", "said"),
     [
         (lambda r: r.update(protocol="moco"), "b/results.json: made under protocol 'moco'"),
+        (lambda r: r["backbone"].update(seed="x"), "has a 'backbone.seed' that is no whole number"),
         (
             lambda r: r["data"].update(fingerprint="e" * 64, train_images=5),
             "judged on other data than {a} (train_images 5 against 900, fingerprint eeeeeeeeeeee",
@@ -245,7 +318,7 @@ def test_what_does_not_compare_is_one_line_and_exit_2(
         ("{p}/a {p}/b --against {p}/c {p}/d --common-images", "--common-images: is for two"),
         ("{p}/a {p}/b --against {p}/c {p}/again", "judges the same backbone file as"),
         ("{p}/a {p}/b --json {p}/b/results.json", "--json: "),
-        ("{p}/a {p}/b --json {p}/gone/out.json", "gone/out.json: cannot be written"),
+        ("{p}/a {p}/b --json {p}/gone/out.json", "gone: no such folder"),
         ("{p}/a {p}/gone", "gone: no such file"),
         ("{p}/a {p}", "results.json: no such file"),
         ("{p}/a {p}/notes.txt", "notes.txt: is no JSON"),

@@ -72,6 +72,9 @@ def test_every_draw_trains_on_its_images_with_the_rate_that_a_fifth_of_them_chos
     mean = torch.stack(expected).mean(dim=0)
     assert torch.allclose(found.scores["fine_tune/50%/top1"], mean)
     assert found.metrics["fine_tune/50%/top1"] == pytest.approx(100 * float(mean.mean()))
+    for draw, right in enumerate(expected):
+        predicted = found.predictions[f"fine_tune/50%/draw={draw}"]
+        assert torch.equal((predicted == test.labels).double(), right)
     assert found.metrics.keys() == {
         f"fine_tune/50%/{name}" for name in ("top1", "top5", "mean_per_class")
     }
@@ -105,7 +108,7 @@ def test_images_that_leave_none_to_choose_on_need_a_single_rate() -> None:
     check_fine_tune(
         FineTuneConfig(images_per_class=(1,), fractions=(), learning_rates=(0.1,)), labels
     )
-    with pytest.raises(InputError, match="fine_tune: 1% of every class draws 0 of 50"):
+    with pytest.raises(InputError, match=r"1% draws one image of a class.*; raise fine_tune.frac"):
         check_fine_tune(FineTuneConfig(fractions=(0.01,)), labels)
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from linear_eval.datasets.dataset import Judgement
 from linear_eval.errors import InputError
@@ -14,6 +16,9 @@ WANTED = {
     "medium": (["easy", "hard"], ["junk"]),
     "hard": (["hard"], ["junk", "easy"]),
 }
+
+
+GRADES = st.sampled_from(["easy", "hard", "junk", "distractor"])
 
 
 def table(ids: list[str], features: torch.Tensor) -> FeatureTable:
@@ -47,6 +52,25 @@ def loop(ranked: list[str], said: Judgement, difficulty: str) -> dict[str, float
     return scores
 
 
+def scores_of(
+    queries: torch.Tensor,
+    gallery: torch.Tensor,
+    names: list[str],
+    judgements: dict[str, Judgement],
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """The scores of `loop`, the gallery ranked by cosine, and their means in percent."""
+    similarity = torch.nn.functional.cosine_similarity(
+        queries.double()[:, None], gallery.double()[None], dim=2
+    )
+    found: dict[str, list[float]] = {}
+    for said, row in zip(judgements.values(), similarity, strict=True):
+        ranked = [names[place] for place in row.argsort(descending=True).tolist()]
+        for difficulty in WANTED:
+            for name, score in (loop(ranked, said, difficulty) or {}).items():
+                found.setdefault(f"retrieval/{difficulty}/{name}", []).append(score)
+    return found, {name: 100 * sum(scores) / len(scores) for name, scores in found.items()}
+
+
 @pytest.mark.parametrize("memory_mib", [1, 512])
 def test_every_score_equals_a_loop(memory_mib: int) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -61,22 +85,43 @@ def test_every_score_equals_a_loop(memory_mib: int) -> None:
     found = evaluate_judged_retrieval(
         table(list(judgements), queries), table(GALLERY, gallery), judgements, memory_mib=memory_mib
     )
-    similarity = torch.nn.functional.cosine_similarity(
-        queries.double()[:, None], gallery.double()[None], dim=2
-    )
-    expected: dict[str, list[float]] = {}
-    for said, row in zip(judgements.values(), similarity, strict=True):
-        ranked = [GALLERY[place] for place in row.argsort(descending=True).tolist()]
-        for difficulty in WANTED:
-            for name, score in (loop(ranked, said, difficulty) or {}).items():
-                expected.setdefault(f"retrieval/{difficulty}/{name}", []).append(score)
-    means = {name: 100 * sum(scores) / len(scores) for name, scores in expected.items()}
+    expected, means = scores_of(queries, gallery, GALLERY, judgements)
     assert found.metrics == pytest.approx(means, abs=1e-9)
     assert len(found.metrics) == 12
     assert found.notes == {"retrieval/easy/queries_left_out": 1}
     for name, scores in found.scores.items():
         asked = scores[~scores.isnan()].tolist()
         assert asked == pytest.approx(expected[name], abs=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_skipped_gallery_images_leave_the_scores_of_a_collection_without_them(
+    data: st.DataObject,
+) -> None:
+    seed = data.draw(st.integers(0, 10_000))
+    generator = torch.Generator().manual_seed(seed)
+    gallery = torch.randn(12, 5, generator=generator)
+    queries = torch.randn(3, 5, generator=generator)
+    judgements = {}
+    for number in range(3):
+        grades = data.draw(st.lists(GRADES, min_size=12, max_size=12))
+        lists = {
+            key: [row for row, grade in enumerate(grades) if grade == key]
+            for key in ("easy", "hard", "junk")
+        }
+        judgements[f"query {number}"] = judgement(**lists)
+    read = sorted(data.draw(st.sets(st.integers(0, 11), min_size=6)))
+    names = [GALLERY[row] for row in read]
+    _, expected = scores_of(queries, gallery[read], names, judgements)
+    assume(expected)
+    found = evaluate_judged_retrieval(
+        table(list(judgements), queries), table(names, gallery[read]), judgements
+    )
+    assert found.metrics == pytest.approx(expected, abs=1e-9)
+    relevant = {name for said in judgements.values() for name in said.easy | said.hard}
+    unread = len(relevant - set(names))
+    assert found.notes.get("retrieval/relevant_images_unread", 0) == unread
 
 
 def test_junk_costs_nothing_and_a_distractor_does() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from linear_eval.errors import InputError
 from linear_eval.evaluators import neighbour_votes
 from linear_eval.evaluators.knn import evaluate_knn, knn_predictions, knn_top1
-from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, vote
+from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, find_neighbours, vote
 from linear_eval.feature_rows import unit_rows
 from linear_eval.features import FeatureTable
 from linear_eval.search import Backend, nearest_neighbours
@@ -206,17 +206,22 @@ def test_leave_one_out_judges_every_test_image_by_the_others() -> None:
             assert int(found.predictions[f"knn/k={k}"][row]) == int(alone[f"k={k}"])
 
 
-def test_one_search_serves_every_k(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_search_serves_every_k() -> None:
     asked: list[int] = []
 
     def spy(queries: Tensor, gallery: Tensor, k: int, **rest: Any) -> tuple[Tensor, Tensor]:
         asked.append(k)
         return nearest_neighbours(queries, gallery, k, **rest)
 
-    monkeypatch.setattr(neighbour_votes, "nearest_neighbours", spy)
     gallery, labels = blobs(60, seed=0)
-    knn_accuracy(gallery, labels, gallery, labels, config=KnnConfig(k=(5, 1, 20)))
+    config = KnnConfig(k=(5, 1, 20))
+    found = find_neighbours(gallery, gallery, config=config, search=spy).votes(labels, config)
     assert asked == [20]
+    for k in config.k:
+        alone = KnnConfig(k=(k,))
+        assert torch.equal(
+            found[f"k={k}"], knn_predictions(gallery, labels, gallery, config=alone)[f"k={k}"]
+        )
 
 
 def test_the_nearest_neighbour_of_the_gallery_in_itself_is_always_right() -> None:

@@ -59,6 +59,7 @@ def evaluation(prefix: str, top1: float, notes: dict[str, float | str]) -> Evalu
     return Evaluation(
         metrics={f"{prefix}/top1": top1},
         scores={f"{prefix}/top1": torch.tensor([top1 / 100, 0.0], dtype=torch.float64)},
+        predictions={prefix: torch.tensor([int(top1), 0])},
         notes={f"{prefix}/{name}": note for name, note in notes.items()},
     )
 
@@ -82,12 +83,19 @@ def test_mean_and_spread_are_those_of_the_draws() -> None:
     assert found.metrics == {"low_shot/10%/top1": 30.0, "low_shot/n=5/top1": 30.0}
     assert found.scores["low_shot/10%/top1"].tolist() == pytest.approx([0.3, 0.0])
     assert found.notes["low_shot/10%/spread"] == pytest.approx(statistics.stdev(top1))
-    assert found.notes["low_shot/10%/images"] == 7
-    assert found.notes["low_shot/10%/missing_classes"] == 1
+    assert found.notes["low_shot/10%/images"] == 8
+    assert found.notes["low_shot/10%/raised_classes"] == (
+        "1 of 3 gave one image, of which 10% is none"
+    )
+    assert "low_shot/n=5/raised_classes" not in found.notes
     assert found.notes["low_shot/n=5/short_classes"] == 1
     assert found.notes["low_shot/10%/decay"] == "0.1, 1, 0.1"
     assert found.notes["low_shot/10%/judge"] == "folds"
-    assert not found.predictions
+    assert {key: classes.tolist() for key, classes in found.predictions.items()} == {
+        f"low_shot/{name}/draw={draw}": [int(top1[draw]), 0]
+        for name in ("10%", "n=5")
+        for draw in range(3)
+    }
 
 
 def test_one_draw_has_no_spread() -> None:
@@ -97,16 +105,24 @@ def test_one_draw_has_no_spread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "labels", "said"),
     [
-        ({"fractions": (0.01,)}, "low_shot: 1% of every class draws 0 of 69 train images"),
-        ({"fractions": (0.015,)}, "low_shot: 1.5% of every class draws 1 of 69 train images"),
-        ({"fractions": (), "images_per_class": (41,)}, "the largest class of train has 40 images"),
+        ({"fractions": (0.01,)}, LABELS[:40], "low_shot: 1% of every class draws 1 of 40 train"),
+        ({"images_per_class": (41,)}, LABELS, "the largest class of train has 40 images; lower it"),
     ],
 )
-def test_a_budget_that_cannot_be_drawn_is_refused(settings: dict[str, Any], said: str) -> None:
+def test_a_budget_that_cannot_be_drawn_is_refused(
+    settings: dict[str, Any], labels: Tensor, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
-        check_draws("low_shot", LabelDrawsConfig(**settings), LABELS)
+        check_draws("low_shot", LabelDrawsConfig(**settings), labels)
+
+
+def test_every_class_of_a_small_data_set_gives_an_image() -> None:
+    budget = LabelDrawsConfig(fractions=(0.01,)).budgets[0]
+    assert [budget.of(count) for count in (1, 49, 50, 149, 150)] == [1, 1, 1, 1, 2]
+    assert [budget.is_raised(count) for count in (1, 49, 50, 150)] == [True, True, False, False]
+    check_draws("low_shot", LabelDrawsConfig(fractions=(0.01,)), LABELS)
 
 
 @pytest.mark.parametrize(

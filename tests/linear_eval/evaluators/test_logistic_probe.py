@@ -1,10 +1,13 @@
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from linear_eval import training_rows
 from linear_eval.errors import InputError
+from linear_eval.evaluators import logistic_probe
 from linear_eval.evaluators.logistic_probe import (
     LogisticProbeConfig,
     evaluate_logistic_probe,
@@ -51,7 +54,23 @@ def test_a_path_that_ends_early_has_the_same_points() -> None:
     config = LogisticProbeConfig(weight_decays=(1e-3, 0.01, 0.1))
     whole = fit_logistic_path([table], config, num_classes=5)
     part = fit_logistic_path([table], config, num_classes=5, down_to=0.01)
-    assert torch.equal(part.weight, whole.weight[:, 1:])
+    assert torch.allclose(part.weight, whole.weight[:, 1:], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("module", "limit"), [(training_rows, "_HELD_BYTES"), (logistic_probe, "_UNKNOWNS")]
+)
+def test_rows_read_from_their_table_and_decays_fitted_apart_change_nothing(
+    module: ModuleType, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = blobs(300, seed=0)
+    config = LogisticProbeConfig(weight_decays=(1e-3, 0.01, 0.1))
+    whole = fit_logistic_path([table], config, num_classes=5)
+    monkeypatch.setattr(module, limit, 1)
+    monkeypatch.setattr(logistic_probe, "_ROW_BYTES", 4 * 8 * 70)  # 70 rows at once
+    again = fit_logistic_path([table], config, num_classes=5)
+    assert torch.allclose(again.weight, whole.weight, atol=1e-4)
+    assert torch.allclose(again.bias, whole.bias, atol=1e-4)
 
 
 def test_train_chooses_and_test_is_judged_once() -> None:

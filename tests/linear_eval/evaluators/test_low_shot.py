@@ -40,6 +40,10 @@ def test_every_draw_is_a_probe_fitted_on_the_drawn_images_alone() -> None:
     assert found.metrics.keys() == {"low_shot/10%/top1", "low_shot/10%/mean_per_class"}
     scores = torch.stack([each.scores["logistic_probe/top1"] for each in draws]).mean(dim=0)
     assert torch.allclose(found.scores["low_shot/10%/top1"], scores)
+    assert len(found.predictions) == 3
+    for draw, each in enumerate(draws):
+        predicted = found.predictions[f"low_shot/10%/draw={draw}"]
+        assert torch.equal(predicted, each.predictions["logistic_probe"])
 
 
 def test_the_drawn_images_choose_the_weight_decay_whatever_the_others_say() -> None:
@@ -75,21 +79,23 @@ def test_the_order_of_train_does_not_matter() -> None:
     assert first.metrics == pytest.approx(second.metrics)
 
 
-def test_a_class_that_no_image_is_drawn_of_is_missed_and_noted() -> None:
+def test_the_only_image_of_a_class_is_drawn_and_that_is_noted() -> None:
     train, test = blobs(80, seed=0, noise=0.01), blobs(40, seed=1, noise=0.01)
     keep = (train.labels != 3) | (torch.arange(80) < 4)  # one image of class 3 is left
     train = train.select(keep.nonzero()[:, 0])
     config = LowShotConfig(fractions=(0.2,), draws=2, probe=ONE_DECAY)
     found = evaluate_low_shot(train, None, test, config)
-    assert found.notes["low_shot/20%/missing_classes"] == 1
-    assert found.metrics["low_shot/20%/top1"] == 75.0
+    said = found.notes["low_shot/20%/raised_classes"]
+    assert said == "1 of 4 gave one image, of which 20% is none"
+    assert found.metrics["low_shot/20%/top1"] == 100.0
     assert not any("classes_only" in key for key in found.notes)
 
 
 def test_bad_features_and_an_empty_draw_are_refused() -> None:
     train, test = blobs(40, seed=0), blobs(40, seed=1)
-    with pytest.raises(InputError, match="low_shot: 1% of every class draws 0 of 40"):
-        evaluate_low_shot(train, None, test, LowShotConfig(fractions=(0.01,)))
+    one_class = train.select((train.labels == 0).nonzero()[:, 0])
+    with pytest.raises(InputError, match="low_shot: 1% of every class draws 1 of 10"):
+        evaluate_low_shot(one_class, None, test, LowShotConfig(fractions=(0.01,)))
     test.features[3, 0] = float("inf")
     with pytest.raises(InputError, match="test features: 1 of 40 rows hold NaN or infinite"):
         evaluate_low_shot(train, None, test, LowShotConfig(fractions=(0.5,), probe=ONE_DECAY))

@@ -153,11 +153,10 @@ def test_an_existing_folder_is_refused_or_must_be_an_index(tmp_path: Path, index
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_parent_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot be written to"):
+    with pytest.raises(InputError, match="cannot be written .Permission denied"):
         check_index_output(tmp_path / "new", False)
 
 
-def test_a_parent_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(InputError, match="cannot be written to; choose another folder"):
-        check_index_output(tmp_path / "new", False)
+def test_a_place_where_nothing_can_be_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--output: .* cannot be written .File name too long"):
+        check_index_output(tmp_path / ("x" * 250), False)
