@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench import input as input_bench
 from bench import knn, logistic, memory, probe, retrieval
 from bench.rounds import compare
 
@@ -27,6 +28,16 @@ def test_a_benchmark_finds_its_variants_equivalent(
     written = [json.loads(line) for path in tmp_path.iterdir() for line in path.open()]
     assert sorted(row["variant"] for row in written) == sorted(row["variant"] for row in rows)
     assert all(row["wall_ratio"] > 0 and row["versions"]["torch"] for row in written)
+
+
+@pytest.mark.slow
+def test_views_from_files_and_from_a_store_look_like_lightlys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lightly")
+    monkeypatch.delenv("BENCH_IMAGES", raising=False)
+    rows = input_bench.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
+    assert [row["wrong"] for row in rows] == [""] * 4
 
 
 @pytest.mark.slow
