@@ -39,7 +39,7 @@ TOLERANCE = 0.1
 class Views(NamedTuple):
     """What all views of an epoch have in common, whoever made them."""
 
-    count: int
+    batches: int
     shape: tuple[int, ...]
     mean: Tensor  # (3,)
     std: Tensor  # (3,)
@@ -120,8 +120,8 @@ def summary(batches: list[Tensor]) -> Views:
 
 def alike(ours: Views, theirs: Views) -> str:
     """Whether two epochs are made of as many views, of one shape, with the same statistics."""
-    if (ours.count, ours.shape) != (theirs.count, theirs.shape):
-        return f"{ours.count} x {ours.shape} and {theirs.count} x {theirs.shape}"
+    if (ours.batches, ours.shape) != (theirs.batches, theirs.shape):
+        return f"{ours.batches} x {ours.shape} and {theirs.batches} x {theirs.shape}"
     for name in ("mean", "std"):
         difference = float((getattr(ours, name) - getattr(theirs, name)).abs().max())
         if difference > TOLERANCE:
