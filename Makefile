@@ -1,12 +1,14 @@
 # make quickstart   pretrain with and without BatchFormer and judge both, on the CPU in minutes
 # make test         run the tests
 # make check        lint, format, types, tests
-# make bench-judge  measure the evaluation beside its peers (quiet machine, half an hour)
+# make bench        measure everything beside its peers on the CPU (quiet machine, 15 minutes)
+# make bench-gpu    the same on a GPU; make bench-judge: the evaluation alone
 # make venv         create the environment only
 #
 # SEED=n sets the seed of data and runs of the quickstart; VENV=folder the environment's place;
 # PYTHON=name the interpreter it is made from; REQUIRE='package>=1' adds to what is installed;
-# JOBS=n the processes that run the tests (auto: one per core, 8 at most).
+# JOBS=n the processes that run the tests (auto: one per core, 8 at most);
+# ROUNDS=n of the benchmarks (7 is what to report from).
 
 SEED ?= 0
 VENV ?= .venv
@@ -14,9 +16,10 @@ PYTHON ?= python3
 REQUIRE ?=
 PYTEST_ARGS ?=
 JOBS ?= auto
+ROUNDS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-judge quickstart whole-number-seed test check lint format-check types venv
+.PHONY: help bench bench-gpu bench-judge quickstart whole-number-seed test check lint format-check types venv
 
 help:
 	@sed -n '/^# make /s/^# //p' Makefile
@@ -69,9 +72,21 @@ test: $(STAMP)
 
 # ---- the benchmarks
 
+BENCHES := $(basename $(notdir $(shell grep -l '^def main' bench/*.py)))
+JUDGE = $(filter knn logistic memory probe retrieval,$(BENCHES))
+run_each = for each in $(1); do "$(VENV)/bin/python" -m bench.$$each --rounds $(ROUNDS) $(2) || exit 1; done
+
+bench: $(STAMP)
+	$(PIP) pytorch-metric-learning
+	$(call run_each,$(BENCHES))
+
+bench-gpu: $(STAMP)
+	$(PIP) pytorch-metric-learning
+	$(call run_each,$(filter-out memory,$(BENCHES)),--device cuda)
+
 bench-judge: $(STAMP)
 	$(PIP) pytorch-metric-learning
-	for each in knn probe logistic retrieval memory; do "$(VENV)/bin/python" -m bench.$$each || exit 1; done
+	$(call run_each,$(JUDGE))
 
 # ---- the quickstart
 

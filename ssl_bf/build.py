@@ -79,7 +79,11 @@ def build_run(config: PretrainConfig) -> Run:
         raise InputError(
             f"batch_size: {config.batch_size} is not divisible by {world_size()} devices"
         )
+    method.compute_in_parts(config.accumulate)
     method.check_batch(config.batch_size // world_size(), world_size())
+    method.backward_per_view = config.speed.per_view_backward
+    if config.speed.compile:
+        method.compile_backbones()
 
     source = open_source(config.data)
     train, holdout = _split_data(config, source)
@@ -94,6 +98,7 @@ def build_run(config: PretrainConfig) -> Run:
         f"{world_size()} process(es) on {device.type}",
         images.note,
         *method.notes(),
+        *_speed_notes(config, device),
     ]
     monitor = _build_monitor(config, train, holdout, device)
     if monitor is None and config.run.monitor_every:
@@ -109,6 +114,20 @@ def build_run(config: PretrainConfig) -> Run:
         monitor=monitor,
         notes=notes,
     )
+
+
+def _speed_notes(config: PretrainConfig, device: torch.device) -> list[str]:
+    """Keys of `speed` that do nothing or harm here."""
+    notes, method = [], config.method
+    if config.speed.compile and device.type == "cpu":
+        notes.append("warning: speed.compile is slower than none on a CPU; leave it off there")
+    is_symmetric = method.name == "moco_v3" or getattr(method, "symmetric", False)
+    if config.speed.per_view_backward and not is_symmetric:
+        notes.append(
+            f"speed.per_view_backward does nothing here: the loss of this {method.name} has no two "
+            "terms that share no graph"
+        )
+    return notes
 
 
 def backbone_info(config: PretrainConfig, *, commit: str | None, step: int) -> BackboneInfo:

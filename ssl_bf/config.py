@@ -56,6 +56,9 @@ class SpeedConfig:
     images: Place = "auto"  # where decoded images are kept; auto: the fastest that they fit in
     store: str | None = None  # folder of a packed store (`ssl-bf pack`), packed if missing
     image_memory_mib: int = 8192  # decoded images take at most so much memory, per process
+    compile: bool = False  # torch.compile of the backbone; pays on GPUs, costs on CPUs
+    per_view_backward: bool = False  # half the activations of MoCo-v3 and symmetric MoCo-v2
+    deterministic: bool = False  # equal to the bit from run to run on one machine; slower
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -105,6 +108,7 @@ class PretrainConfig:
     optimizer: OptimizerConfig
     epochs: int
     batch_size: int  # of all devices together
+    accumulate: int = 1  # parts of the batch that the backbone computes one after another
     precision: Literal["float32", "bf16"] = "float32"
     seed: int = 0
     speed: SpeedConfig = field(default_factory=SpeedConfig)
@@ -119,5 +123,7 @@ class PretrainConfig:
                 f"batch_size: must be >= 2 (BatchNorm and contrast need company), "
                 f"got {self.batch_size}"
             )
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate: must be >= 1, got {self.accumulate}")
         if self.seed < 0:
             raise ValueError(f"seed: must be >= 0, got {self.seed}")

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
 from ssl_bf.build import Run, backbone_info, build_run
 from ssl_bf.config import PretrainConfig
+from ssl_bf.deterministic import deterministic_algorithms
 from ssl_bf.environment import git_commit
 from ssl_bf.train import BACKBONE_FILE, train
 from ssl_bf.training_state import restore
@@ -220,6 +221,7 @@ def _processes(config: PretrainConfig) -> Iterator[None]:
     if on_cuda and world_size() == 1:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        yield
+        with deterministic_algorithms() if config.speed.deterministic else nullcontext():
+            yield
     finally:
         shut_down()

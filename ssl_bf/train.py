@@ -80,9 +80,9 @@ def _one_step(run: Run, batch: Batch, step: int) -> Tensor:
     set_learning_rates(run.optimizer, run.plan, step)
     torch.manual_seed(key(seed, "dropout", step, shard))
 
+    run.optimizer.zero_grad()
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
         loss: Tensor = run.model(batch.view_1, batch.view_2, context)
-    run.optimizer.zero_grad()
     loss.backward()
     run.optimizer.step()
     # The slow copies follow now; the next step's keys use them, hence its momentum.

@@ -49,6 +49,18 @@ def test_the_quickstart_passes_its_seed_to_the_data_and_the_runs() -> None:
     assert ["relation.name=none" in command for command in commands] == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("target", "left_out", "device"),
+    [("bench", set(), False), ("bench-gpu", {"memory"}, True)],
+)
+def test_the_benchmarks_are_all_run(target: str, left_out: set[str], device: bool) -> None:
+    modules = {p.stem for p in (ROOT / "bench").glob("*.py") if "\ndef main(" in p.read_text()}
+    assert {"loop", "startup", "knn"} <= modules
+    [command] = [line for line in make("-n", target).stdout.splitlines() if "-m bench." in line]
+    assert set(command.split(" in ")[1].split(";")[0].split()) == modules - left_out
+    assert ("--device cuda" in command) == device
+
+
 def test_a_missing_python_is_named_in_one_line(tmp_path: Path) -> None:
     result = make("venv", "PYTHON=python9", f"VENV={tmp_path / 'venv'}")
     assert result.returncode != 0

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_bf.input.rows import put_rows_, take_rows
+
 
 def crop_and_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
     """Cut a box from every image, resize it with an antialiased triangle filter, maybe mirror it.
@@ -36,34 +38,6 @@ def crop_and_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> T
     if images.dtype == torch.uint8:
         rows = rows / 255  # on the small matrices, which saves a pass over the pixels
     return _apply_separable(images.to(torch.float32), rows, columns)
-
-
-def crop_and_resize_each(
-    images: Sequence[Tensor], boxes: Tensor, flip: Tensor, size: int
-) -> Tensor:
-    """`crop_and_resize` for images of unequal sizes, one after the other.
-
-    Args:
-        images: N tensors (3, H_i, W_i), uint8 or float32, on one device.
-        boxes: (N, 4) whole numbers, on the CPU: they become slices.
-        flip: (N,) bool.
-        size: S.
-
-    Returns:
-        (N, 3, S, S) float32 in [0, 1].
-    """
-    views = images[0].new_empty((len(images), 3, size, size), dtype=torch.float32)
-    for image, box, mirrored, view in zip(
-        images, boxes.tolist(), flip.tolist(), views, strict=True
-    ):
-        top, left, height, width = map(int, box)
-        crop = image[None, :, top : top + height, left : left + width]
-        scale = 255.0 if image.dtype == torch.uint8 else 1.0
-        resized = F.interpolate(
-            crop.to(torch.float32), (size, size), mode="bilinear", antialias=True
-        )[0]
-        torch.div(resized.flip(-1) if mirrored else resized, scale, out=view)
-    return views
 
 
 def _triangle_filter(start: Tensor, extent: Tensor, *, length: int, size: int) -> Tensor:
@@ -142,12 +116,12 @@ def gaussian_blur_(images: Tensor, rows: Tensor, sigma: Tensor) -> Tensor:
     """
     if len(rows) == 0:
         return images
-    rows, sigma = rows.to(images.device), sigma.to(images.device)
+    sigma = sigma.to(images.device)
     height, width = images.shape[-2:]
     vertical = _reflected_gaussian(sigma, height)
     horizontal = vertical if height == width else _reflected_gaussian(sigma, width)
-    blurred = _apply_separable(images.index_select(0, rows), vertical, horizontal)
-    return images.index_copy_(0, rows, blurred)
+    blurred = _apply_separable(take_rows(images, rows), vertical, horizontal)
+    return put_rows_(images, rows, blurred)
 
 
 BLUR_RADIUS = 11  # 23 taps, 5.5 standard deviations of the widest published blur

@@ -6,14 +6,17 @@ per sample and one batched product, whatever the mixture inside the batch. Funct
 only some rows get row numbers from the caller, who drew them on the CPU: no wait for the device.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
+from ssl_bf.input.rows import put_rows_, take_rows
+
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2 as torchvision rounds it
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-SOLARIZE_THRESHOLD = 128 / 255  # PIL inverts values >= 128 of 255
+NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # factors that change nothing
+HUE_NEVER = 4  # in place of a turn
+# PIL inverts values >= 128 of 255; rounding must not hide one that is exactly 128.
+SOLARIZE_THRESHOLD = 128 / 255 - 1e-6
 
 
 def colour_affine(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
@@ -46,49 +49,57 @@ def colour_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
             order[i, 0] is applied first.
 
     Returns:
-        (N, 3, H, W), new memory.
+        (N, 3, H, W), new memory, laid out channel by channel.
 
     The three affine operations run in three rounds over the whole batch, a round mixing all of
-    them. Hue, the expensive one, runs once per sample, on the rows whose turn it is: gathering
-    them costs a quarter of what computing hue four times behind a mask would.
+    them. Hue, the expensive one, runs once per sample: meanwhile the samples are sorted by its
+    turn, so that those whose turn it is lie side by side. Samples that nothing changes lie last.
     """
     hue_turn = (order == HUE).int().argmax(1)
-    luma = torch.tensor(LUMA, device=images.device)
-    images = images.clone()
-    _shift_hue_of_rows_(images, factors, hue_turn == 0)
-    for turn, (matrix, mean_weight) in enumerate(_affine_rounds(factors, order), start=1):
-        # The mean that contrast pulls towards belongs to the image as it is now.
-        mean = images.mean((2, 3)) @ luma
-        offset = (mean_weight.to(images.device) * mean)[:, None].expand(-1, 3)
-        images = colour_affine(images, matrix, offset)
-        _shift_hue_of_rows_(images, factors, hue_turn == turn)
-    return images
+    unchanged = (factors == torch.tensor(NEUTRAL)).all(1)
+    hue_turn[factors[:, HUE] == 0] = HUE_NEVER
+    hue_turn[unchanged] = HUE_NEVER + 1
+    ends = torch.bincount(hue_turn, minlength=HUE_NEVER + 2).cumsum(0).tolist()
+    rows = hue_turn.argsort()
+    planes = images.transpose(0, 1).index_select(1, rows.to(images.device))
+    shift = factors[rows, HUE].to(images.device)
+    changed = ends[HUE_NEVER]
+    rounds = _affine_rounds(factors[rows[:changed]], order[rows[:changed]])
+    for turn, start, end in zip(range(4), [0, *ends], ends, strict=False):
+        if start < end:
+            _shift_hue_(planes[:, start:end], shift[start:end])
+        if turn < len(rounds):
+            _affine_round_(planes[:, :changed], rounds[turn].to(images.device))
+    return planes.index_select(1, rows.argsort().to(images.device)).transpose(0, 1)
 
 
-def _affine_rounds(factors: Tensor, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _affine_rounds(factors: Tensor, order: Tensor) -> Tensor:
     """The three affine operations of each sample in its order, hue left out.
 
     Returns:
-        Three times (N, 3, 3) matrices and (N,) weights of the image's mean luma.
+        (3, 3, N): of each round the factors of the image, of its luma, and of its mean luma.
     """
     operation = order[order != HUE].view(-1, 3)
     factor = factors.gather(1, operation)
-    rest = 1 - factor
-    luma_weight = rest * (operation == SATURATION)
-    matrix = factor[..., None, None] * torch.eye(3)
-    matrix += luma_weight[..., None, None] * torch.tensor(LUMA)
-    mean_weight = rest * (operation == CONTRAST)
-    return zip(matrix.unbind(1), mean_weight.unbind(1), strict=True)
+    of_luma = (1 - factor) * (operation == SATURATION)
+    of_mean = (1 - factor) * (operation == CONTRAST)
+    return torch.stack((factor, of_luma, of_mean)).permute(2, 0, 1)
 
 
-def _shift_hue_of_rows_(images: Tensor, factors: Tensor, selected: Tensor) -> None:
-    """Turn the hue of the selected rows in place; rows with shift 0 are left as they are."""
-    rows = (selected & (factors[:, HUE] != 0)).nonzero()[:, 0]
-    if len(rows) == 0:
-        return
-    shift = factors[rows, HUE].to(images.device)
-    rows = rows.to(images.device)
-    images.index_copy_(0, rows, shift_hue(images.index_select(0, rows), shift))
+def _affine_round_(planes: Tensor, factors: Tensor) -> None:
+    """One operation of every sample, in place on (3, N, H, W); `factors` (3, N)."""
+    of_image, of_luma, of_mean = factors[:, :, None, None]
+    luma = _luma(planes)
+    # The mean that contrast pulls towards belongs to the image as it is now.
+    offset = luma.mean((1, 2), keepdim=True).mul_(of_mean)
+    planes.mul_(of_image).add_(luma.mul_(of_luma).add_(offset)).clamp_(0, 1)
+
+
+def _luma(planes: Tensor) -> Tensor:
+    """(3, N, H, W) -> (N, H, W), new memory."""
+    red, green, blue = planes
+    luma: Tensor = red.mul(LUMA[0])
+    return luma.add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -100,26 +111,34 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
 
     Returns:
         (N, 3, H, W), new memory.
+    """
+    planes = images.transpose(0, 1).contiguous()
+    _shift_hue_(planes, shift)
+    return planes.transpose(0, 1)
+
+
+def _shift_hue_(planes: Tensor, shift: Tensor) -> None:
+    """`shift_hue` in place on (3, N, H, W).
 
     Source: torchvision's `adjust_hue`. There the six sectors of HSV are told apart by comparisons
     and a table. The same function without them: with channels scaled to reach from 0 to 1, the
     hue in sixths of a turn is h = +-(1 + g + b - r), positive where g > b; a channel whose hue
-    lies d sixths away becomes max - chroma * clamp(d - 1, 0, 1).
+    lies d turns away is max - chroma * clamp(6 d - 1, 0, 1).
     """
-    red, green, blue = images.unbind(1)
-    largest = torch.maximum(torch.maximum(red, green), blue)
-    smallest = torch.minimum(torch.minimum(red, green), blue)
+    red, green, blue = planes
+    largest, smallest = planes.amax(0), planes.amin(0)
     chroma = largest - smallest
+    floor = largest.sub_(chroma, alpha=2)
     # Gray pixels have no hue; any will do, since it is multiplied by their chroma of zero.
-    per_chroma = chroma.clamp(min=1e-20).reciprocal_()
-    hue = (green + blue).sub_(red).sub_(smallest).mul_(per_chroma).add_(1)
-    hue = torch.copysign(hue, green - blue).add_(6 * shift[:, None, None])
-    hue.sub_((hue / 6).round_().mul_(6))  # back into [-3, 3]
-    channel = torch.tensor([0.0, 2.0, -2.0], device=images.device)[:, None, None]
-    # At most 5 from any channel, so the distance on the circle is d = 3 - fold.
-    fold = (hue[:, None] - channel).abs_().sub_(3).abs_().clamp_(1, 2)
-    floor = largest.sub_(chroma, alpha=2)[:, None]
-    return torch.addcmul(floor, fold, chroma[:, None], out=fold).clamp_(0, 1)
+    per_turn = chroma.mul_(6).clamp(min=1e-20).reciprocal_()
+    hue = (green + blue).sub_(red).sub_(smallest).mul_(per_turn).add_(1 / 6)
+    hue = torch.copysign(hue, torch.sub(green, blue, out=per_turn), out=hue)
+    shift = shift[:, None, None] + 1  # a turn more, so that no fraction is negative
+    for plane, turn in zip(planes, (0, 2 / 3, 1 / 3), strict=True):
+        torch.add(hue, shift + turn, out=plane)
+    # The distance on the circle is d = 1/2 - |fraction - 1/2|.
+    planes.frac_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)
+    torch.addcmul(floor, planes, chroma, out=planes).clamp_(0, 1)
 
 
 def grayscale_(images: Tensor, rows: Tensor) -> Tensor:
@@ -132,10 +151,8 @@ def grayscale_(images: Tensor, rows: Tensor) -> Tensor:
     Returns:
         `images`.
     """
-    rows = rows.to(images.device)
-    red, green, blue = images.index_select(0, rows).unbind(1)
-    luma = red.mul(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
-    return images.index_copy_(0, rows, luma[:, None].expand(-1, 3, -1, -1))
+    luma = _luma(take_rows(images, rows).transpose(0, 1))
+    return put_rows_(images, rows, luma[:, None].expand(-1, 3, -1, -1))
 
 
 def solarize_(images: Tensor, rows: Tensor) -> Tensor:
@@ -148,10 +165,9 @@ def solarize_(images: Tensor, rows: Tensor) -> Tensor:
     Returns:
         `images`.
     """
-    rows = rows.to(images.device)
-    chosen = images.index_select(0, rows)
+    chosen = take_rows(images, rows)
     chosen = torch.where(chosen >= SOLARIZE_THRESHOLD, 1 - chosen, chosen)
-    return images.index_copy_(0, rows, chosen)
+    return put_rows_(images, rows, chosen)
 
 
 def texture_colours(uniforms: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,6 @@ from torch import Tensor
 from linear_eval.errors import InputError
 from ssl_bf.input.batch_ops import (
     crop_and_resize,
-    crop_and_resize_each,
     gaussian_blur_,
     normalize_,
     rotate_and_crop,
@@ -32,6 +31,11 @@ from ssl_bf.input.colour_ops import (
     texture_colours,
 )
 from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
+from ssl_bf.input.image_ops import (
+    crop_and_resize_each,
+    gaussian_blur_each_,
+    prefer_one_at_a_time,
+)
 from ssl_bf.input.preparation import Preparation
 from ssl_bf.input.view_draws import ViewDraws
 
@@ -39,7 +43,7 @@ Images = Tensor | Sequence[Tensor]  # (N, 3, H, W) uint8, or N of unequal size
 
 # Float32 views that a CPU works on at a time: small enough for its cache, large enough to hide the
 # cost of calling some 500 operations.
-CHUNK_BYTES = 6_500_000
+CHUNK_BYTES = 2_500_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,9 +195,11 @@ def _crop(images: Images, draws: ViewDraws, config: ViewsConfig) -> Tensor:
         draw[:, 1:], height=sizes[:, 0], width=sizes[:, 1], min_scale=config.min_scale
     )
     flip = draw[:, 0] < 0.5
-    if isinstance(images, Tensor):
+    if isinstance(images, Tensor) and not prefer_one_at_a_time(
+        images.device, max(images.shape[-2:])
+    ):
         return crop_and_resize(images, boxes, flip, config.size)
-    return crop_and_resize_each(images, boxes, flip, config.size)
+    return crop_and_resize_each(list(images), boxes, flip, config.size)
 
 
 def _jitter(views: Tensor, draws: ViewDraws, *, saturation: float) -> Tensor:
@@ -213,7 +219,10 @@ def _blur(views: Tensor, draws: ViewDraws, config: ViewsConfig, *, probability: 
         return views
     draw = draws.uniform("blur", 2)
     rows = _chosen(draw[:, 0] < probability)
-    return gaussian_blur_(views, rows, 0.1 + 1.9 * draw[rows, 1])
+    blur_ = (
+        gaussian_blur_each_ if prefer_one_at_a_time(views.device, config.size) else gaussian_blur_
+    )
+    return blur_(views, rows, 0.1 + 1.9 * draw[rows, 1])
 
 
 def _chosen(mask: Tensor) -> Tensor:

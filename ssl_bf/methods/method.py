@@ -6,12 +6,15 @@ Shapes: N local batch, S streams, P projection width.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from linear_eval.errors import InputError
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.methods.measurements import feature_std
 from ssl_bf.optimizers import ParameterGroup
+from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
 from ssl_bf.parts.slow_copy import move_slow_copies
 from ssl_bf.relations.relation import Relation
@@ -21,13 +24,16 @@ class Method(nn.Module, ABC):
     """Owns every trained module once: backbone, heads, relation, slow copies, queues.
 
     One step of training is `loss = method(view_1, view_2, context)`, backward, optimizer step,
-    `method.after_step(momentum)`. `forward` writes nothing but BatchNorm buffers.
+    `method.after_step(momentum)`. `forward` writes nothing but BatchNorm buffers, and with
+    `backward_per_view` the gradients of all terms but the last: zero them before it.
     """
 
     backbone: nn.Module
     projector: nn.Module
     relation: Relation
     projections: Tensor | None = None  # (S, N, P) of the last forward, detached: for monitoring
+    backward_per_view: bool = False
+    parts: int = 1  # in which the trained backbone runs; see compute_in_parts
 
     @abstractmethod
     def forward(
@@ -37,6 +43,42 @@ class Method(nn.Module, ABC):
 
         `context` keys the randomness of the step and names the images.
         """
+
+    def features(self, view: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts."""
+        if self.parts == 1:
+            return self.backbone(view)  # type: ignore[no-any-return]
+        return features_in_parts(self.backbone, view, self.parts)
+
+    def settled(self, term: Tensor) -> Tensor:
+        """A term of the loss; with `backward_per_view` its gradient is added now, its graph freed.
+
+        Exact where the terms share no graph. Under DDP nothing is reduced before the last term's
+        backward, which follows `forward`.
+        """
+        if not (self.backward_per_view and term.requires_grad):
+            return term
+        with torch.autocast(term.device.type, enabled=False):  # backward belongs outside
+            torch.autograd.backward(term)
+        return term.detach()
+
+    def compute_in_parts(self, parts: int) -> None:
+        """Run the trained backbone over `parts` equal parts of the batch (gradient accumulation).
+
+        Slow copies keep no activations and see the whole batch, so that BatchNorm cannot tell
+        which images shared a part.
+
+        Raises:
+            InputError: a group of BatchNorm would lie in two parts.
+        """
+        split_groups(self.backbone, parts)
+        self.parts = parts
+
+    def compile_backbones(self) -> None:
+        """Compile the calls of the backbone and its slow copy; names and values stay."""
+        slow = [copied for copied, source in self.slow_pairs() if source is self.backbone]
+        for module in [self.backbone, *slow]:
+            module.compile()
 
     @abstractmethod
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
@@ -88,6 +130,11 @@ class Method(nn.Module, ABC):
                     f"method.batch_norm: groups:{groups} does not cut the {local_batch} images per "
                     "device into equal groups of at least 2; choose another number of groups"
                 )
+        if local_batch % self.parts or local_batch == self.parts:
+            raise InputError(
+                f"accumulate: {self.parts} does not cut the {local_batch} images per device into "
+                "equal parts of at least 2; choose a divisor of it"
+            )
         group = self.relation.context
         if isinstance(group, int) and self.relation.relating is not None and local_batch % group:
             raise InputError(
@@ -97,11 +144,21 @@ class Method(nn.Module, ABC):
 
     def notes(self) -> list[str]:
         """What a user should know about this combination of settings before it trains."""
+        if self.parts > 1 and any(_normalises_parts(m) for m in self.backbone.modules()):
+            return [
+                f"accumulate={self.parts}: BatchNorm of the trained backbone normalises each part "
+                "of the batch by itself; all else sees the whole batch. With method.batch_norm="
+                f"groups:{self.parts} (or a multiple) the parts change nothing"
+            ]
         return []
 
     def measurements(self) -> dict[str, float]:
         """Monitoring values of the last forward; reads from the device, so call it when logging."""
         return {} if self.projections is None else feature_std(self.projections)
+
+
+def _normalises_parts(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and not isinstance(module, GroupedBatchNorm)
 
 
 def _trainable(

@@ -111,9 +111,10 @@ class MoCoV2(Method):
         ids = context.image_ids
         self.observed = queries.detach(), keys
         if self.config.symmetric:
+            loss = self.settled(loss / 2)
             reverse_keys = self.key(view_1, context, 1)
             reverse = self.contrast(self.query(view_2, context, 2), reverse_keys, ids)
-            loss = (loss + reverse) / 2
+            loss = loss + reverse / 2
             keys = torch.cat([keys, reverse_keys], dim=1)
             ids = None if ids is None else ids.repeat(2)
         self.pending = keys, ids
@@ -123,7 +124,7 @@ class MoCoV2(Method):
         """(N, 3, H, W) -> (S, N, P) with gradient."""
         relate = partial(self.relation.queries, context=context, view=number)
         queries = project_and_relate(
-            self.backbone(view), self.projector, relate, self.relation.rules
+            self.features(view), self.projector, relate, self.relation.rules
         )
         self.projections = queries.detach()
         return queries
@@ -198,10 +199,11 @@ class MoCoV2(Method):
         queued = self._key_streams > 1 and self.config.queue_streams != "plain"
         if queued and trained and self.relation.slow_relating is None:
             return [
+                *super().notes(),
                 "warning: relation.parameters=shared puts keys of a fast-moving module into a "
-                "queue; learning may stop. Consider relation.parameters=ema or pairs=plain_keys"
+                "queue; learning may stop. Consider relation.parameters=ema or pairs=plain_keys",
             ]
-        return []
+        return super().notes()
 
     def measurements(self) -> dict[str, float]:
         """Add the context gap of each query stream."""

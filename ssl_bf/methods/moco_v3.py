@@ -79,15 +79,15 @@ class MoCoV3(Method):
         self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
     ) -> Tensor:
         """Sum of both directions, as published: ctr(q1, k2) + ctr(q2, k1)."""
-        queries_1, queries_2 = self.query(view_1, context, 1), self.query(view_2, context, 2)
         keys_1, keys_2 = self.key(view_1, context, 1), self.key(view_2, context, 2)
-        return self.contrast(queries_1, keys_2) + self.contrast(queries_2, keys_1)
+        forth = self.settled(self.contrast(self.query(view_1, context, 1), keys_2))
+        return forth + self.contrast(self.query(view_2, context, 2), keys_1)
 
     def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> predictions (S, N, P) with gradient."""
         rules = self.relation.rules
         relate = partial(self.relation.queries, context=context, view=number)
-        projections = project_and_relate(self.backbone(view), self.projector, relate, rules)
+        projections = project_and_relate(self.features(view), self.projector, relate, rules)
         self.projections = projections.detach()
         return per_row(self.predictor, projections, rules.batch_norm)
 

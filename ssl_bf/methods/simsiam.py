@@ -119,7 +119,7 @@ class SimSiam(Method):
         side = relation.queries if relation.rules.relates_queries else relation.keys
         relate = partial(side, context=context, view=number)
         projections = project_and_relate(
-            self.backbone(view), self.projector, relate, relation.rules
+            self.features(view), self.projector, relate, relation.rules
         )
         if self.recentre is not None and len(projections) > 1:
             projections = torch.stack([projections[0], self.recentre(projections[1])])
@@ -141,7 +141,10 @@ class SimSiam(Method):
         return [self.predictor] if self.config.constant_predictor_rate else []
 
     def notes(self) -> list[str]:
-        """Say once what `ema` and `shared` mean without a key side."""
+        """Say once what means something else without a key side."""
+        notes = super().notes()
         if any(p.requires_grad for p in self.relation.parameters()):
-            return ["SimSiam has no key side: relation.parameters ema and shared both mean trained"]
-        return []
+            notes.append(
+                "SimSiam has no key side: relation.parameters ema and shared both mean trained"
+            )
+        return notes

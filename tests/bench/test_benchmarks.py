@@ -9,14 +9,21 @@ import pytest
 import torch
 
 from bench import input as input_bench
-from bench import knn, logistic, memory, probe, retrieval
+from bench import knn, logistic, loop, memory, probe, retrieval, startup, views
 from bench.rounds import compare
+from ssl_bf.input.view_draws import ViewDraws
+from ssl_bf.input.views import ViewsConfig, make_view
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "peers"),
-    [(knn, "faiss lightly sklearn"), (logistic, "sklearn"), (retrieval, "pytorch_metric_learning")],
+    [
+        (knn, "faiss lightly sklearn"),
+        (logistic, "sklearn"),
+        (retrieval, "pytorch_metric_learning"),
+        (views, "lightly"),
+    ],
 )
 def test_a_benchmark_finds_its_variants_equivalent(
     benchmark: Any, peers: str, tmp_path: Path
@@ -45,6 +52,24 @@ def test_the_probes_reach_one_accuracy(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     rows = probe.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
     assert [row["wrong"] for row in rows[:2]] == ["", ""]
+
+
+def test_the_loop_is_measured_against_its_step(tmp_path: Path) -> None:
+    rows = loop.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
+    assert [(row["variant"], row["wrong"]) for row in rows] == [
+        ("whole loop", ""),
+        ("step on prepared views", ""),
+    ]
+    assert rows[1]["wall_ratio"] > 0
+
+
+@pytest.mark.slow
+def test_startup_is_measured_from_the_launch(tmp_path: Path) -> None:
+    rows = startup.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
+    taken = {row["variant"]: row["wall_seconds"] for row in rows}
+    assert list(taken) == list(startup.MOST_SECONDS)
+    assert 0 < taken["ssl-bf --help"] < taken["first step"]
+    assert all(row["cpu_seconds"] > 0 for row in rows)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
@@ -76,3 +101,15 @@ def test_other_neighbours_are_noticed() -> None:
     ours = torch.arange(5000).view(100, 50)
     assert knn.same_neighbours(ours, ours.flip(1)) == ""
     assert "2.00 % other neighbours" in knn.same_neighbours(ours, ours + (ours % 50 == 49))
+
+
+def test_views_drawn_otherwise_are_noticed() -> None:
+    images, ids = views.random_images(400, 40, 40), torch.arange(400)
+    settings: dict[str, Any] = {"recipe": "moco_v2", "mean": views.BLACK, "std": views.WHITE}
+    blurred = ViewsConfig(size=32, **settings)
+    sharp = ViewsConfig(size=32, blur=False, **settings)
+    one, other = ([make_view(images, ViewDraws(s, 0, 1, ids), blurred)] for s in (0, 1))
+    assert views.alike(one, other) == ""
+    assert views.alike([one[0] * 0.8], other).startswith("red")
+    unblurred = [make_view(images, ViewDraws(0, 0, 1, ids), sharp)]
+    assert views.alike(unblurred, other).startswith("sharpness")

@@ -257,9 +257,11 @@ def train(
     relation: RelationConfig,
     *flags: str,
 ) -> Result:
-    """Some steps as a run makes them; flags: `batch norm`, `fixed statistics`, `in order`."""
+    """Some steps as a run makes them; flags: `batch norm`, `fixed statistics`, `in order`, ..."""
     method: Method = config.build(backbone("batch norm" in flags), WIDTH, relation, seed=2)
     method.double()
+    method.compute_in_parts(2 if "in parts" in flags else 1)
+    method.backward_per_view = "backward per view" in flags
     for module in method.modules():
         if "fixed statistics" in flags and isinstance(module, _BatchNorm):
             module.eval()
@@ -317,6 +319,30 @@ def test_synchronised_methods_train_as_one_process(
 ) -> None:
     work = (train, config, RELATIONS[relation], "batch norm", "in order")
     assert_same(joined(two_processes(*work)), train(*work[1:]))
+
+
+EACH_CONFIG = pytest.mark.parametrize("config", [MOCO_V3, SIMSIAM], ids=["moco_v3", "simsiam"])
+
+
+@EACH_CONFIG
+def test_parts_and_backward_per_view_reduce_whole_gradients(
+    two_processes: TwoProcesses, config: MoCoV3Config | SimSiamConfig
+) -> None:
+    work = (train, config, RELATIONS["all, shared"], "in order")
+    whole = train(*work[1:])
+    for flags in (["in parts"], ["backward per view"], ["in parts", "backward per view"]):
+        assert_same(joined(two_processes(*work, *flags)), whole)
+
+
+@EACH_CONFIG
+def test_the_parts_of_both_processes_are_normalised_together(
+    two_processes: TwoProcesses, config: MoCoV3Config | SimSiamConfig
+) -> None:
+    work = (train, config, RELATIONS["all, shared"], "in order", "batch norm", "in parts")
+    both = joined(two_processes(*work))  # weights and statistics agree, or it fails
+    local = joined(two_processes(train, replace(config, batch_norm="local"), *work[2:]))
+    difference = both["mean/loss of step 0"] - local["mean/loss of step 0"]
+    assert difference.abs() > 1e-4
 
 
 def test_local_batch_norm_is_seen_to_differ(two_processes: TwoProcesses) -> None:

@@ -281,6 +281,7 @@ def test_the_header_of_the_file_says_how_to_use_it_and_where_it_is_from() -> Non
         "relation": "batchformer",
         "step": 7,
         "commit": "abc",
+        "seed": 3,
     }
 
 
@@ -303,3 +304,50 @@ def test_the_batch_is_checked_per_device(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ssl_bf.build, "world_size", lambda: 4)
     with pytest.raises(InputError, match="relation.context: groups of 8 .* the 4 images per"):
         build("simsiam", *RELATED)
+
+
+# Speed.
+
+
+def test_accumulate_reaches_the_method_and_is_checked_per_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = build("moco_v3", "accumulate=4")
+    assert run.method.parts == 4
+    assert any(note.startswith("accumulate=4: BatchNorm") for note in run.notes)
+    assert build("moco_v2", "accumulate=2").notes[1:] == build("moco_v2").notes[1:]  # groups:2
+    with pytest.raises(InputError, match="accumulate: 5 does not cut the 16 images"):
+        build("moco_v3", "accumulate=5")
+    with pytest.raises(InputError, match="groups:2 cannot be shared by accumulate=4 parts"):
+        build("moco_v2", "accumulate=4")
+    monkeypatch.setattr(ssl_bf.build, "world_size", lambda: 4)
+    with pytest.raises(InputError, match="accumulate: 4 does not cut the 4 images"):
+        build("moco_v3", "accumulate=4")
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "works"),
+    [
+        ("moco_v3", "seed=1", True),
+        ("moco_v2", "method.symmetric=true", True),
+        ("moco_v2", "method.symmetric=false", False),
+        ("simsiam", "seed=1", False),
+    ],
+)
+def test_backward_per_view_says_where_it_does_nothing(method: str, more: str, works: bool) -> None:
+    run = build(method, more, "speed.per_view_backward=true")
+    assert run.method.backward_per_view
+    assert any("speed.per_view_backward does nothing" in note for note in run.notes) != works
+    assert not build(method, more).method.backward_per_view
+
+
+def test_compile_is_asked_of_the_method_and_warned_of_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(moco_v2.MoCoV2, "compile_backbones", lambda self: asked.append("compile"))
+    assert not any("speed.compile" in note for note in build("moco_v2").notes)
+    assert asked == []
+    notes = build("moco_v2", "speed.compile=true").notes
+    assert any(note.startswith("warning: speed.compile") for note in notes)
+    assert asked == ["compile"]

@@ -101,6 +101,7 @@ def test_another_backbone_drops_the_keys_it_lacks_and_says_so() -> None:
     [
         ("epochs=0", "epochs: must be >= 1, got 0"),
         ("batch_size=1", "batch_size: must be >= 2"),
+        ("accumulate=0", "accumulate: must be >= 1, got 0"),
         ("seed=-1", "seed: must be >= 0, got -1"),
         ("speed.threads=0", "speed.threads: must be >= 1, got 0"),
         ("speed.image_memory_mib=-1", "speed.image_memory_mib: must be >= 0, got -1"),

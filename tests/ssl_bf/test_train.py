@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ssl_bf.train
 from linear_eval.datasets.textures import TexturesConfig
@@ -19,7 +20,7 @@ from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig
 from ssl_bf.input.loader import Batch
-from ssl_bf.run_log import NonFiniteLoss
+from ssl_bf.run_log import NonFiniteLoss, RunLog
 from ssl_bf.signals import StopSignals
 from ssl_bf.train import train
 
@@ -111,6 +112,47 @@ def test_a_step_uses_the_learning_rate_and_momentum_of_the_plan(
     assert rates == [{run.plan.learning_rate(number)} for number in range(STEPS)]
     assert momenta == [run.plan.momentum(number + 1) for number in range(STEPS)]
     assert momenta[-1] == 1.0
+
+
+class NumbersRead(TorchDispatchMode):
+    """Counts how often a tensor's number is asked for: on a GPU everything would wait for it."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = function.overloadpacket._qualified_op_name
+        NumbersRead.count += name in ("aten::_local_scalar_dense", "aten::nonzero")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["moco_v2", "moco_v3", "simsiam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "lars"])
+def test_no_number_is_read_from_the_device_between_log_lines(
+    method: str, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_step, watch = ssl_bf.train._one_step, RunLog.watch
+    seen: dict[str, int] = {}
+
+    def counted(name: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            before = NumbersRead.count
+            with NumbersRead():  # type: ignore[no-untyped-call]
+                result = do(*arguments)
+            seen[name] = seen.get(name, 0) + NumbersRead.count - before
+            return result
+
+        return call
+
+    monkeypatch.setattr(ssl_bf.train, "_one_step", counted("step", one_step))
+    monkeypatch.setattr(RunLog, "watch", counted("watch", watch))
+    reads = counted("one number", torch.Tensor.item)
+    reads(torch.ones(()))
+    assert seen["one number"] == 1  # it would be seen
+    given = [f"optimizer.name={optimizer}", f"method.name={method}", "optimizer.warmup_epochs=0"]
+    train(build(*given, "run.log_every=100"), tmp_path)
+    assert (seen["step"], seen["watch"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from torchvision.transforms import InterpolationMode
 
 from ssl_bf.input.batch_ops import (
     crop_and_resize,
-    crop_and_resize_each,
     gaussian_blur_,
     normalize_,
     rotate_and_crop,
@@ -66,21 +65,6 @@ def test_crop_of_the_whole_image_at_its_own_size_is_the_image() -> None:
     images = random_images(3, 17, 17)
     boxes = torch.tensor([[0, 0, 17, 17]]).expand(3, 4)
     assert torch.equal(crop_and_resize(images, boxes, torch.zeros(3, dtype=torch.bool), 17), images)
-
-
-@pytest.mark.parametrize("as_bytes", [False, True])
-def test_images_of_unequal_size_are_cropped_like_a_batch_of_one(as_bytes: bool) -> None:
-    sizes = [(30, 20), (64, 48), (16, 90)]
-    images = [random_images(1, h, w, seed=h)[0] for h, w in sizes]
-    if as_bytes:
-        images = [(image * 255).to(torch.uint8) for image in images]
-    boxes = torch.cat([random_boxes(1, h, w) for h, w in sizes])
-    flip = torch.tensor([True, False, True])
-    views = crop_and_resize_each(images, boxes, flip, 24)
-    for i, image in enumerate(images):
-        rows = slice(i, i + 1)
-        alone = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
-        torch.testing.assert_close(views[rows], alone, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -6,6 +6,7 @@ tolerance 1e-9 tells rounding (another order of summation) from anything else.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import pytest
@@ -21,12 +22,14 @@ from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
 from ssl_bf.methods.simsiam import SimSiam, SimSiamConfig
 from ssl_bf.optimizers import SgdConfig, build_optimizer
+from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
+from ssl_bf.training_state import training_tensors
 
 N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
 METHODS = ["moco_v2", "moco_v3", "simsiam"]
@@ -574,3 +577,97 @@ Refusal = Callable[[], object]
 def test_settings_without_meaning_are_refused(make: Refusal, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def one_step_of(method: Method) -> dict[str, Tensor]:
+    torch.manual_seed(5)  # dropout
+    loss = step(method)
+    return {"loss": loss, **gradients(method), **snapshot(method)}
+
+
+@each_method
+@pytest.mark.parametrize("place", PLACES)
+def test_a_batch_in_parts_is_the_same_batch(
+    name: str, place: Literal["projection", "backbone"]
+) -> None:
+    relation = batchformer(pairs="all", insert_at=place, dropout=0.5)
+    whole = build(name, relation, batch_norm="groups:4")
+    for parts in (2, 4):
+        parted = build(name, relation, batch_norm="groups:4")
+        parted.compute_in_parts(parts)
+        parted.check_batch(N, 1)
+        assert parted.notes() == whole.notes()  # there is nothing to warn of
+        expected = one_step_of(build(name, relation, batch_norm="groups:4"))
+        torch.testing.assert_close(one_step_of(parted), expected, rtol=1e-9, atol=1e-11)
+
+
+@each_method
+def test_parts_differ_by_the_batch_norm_of_the_trained_backbone_alone(name: str) -> None:
+    parted, expected = build(name, batch_norm="local"), build(name, batch_norm="local")
+    parted.compute_in_parts(2)
+    assert parted.notes()[0].startswith("accumulate=2: BatchNorm of the trained backbone")
+    set_batch_norm_mode(expected.backbone, "groups:2")
+    torch.testing.assert_close(one_step_of(parted), one_step_of(expected), rtol=1e-9, atol=1e-11)
+
+
+@each_method
+@pytest.mark.parametrize("parts", [3, N])
+def test_parts_that_are_unequal_or_single_images_are_refused(name: str, parts: int) -> None:
+    method = build(name, batch_norm="local")
+    method.compute_in_parts(parts)
+    with pytest.raises(InputError, match=f"^accumulate: {parts} does not cut the {N} images"):
+        method.check_batch(N, 1)
+
+
+@each_method
+@pytest.mark.parametrize("parts", [1, 2])
+def test_backward_per_view_gives_the_same_gradients(name: str, parts: int) -> None:
+    keys: dict[str, Any] = {"symmetric": True} if name == "moco_v2" else {}
+    relation = batchformer(pairs="all", parameters="shared", dropout=0.5)
+    at_once, per_view = build(name, relation, **keys), build(name, relation, **keys)
+    per_view.backward_per_view = True
+    for method in (at_once, per_view):
+        method.compute_in_parts(parts)
+    torch.testing.assert_close(one_step_of(per_view), one_step_of(at_once), rtol=1e-9, atol=1e-11)
+
+
+def test_backward_per_view_frees_the_first_view_before_the_second() -> None:
+    method = build("moco_v3")
+    method.backward_per_view = True
+    view_1, view_2 = (view.requires_grad_() for view in views())
+    loss = method(view_1, view_2, CONTEXT)
+    assert view_1.grad is not None
+    assert view_2.grad is None
+    again = torch.autograd.grad(loss, [view_1, view_2], allow_unused=True)
+    assert again[0] is None
+    assert again[1] is not None
+
+
+@each_method
+def test_slow_copies_queues_and_momentum_stay_where_they_are_in_memory(name: str) -> None:
+    method = build(name, batchformer(pairs="all"))
+    optimizer = build_optimizer(SgdConfig(momentum=0.9), method.parameter_groups(1.0))
+    places: list[list[int]] = []
+    for number in range(3):
+        optimizer.zero_grad()
+        torch.autograd.backward(method(*views(number), CONTEXT))
+        optimizer.step()
+        method.after_step(0.9)
+        places.append([value.data_ptr() for value in training_tensors(method, optimizer).values()])
+    assert places[0] == places[1] == places[2]
+
+
+@each_method
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_backbones_compute_the_same_under_the_same_names(
+    name: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    compiled = build(name)
+    compiled.compile_backbones()
+    names = list(build(name).state_dict())
+    torch.testing.assert_close(one_step_of(compiled), one_step_of(build(name)))
+    assert list(compiled.state_dict()) == names
+    calls = [m._compiled_call_impl for m in compiled.modules() if m._compiled_call_impl]
+    assert len(calls) == (1 if name == "simsiam" else 2)

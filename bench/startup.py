@@ -1,0 +1,90 @@
+"""How long a command takes to begin. Run: python -m bench.startup.
+
+Wall seconds of fresh processes: the help of both commands, and the quickstart from its launch to
+the end of its first training step. CPU seconds are those of the process and its children.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench.options import parse
+from bench.rounds import Seconds, append, machine
+
+MOST_SECONDS = {"ssl-bf --help": 0.5, "linear-eval --help": 0.5, "first step": 10.0}
+PATIENCE = 300.0
+
+
+def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
+    """Median over rounds; one more process before them warms the disk's cache."""
+    options = parse("Seconds until the commands answer and train.", argv)
+    starts: dict[str, Callable[[], Seconds]] = {
+        "ssl-bf --help": lambda: help_seconds("ssl_bf"),
+        "linear-eval --help": lambda: help_seconds("linear_eval"),
+        "first step": lambda: first_step_seconds(options.device, quick=options.quick),
+    }
+    rows = []
+    for name, start in starts.items():
+        taken = [start() for _ in range(options.rounds + 1)][1:]
+        wall = statistics.median(each.wall for each in taken)
+        row = {
+            "benchmark": "startup",
+            "variant": name,
+            "wall_seconds": round(wall, 3),
+            "cpu_seconds": round(statistics.median(each.cpu for each in taken), 3),
+            "most_seconds": MOST_SECONDS[name],
+            "keeps_compiled_modules": not sys.dont_write_bytecode,
+            "rounds": options.rounds,
+            **machine(options.device),
+        }
+        print(f"{name:20} {wall:8.2f} s, at most {MOST_SECONDS[name]:g}")
+        rows.append(row)
+    append(options.output / "startup.jsonl", rows)
+    return rows
+
+
+def help_seconds(package: str) -> Seconds:
+    """From launch to the end of `--help`."""
+    before = _children_cpu()
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", package, "--help"], check=True, stdout=subprocess.DEVNULL)
+    return Seconds(time.perf_counter() - started, _children_cpu() - before)
+
+
+def first_step_seconds(device: str, *, quick: bool) -> Seconds:
+    """From launch until the first line of metrics of the quickstart is written."""
+    with TemporaryDirectory() as folder:
+        metrics = Path(folder) / "metrics.jsonl"
+        given = [f"run.directory={folder}", "run.log_every=1", f"speed.device={device}"]
+        given += ["data.train_images=160", "data.holdout=0"] if quick else []
+        command = [sys.executable, "-m", "ssl_bf", "pretrain", "quickstart", *given]
+        before = _children_cpu()
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while not (metrics.exists() and metrics.stat().st_size):
+                assert process.poll() is None, f"{' '.join(command)}: {process.returncode}"
+                assert time.perf_counter() - started < PATIENCE, "no first step"
+                time.sleep(0.01)
+            wall = time.perf_counter() - started
+        finally:
+            process.kill()
+            process.wait()
+        return Seconds(wall, _children_cpu() - before)
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Gradient accumulation that keeps all negatives: only the backbone runs part by part.
+
+The features of all parts meet before heads, relation and loss, which see the whole batch. A part
+is computed twice, for its features and again in backward, so that the activations of one part at
+a time are held. The cost is one more forward of the backbone.
+
+Source: the idea of Gao et al. 2021 (arXiv 2101.06983, GradCache). Shapes: N batch, D width.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from linear_eval.errors import InputError
+from ssl_bf.parts.batch_norm import GroupedBatchNorm
+
+
+def features_in_parts(backbone: nn.Module, view: Tensor, parts: int) -> Tensor:
+    """(N, ...) -> (N, D), as `backbone(view)` where no row depends on another.
+
+    BatchNorm normalises each part by itself; its running statistics move once, by the mean over
+    the parts. Under DDP gradients are reduced once, after the last part's backward.
+    """
+    before = _values(backbone)
+    features, after = [], []
+    for part in view.chunk(parts):
+        _set_values(backbone, before)
+        features.append(
+            checkpoint(
+                backbone, part, use_reentrant=False, context_fn=lambda: _first_and_again(backbone)
+            )
+        )
+        after.append(_values(backbone))
+    _set_values(backbone, [_mean(values) for values in zip(*after, strict=True)])
+    return torch.cat(features)
+
+
+def split_groups(backbone: nn.Module, parts: int) -> None:
+    """Share the groups of `groups:G` among the parts, in place: the result stays the same.
+
+    Raises:
+        InputError: a group would lie in two parts.
+    """
+    for norm in backbone.modules():
+        if isinstance(norm, GroupedBatchNorm):
+            if norm.groups % parts:
+                raise InputError(
+                    f"method.batch_norm: groups:{norm.groups} cannot be shared by accumulate="
+                    f"{parts} parts, expected a multiple of it; set method.batch_norm="
+                    f"groups:{norm.groups * parts} or another accumulate"
+                )
+            norm.groups //= parts
+
+
+def _first_and_again(
+    backbone: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What surrounds the first forward of a part, and the one in backward."""
+    return nullcontext(), _buffers_kept(backbone)
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    before = _values(module)
+    try:
+        yield
+    finally:
+        _set_values(module, before)
+
+
+def _values(module: nn.Module) -> list[Tensor]:
+    return [buffer.clone() for buffer in module.buffers()]
+
+
+@torch.no_grad()
+def _set_values(module: nn.Module, values: list[Tensor]) -> None:
+    for buffer, value in zip(module.buffers(), values, strict=True):
+        buffer.copy_(value)
+
+
+def _mean(values: tuple[Tensor, ...]) -> Tensor:
+    """Of a running statistic; a counter has counted the same in every part."""
+    return torch.stack(values).mean(dim=0) if values[0].is_floating_point() else values[0]

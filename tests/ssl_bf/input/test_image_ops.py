@@ -1,0 +1,73 @@
+import pytest
+import torch
+import torchvision.transforms.v2.functional as reference
+from torch import Tensor
+
+from ssl_bf.input.batch_ops import crop_and_resize, gaussian_blur_
+from ssl_bf.input.image_ops import (
+    crop_and_resize_each,
+    gaussian_blur_each_,
+    prefer_one_at_a_time,
+)
+
+# Both sides compute the weights alike and only sum the products in another order.
+ROUNDING = 1e-6
+
+
+def random_images(count: int, height: int, width: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, height, width, generator=generator)
+
+
+def unequal_images() -> tuple[list[Tensor], Tensor, Tensor]:
+    images = [random_images(1, h, w, seed=h)[0] for h, w in [(30, 20), (64, 48), (16, 90)]]
+    boxes = torch.tensor([[3, 1, 20, 17], [0, 0, 64, 48], [5, 40, 9, 33]])
+    return images, boxes, torch.tensor([True, False, True])
+
+
+def test_images_of_unequal_size_are_cropped_like_a_batch_of_one() -> None:
+    images, boxes, flip = unequal_images()
+    views = crop_and_resize_each(images, boxes, flip, 24)
+    for i, image in enumerate(images):
+        rows = slice(i, i + 1)
+        alone = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
+        torch.testing.assert_close(views[rows], alone, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_of_bytes_are_resized_to_bytes_like_torchvision_does(
+    layout: torch.memory_format,
+) -> None:
+    images, boxes, flip = unequal_images()
+    pixels = [(image * 255).to(torch.uint8) for image in images]
+    given = [image[None].contiguous(memory_format=layout)[0] for image in pixels]
+    views = crop_and_resize_each(given, boxes, flip, 24)
+    for i, image in enumerate(pixels):
+        expected = reference.resized_crop(image, *boxes[i].tolist(), [24, 24])
+        expected = expected.flip(-1) if flip[i] else expected
+        assert torch.equal((views[i] * 255).round().to(torch.uint8), expected)
+        rows = slice(i, i + 1)
+        unrounded = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
+        # rounded after either direction: half a level twice, and a little for the weights
+        torch.testing.assert_close(views[rows], unrounded, rtol=0, atol=1.1 / 255)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (75, 75), (2, 2), (12, 64), (50, 7)])
+def test_blur_of_each_equals_torchvision_and_that_of_the_batch(height: int, width: int) -> None:
+    images, rows = random_images(6, height, width), torch.tensor([0, 2, 3, 5])
+    sigma = torch.tensor([0.1, 0.6, 1.3, 2.0])
+    blurred = gaussian_blur_each_(images.clone(), rows, sigma)
+    taps = [min(23, 2 * width - 1), min(23, 2 * height - 1)]
+    for i, row in enumerate(rows.tolist()):
+        expected = reference.gaussian_blur(images[row], taps, [float(sigma[i])] * 2)
+        # torchvision sums 23 x 23 products at once
+        torch.testing.assert_close(blurred[row], expected, rtol=0, atol=3 * ROUNDING)
+    dense = gaussian_blur_(images.clone(), rows, sigma)
+    torch.testing.assert_close(blurred, dense, rtol=0, atol=3 * ROUNDING)
+    assert torch.equal(blurred[[1, 4]], images[[1, 4]])
+
+
+def test_only_a_cpu_takes_large_images_one_at_a_time() -> None:
+    assert prefer_one_at_a_time(torch.device("cpu"), 224)
+    assert not prefer_one_at_a_time(torch.device("cpu"), 32)
+    assert not prefer_one_at_a_time(torch.device("cuda"), 224)
