@@ -23,10 +23,9 @@ from torch.nn import functional as F
 from bench.options import parse
 from bench.rounds import compare
 from linear_eval.datasets.image_folder import ImageFolderConfig
-from ssl_bf.build import open_source
 from ssl_bf.input.lightly_views import lightly_transform
 from ssl_bf.input.loader import TwoViewLoader
-from ssl_bf.input.packed_store import Source
+from ssl_bf.input.packed_store import Source, open_source
 from ssl_bf.input.residency import Place, Residency, open_images
 from ssl_bf.input.views import ViewsConfig
 

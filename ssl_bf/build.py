@@ -14,15 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from linear_eval.backbone_file import BackboneInfo, load_backbone
 from linear_eval.backbones import build_backbone, feature_dim
-from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.selection import limit_images, select_train, split_holdout
+from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.distributed import rank, world_size
 from linear_eval.errors import InputError
 from linear_eval.strict_config import to_yaml
 from ssl_bf.config import PretrainConfig, ResNetConfig
 from ssl_bf.input.loader import TwoViewLoader
-from ssl_bf.input.packed_store import Source
+from ssl_bf.input.packed_store import Source, open_source
 from ssl_bf.input.residency import open_images
 from ssl_bf.input.store import ImageStore
 from ssl_bf.methods.method import Method
@@ -171,16 +170,6 @@ def _build_backbone(config: PretrainConfig) -> nn.Module:
             )
         backbone.load_state_dict(given.state_dict())
     return backbone
-
-
-def open_source(data: DatasetConfig) -> Source:
-    """The images that are trained on or held out, and what tells whether they have changed."""
-    whole = data.open_train()
-    return Source(
-        split=select_train(whole, data),
-        fingerprint=whole.fingerprint,
-        look_again=lambda: data.open_train().fingerprint,
-    )
 
 
 def _split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from linear_eval.datasets import DatasetConfig
 from linear_eval.strict_config import load_config, parse_config
-from ssl_bf.build import open_source
 from ssl_bf.config import PretrainConfig
 from ssl_bf.input.pack import pack
+from ssl_bf.input.packed_store import open_source
 from ssl_bf.input.preparation import Preparation
 
 

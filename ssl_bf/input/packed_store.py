@@ -27,9 +27,10 @@ import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_files import few
+from linear_eval.datasets.selection import select_train
 from linear_eval.errors import InputError
 from ssl_bf.input.packed_images import PackedImages
 from ssl_bf.input.preparation import Preparation, decoded
@@ -53,6 +54,16 @@ class Source:
     split: ImageSplit
     fingerprint: str
     look_again: Callable[[], str]
+
+
+def open_source(data: DatasetSettings) -> Source:
+    """The images that are trained on or held out, and what tells whether they have changed."""
+    whole = data.open_train()
+    return Source(
+        split=select_train(whole, data),
+        fingerprint=whole.fingerprint,
+        look_again=lambda: data.open_train().fingerprint,
+    )
 
 
 @dataclass(frozen=True, eq=False)
