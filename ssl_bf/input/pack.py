@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -24,7 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from tqdm import tqdm
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import atomic_file, sync_folder
 from linear_eval.errors import InputError, one_line
 from linear_eval.storage.folder_lock import LOCK, take_lock
 from ssl_bf.input.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
@@ -179,11 +178,11 @@ def _publish(
     for name, content in ((INDEX, index), (MANIFEST, json.dumps(manifest, indent=1).encode())):
         with atomic_file(partial / name) as file:
             file.write(content)
-    _sync_folder(partial)
+    sync_folder(partial)
     if place.exists():
         place.rmdir()  # empty, or `open_store` would have complained
     partial.rename(place)
-    _sync_folder(place.parent)
+    sync_folder(place.parent)
     for name in (PROGRESS, LOCK):
         (place / name).unlink(missing_ok=True)
 
@@ -221,14 +220,6 @@ def _with_progress(images: Iterator[T], place: Path, start: int, total: int) -> 
 
 def _digest(source: Source) -> str:
     return hashlib.sha256(ids_as_bytes(source.split.ids).numpy().data).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
