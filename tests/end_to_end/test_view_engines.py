@@ -1,4 +1,4 @@
-"""Our batched views train as well as lightly's own transforms: a quarter of an hour on an idle core.
+"""Our batched views train as well as lightly's: a quarter of an hour on an idle core.
 
 Run: pytest -m slow -s tests/end_to_end/test_view_engines.py
 """
