@@ -1,8 +1,8 @@
 """Freed memory stays with the process that trains on a CPU.
 
 Every step frees its activations and asks for the same blocks again. By default glibc returns large
-ones to the system, which then clears each page anew: 4 % of a step of
-ResNet-18 at batch 64, 12 % of the CPU time of a run at batch 128, for 8 % more memory at the peak.
+ones to the system, which then clears each page anew: 4 % of a step of ResNet-18 at batch 64, 12 %
+of the CPU time of a run at batch 128. The price was 8 % more memory at the peak.
 """
 
 import ctypes
