@@ -15,13 +15,15 @@ from torch.nn.parallel import DistributedDataParallel
 from linear_eval.backbone_file import BackboneInfo, load_backbone
 from linear_eval.backbones import build_backbone, feature_dim
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.selection import limit_images, open_selected_train, split_holdout
+from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.distributed import rank, world_size
 from linear_eval.errors import InputError
 from linear_eval.strict_config import to_yaml
 from ssl_bf.config import PretrainConfig, ResNetConfig
 from ssl_bf.environment import multiplies_bf16
 from ssl_bf.input.loader import TwoViewLoader
+from ssl_bf.input.packed_store import Source, open_source
+from ssl_bf.input.residency import open_images
 from ssl_bf.input.store import ImageStore
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
@@ -83,8 +85,10 @@ def build_run(config: PretrainConfig) -> Run:
     if config.speed.compile:
         method.compile_backbones()
 
-    train, holdout = _open_data(config)
-    loader = _build_loader(config, train, device)
+    source = open_source(config.data)
+    train, holdout = _split_data(config, source)
+    images = _open_images(config, train, source, device)
+    loader = _build_loader(config, images, device)
     plan = _build_plan(config, loader.steps_per_epoch)
     relation_lr = config.relation.lr_scale if isinstance(config.relation, TwoStreamConfig) else 1.0
     optimizer = build_optimizer(config.optimizer, method.parameter_groups(relation_lr))
@@ -92,6 +96,7 @@ def build_run(config: PretrainConfig) -> Run:
         f"{len(train)} training images, {len(holdout)} held out; {loader.steps_per_epoch} steps "
         f"per epoch, {plan.total_steps} in all; peak learning rate {plan.peak_learning_rate:.4g}; "
         f"{world_size()} process(es) on {device.type}",
+        images.note,
         *method.notes(),
         *_speed_notes(config, device),
     ]
@@ -173,17 +178,28 @@ def _build_backbone(config: PretrainConfig) -> nn.Module:
     return backbone
 
 
-def _open_data(config: PretrainConfig) -> tuple[ImageSplit, ImageSplit]:
+def _split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:
     """The images to train on, and the labelled hold-out (empty where there are no labels)."""
-    train = open_selected_train(config.data)
-    is_labelled = bool((train.labels >= 0).all())
-    return split_holdout(train, config.data.holdout if is_labelled else 0.0)
+    is_labelled = bool((source.split.labels >= 0).all())
+    return split_holdout(source.split, config.data.holdout if is_labelled else 0.0)
 
 
-def _build_loader(config: PretrainConfig, train: ImageSplit, device: torch.device) -> TwoViewLoader:
-    images = ImageStore(
-        train, on_bad_image=config.data.on_bad_image, memory_mib=config.speed.image_memory_mib
+def _open_images(
+    config: PretrainConfig, train: ImageSplit, source: Source, device: torch.device
+) -> ImageStore:
+    return open_images(
+        train,
+        source,
+        config.views.preparation,
+        residency=config.speed.residency,
+        device=device,
+        on_bad_image=config.data.on_bad_image,
     )
+
+
+def _build_loader(
+    config: PretrainConfig, images: ImageStore, device: torch.device
+) -> TwoViewLoader:
     return TwoViewLoader(
         images,
         config.views,

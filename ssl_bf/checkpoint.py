@@ -17,6 +17,7 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from linear_eval.atomic_file import sync_folder
 from linear_eval.errors import InputError
 
 FORMAT_VERSION = 1
@@ -147,21 +148,13 @@ def _commit(final: Path, files: dict[str, bytes]) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        _sync_folder(temporary)
+        sync_folder(temporary)
         if final.exists():  # damaged, or save() would not have come here
             _discard(final)
         temporary.rename(final)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _step(path: Path) -> int:

@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ssl_bf.pack_command import pack_images
     from ssl_bf.pretrain import export_backbone, pretrain, resume, whole_config
     from ssl_bf.run_log import NonFiniteLoss
 
@@ -34,6 +35,8 @@ def _run(options: argparse.Namespace) -> int:
             pretrain(options.config, options.overrides)
         elif options.command == "resume":
             resume(options.directory)
+        elif options.command == "pack":
+            pack_images(options.images, options.output, options.overrides)
         else:
             export_backbone(options.directory, options.output, options.format)
     except NonFiniteLoss as stop:
@@ -87,6 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--output", type=Path, metavar="FILE", help="default: backbone.* in the run's directory"
     )
+
+    command = commands.add_parser(
+        "pack",
+        help="decode the training images once, for all runs: a packed store",
+        epilog="example: ssl-bf pack data/imagenet/train packed views.short_side=320; "
+        "then ssl-bf pretrain ... views.short_side=320 speed.store=packed",
+    )
+    command.add_argument("images", metavar="CONFIG|DATA_ROOT", help="a config, or a folder")
+    command.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the store")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
     return parser
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from linear_eval.datasets import DatasetConfig
+from ssl_bf.input.residency import Place, Residency
 from ssl_bf.input.views import ViewsConfig
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
@@ -51,7 +53,9 @@ class SpeedConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     channels_last: bool = True
     threads: int | None = None  # of torch on the CPU; None: torch decides
-    image_memory_mib: int = 8192  # decoded images are kept in memory when they fit
+    images: Place = "auto"  # where decoded images are kept; auto: the fastest that they fit in
+    store: str | None = None  # folder of a packed store (`ssl-bf pack`), packed if missing
+    image_memory_mib: int = 8192  # decoded images take at most so much memory, per process
     compile: bool = False  # torch.compile of the backbone; pays on GPUs, costs on CPUs
     per_view_backward: bool = False  # half the activations of MoCo-v3 and symmetric MoCo-v2
     deterministic: bool = False  # equal to the bit from run to run on one machine; slower
@@ -62,6 +66,12 @@ class SpeedConfig:
             raise ValueError(f"threads: must be >= 1, got {self.threads}")
         if self.image_memory_mib < 0:
             raise ValueError(f"image_memory_mib: must be >= 0, got {self.image_memory_mib}")
+
+    @property
+    def residency(self) -> Residency:
+        """Where decoded images are kept."""
+        store = None if self.store is None else Path(self.store).expanduser()
+        return Residency(images=self.images, store=store, memory_mib=self.image_memory_mib)
 
 
 @dataclass(frozen=True, kw_only=True)

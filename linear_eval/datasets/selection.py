@@ -20,7 +20,12 @@ _LIMIT_SALT = b"limit"  # not the hold-out's: a limited train set must not favou
 
 def open_selected_train(data: DatasetSettings) -> ImageSplit:
     """Train with the long tail and at the size that the settings ask for, hold-out included."""
-    return limit_images(long_tailed(data.open_train(), data.long_tail), data.max_images)
+    return select_train(data.open_train(), data)
+
+
+def select_train(train: ImageSplit, data: DatasetSettings) -> ImageSplit:
+    """What the settings leave of the whole of train, hold-out included."""
+    return limit_images(long_tailed(train, data.long_tail), data.max_images)
 
 
 def long_tailed(split: ImageSplit, factor: float | None) -> ImageSplit:

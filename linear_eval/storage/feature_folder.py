@@ -8,7 +8,6 @@ Shapes: M images of a split, D feature width.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from contextlib import suppress
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from linear_eval.atomic_file import sync_folder
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
 from linear_eval.errors import InputError, one_line
 from linear_eval.features import Embed, FeatureDtype, FeatureTable, checked_rows, nothing_readable
@@ -177,9 +177,9 @@ class FeatureFolder:
             shutil.rmtree(trash, ignore_errors=True)
             self.place.rename(trash)
             shutil.rmtree(trash)
-        _sync_folder(partial)
+        sync_folder(partial)
         partial.rename(self.place)
-        _sync_folder(self.place.parent)
+        sync_folder(self.place.parent)
 
 
 def say(text: str) -> None:
@@ -196,11 +196,3 @@ def _drop_if_empty(partial: Path, *, with_parent: bool) -> None:
     if with_parent:
         with suppress(OSError):
             partial.parent.rmdir()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -38,23 +38,24 @@ def crop_and_resize_each(
     Returns:
         (N, 3, S, S) float32 in [0, 1], laid out channel by channel.
 
-    On the CPU bytes are resized to bytes, by the kernel and with the rounding of torchvision
-    (and of PIL), five times as fast as float32.
+    On the CPU the bytes of large images become bytes, by the kernel and with the rounding of
+    torchvision (and of PIL), five times as fast as float32. Those of small ones do not, so that a
+    view is the same whether or not the images of its batch share a size.
     """
     planes = images[0].new_empty((3, len(images), size, size), dtype=torch.float32)
-    native = images[0].dtype == torch.uint8 and images[0].device.type == "cpu"
+    is_bytes = images[0].dtype == torch.uint8
     for image, box, mirrored, view in zip(
         images, boxes.tolist(), flip.tolist(), planes.unbind(1), strict=True
     ):
         top, left, height, width = box
         crop = image[None, :, top : top + height, left : left + width]
-        if not native:
+        if not (is_bytes and prefer_one_at_a_time(image.device, max(image.shape[-2:]))):
             crop = crop.to(torch.float32)
         elif image.stride(0) != 1:
             crop = crop.contiguous(memory_format=torch.channels_last)
         resized = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
         view.copy_(resized.flip(-1) if mirrored else resized)
-    if images[0].dtype == torch.uint8:
+    if is_bytes:
         planes.div_(255)
     return planes.transpose(0, 1)
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from linear_eval.errors import InputError
 from ssl_bf.input.keyed_random import generator
+from ssl_bf.input.packed_images import Images, PackedImages
 from ssl_bf.input.store import ImageStore
 from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import Images, ViewsConfig, make_view
+from ssl_bf.input.views import ViewsConfig, make_view
 
-Read = tuple[Images, Tensor]  # of N images, and (N,) their indices in the split
+Read = tuple[PackedImages, Tensor]  # of N images, and (N,) their indices in the split
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +43,9 @@ class TwoViewLoader:
     neither the ranks nor a restart change them. All ranks together see every image at most once
     per epoch; the last partial batch is dropped.
 
-    Images that have to be decoded are read one batch ahead in a thread. Views are made in the
-    caller's: on a CPU, two threads that both compute on all cores slow each other down. Not
-    thread-safe; close it when done.
+    Images that have to be decoded or copied are read one batch ahead in a thread. Views are made
+    in the caller's: on a CPU, two threads that both compute on all cores slow each other down.
+    Not thread-safe; close it when done.
     """
 
     def __init__(  # noqa: PLR0913 - what identifies a batch, each by its name
@@ -102,8 +103,12 @@ class TwoViewLoader:
         Raises:
             BadImageError: an image cannot be decoded (met here, even when the thread met it).
         """
-        images, ids = self._read_ahead(step)
-        view_1, view_2 = self._make_views(images, ids, epoch=step // self.steps_per_epoch)
+        packed, ids = self._read_ahead(step)
+        epoch = step // self.steps_per_epoch
+        if self._views.engine == "lightly":
+            view_1, view_2 = self._lightly_views(packed.images(), ids, epoch=epoch)
+        else:
+            view_1, view_2 = self._views_of(packed.to(self._device).images(), ids, epoch=epoch)
         return Batch(view_1, view_2, ids.to(self._device))
 
     def close(self) -> None:
@@ -124,19 +129,18 @@ class TwoViewLoader:
         """Close the loader."""
         self.close()
 
-    def _make_views(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, Tensor]:
-        """Both views on the device, in the memory format asked for."""
-        if self._views.engine == "lightly":
-            from ssl_bf.input.lightly_views import make_lightly_views
+    def _lightly_views(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, Tensor]:
+        """Both views, made on the CPU."""
+        from ssl_bf.input.lightly_views import make_lightly_views
 
-            layout = torch.channels_last if self._channels_last else torch.contiguous_format
-            pair = make_lightly_views(images, ids, self._views, seed=self._seed, epoch=epoch)
-            view_1, view_2 = (view.to(self._device, memory_format=layout) for view in pair)
-            return view_1, view_2
-        if isinstance(images, Tensor):
-            images = images.to(self._device, non_blocking=True)
-        else:
-            images = [image.to(self._device, non_blocking=True) for image in images]
+        layout = torch.channels_last if self._channels_last else torch.contiguous_format
+        images = [image.cpu() for image in images]
+        pair = make_lightly_views(images, ids, self._views, seed=self._seed, epoch=epoch)
+        view_1, view_2 = (view.to(self._device, memory_format=layout) for view in pair)
+        return view_1, view_2
+
+    def _views_of(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, Tensor]:
+        """Both views, made on the device."""
         view_1, view_2 = (
             make_view(
                 images,
@@ -149,8 +153,8 @@ class TwoViewLoader:
         return view_1, view_2
 
     def _read_ahead(self, step: int) -> Read:
-        """The images of a step; those of the next are read meanwhile, unless in memory."""
-        if self._images.pixels is not None:
+        """The images of a step; those of the next are read meanwhile if that takes time."""
+        if not self._images.takes_time:
             return self._read(step)
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == step:

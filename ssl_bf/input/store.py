@@ -1,154 +1,245 @@
-"""Training images as uint8 pixels: decoded once into memory where that fits, else at every use."""
+"""Random access to the training pixels of a split, wherever they are kept.
+
+Whatever is chosen, the same pixels are given out: `Preparation.prepare` defines them.
+"""
+
+from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.distributed import is_main
+from ssl_bf.input.packed_images import PackedImages
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-MIB = 1024 * 1024
+ReadImage = Callable[[int], Tensor]  # index in the split -> (3, H, W) uint8; raises BadImageError
+SAMPLES = 32
 READ_AHEAD = 4  # images per thread that are decoded before they are asked for
 
 
-class ImageStore:
-    """Random access to the pixels of a split.
+class ImageStore(ABC):
+    """The images of a split, by their index in it.
 
-    Images of one size are decoded at the start when they fit the memory budget; otherwise each
-    is decoded, in threads, whenever a batch needs it. An image that cannot be decoded ends the
-    run with its path, or is skipped: decoded at the start, it never enters the index; decoded at
-    use, the caller's substitute takes its place in the batch.
+    An image that cannot be decoded ends the run with its path, or is skipped: then the caller's
+    substitute takes its place in the batch, and the numbers of the others stay as they were.
 
     Attributes:
-        ids: (M,) int64, the index in the split of every image that can be asked for. A skipped
-            image leaves the numbers of the others, and so their views, as they were.
-        pixels: (M, 3, H, W) uint8 when in memory, else None.
-        bad_images: path messages of the images skipped so far.
+        bad_images: messages of the images skipped so far, by index.
+        note: where the images are, and why there; one line.
     """
 
-    def __init__(
-        self, split: ImageSplit, *, on_bad_image: Literal["error", "skip"], memory_mib: int
-    ) -> None:
-        """Open the split, decoding it when it fits.
-
-        Args:
-            split: the images; those without class folder or label serve as well.
-            on_bad_image: error raises, skip leaves the image out and logs its path.
-            memory_mib: budget for decoded images; pixels that the split holds already are free.
-
-        Raises:
-            BadImageError: an image cannot be decoded and `on_bad_image` is error.
-        """
-        self._split = split
-        self._skip = on_bad_image == "skip"
-        self._threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "decode")
+    def __init__(self, count: int, note: str) -> None:
+        """Tell how many images there are, bad ones included."""
         self.bad_images: dict[int, str] = {}
-        self.ids = torch.arange(len(split))
-        self.pixels = split.pixels
-        if self.pixels is None and len(split):
-            self._decode_all(memory_mib * MIB)
+        self.note = note
+        self._count = count
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self._count
 
+    @property
+    @abstractmethod
+    def takes_time(self) -> bool:
+        """Whether reading is worth a thread of its own."""
+
+    @abstractmethod
     def read(
-        self, places: Tensor, *, substitutes: Sequence[Iterable[int]] | None = None
-    ) -> tuple[Tensor | list[Tensor], Tensor]:
+        self, rows: Tensor, *, substitutes: Sequence[Iterable[int]] | None = None
+    ) -> tuple[PackedImages, Tensor]:
         """Pixels of some images.
 
         Args:
-            places: (N,) int64, places in `ids`.
-            substitutes: for each of the N, the places to try in turn when its image is bad and
-                bad images are skipped.
+            rows: (N,) int64, indices in the split.
+            substitutes: for each of the N, the rows to try in turn when its image is bad and bad
+                images are skipped.
 
         Returns:
-            (N, 3, H, W) uint8 when the images share a size, else N tensors (3, H_i, W_i); and
-            (N,) their indices in the split, which tell where a substitute came in.
+            N images, and (N,) their indices in the split, which tell where a substitute came in.
 
         Raises:
             BadImageError: a bad image without a substitute.
         """
-        if self.pixels is not None:
-            return self.pixels[places], self.ids[places]
-        tries = substitutes or [()] * len(places)
-        decoded = list(self._threads.map(self._decode_one_of, places.tolist(), tries))
-        images = [image for image, _ in decoded]
-        ids = self.ids[[place for _, place in decoded]]
-        one_size = len({image.shape for image in images}) == 1
-        return (torch.stack(images) if one_size else images), ids
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop the threads."""
+
+
+class HeldImages(ImageStore):
+    """Images that are decoded already: in memory, on a GPU, or mapped to a file."""
+
+    def __init__(
+        self,
+        images: PackedImages,
+        *,
+        bad_images: Mapping[int, str],
+        note: str,
+        is_mapped: bool = False,
+        pinned: bool = False,
+    ) -> None:
+        """Hand out what is at hand.
+
+        Args:
+            images: of the split, row by row.
+            bad_images: message of each that is not there.
+            note: see `ImageStore`.
+            is_mapped: read batches in several threads, since the disk may have to be waited for.
+            pinned: copy batches to memory that a GPU can read while it computes.
+        """
+        super().__init__(len(images), note)
+        self.images = images
+        self.bad_images.update(bad_images)
+        self._pinned = pinned
+        self._threads = ThreadPoolExecutor(decode_threads(), "read") if is_mapped else None
+
+    @property
+    def takes_time(self) -> bool:
+        """When something is copied."""
+        return self._pinned or self._threads is not None
+
+    def read(
+        self, rows: Tensor, *, substitutes: Sequence[Iterable[int]] | None = None
+    ) -> tuple[PackedImages, Tensor]:
+        """See `ImageStore`."""
+        if self.bad_images:
+            tries = substitutes or [()] * len(rows)
+            rows = torch.tensor(list(map(self._first_good, rows.tolist(), tries)))
+        images = self.images.select(rows)
+        if self.takes_time:
+            images = images.compact(pinned=self._pinned, threads=self._threads)
+        return images, rows
 
     def close(self) -> None:
-        """Stop the decoding threads."""
+        """See `ImageStore`."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+
+    def _first_good(self, row: int, substitutes: Iterable[int]) -> int:
+        for candidate in (row, *(() if row not in self.bad_images else substitutes)):
+            if candidate not in self.bad_images:
+                return candidate
+        raise BadImageError(self.bad_images[row])
+
+
+class DecodedImages(ImageStore):
+    """Images that are decoded, in threads, whenever a batch needs them."""
+
+    def __init__(
+        self,
+        read_image: ReadImage,
+        count: int,
+        *,
+        on_bad_image: Literal["error", "skip"],
+        note: str,
+        pinned: bool = False,
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            read_image: makes the training pixels of an image.
+            count: how many there are.
+            on_bad_image: error raises, skip leaves the image out and logs its path.
+            note: see `ImageStore`.
+            pinned: leave batches in memory that a GPU can read while it computes.
+        """
+        super().__init__(count, note)
+        self._read_image = read_image
+        self._skip = on_bad_image == "skip"
+        self._pinned = pinned
+        self._threads = ThreadPoolExecutor(decode_threads(), "decode")
+
+    @property
+    def takes_time(self) -> bool:
+        """Always."""
+        return True
+
+    def read(
+        self, rows: Tensor, *, substitutes: Sequence[Iterable[int]] | None = None
+    ) -> tuple[PackedImages, Tensor]:
+        """See `ImageStore`."""
+        tries = substitutes or [()] * len(rows)
+        found = list(self._threads.map(self._decode_one_of, rows.tolist(), tries))
+        images = PackedImages.of([image for image, _ in found], pinned=self._pinned)
+        return images, torch.tensor([row for _, row in found])
+
+    def close(self) -> None:
+        """See `ImageStore`."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _decode_all(self, budget: int) -> None:
-        """Fill `pixels`, unless the images differ in size or exceed the budget."""
-        good: list[int] = []
-        pixels: Tensor | None = None
-        for index, image in self._decode_in_order():
-            if image is None:
-                continue
-            if pixels is None:
-                needed = image.numel() * len(self._split)
-                if needed > budget:
-                    log.info(
-                        "images: decoded at every use; in memory they take %d MiB of %d allowed",
-                        needed // MIB + 1,
-                        budget // MIB,
-                    )
-                    return
-                pixels = torch.empty((len(self._split), *image.shape), dtype=torch.uint8)
-            if image.shape != pixels.shape[1:]:
-                log.info("images: decoded at every use; they differ in size")
-                return
-            pixels[len(good)] = image
-            good.append(index)
-        self.ids = torch.tensor(good, dtype=torch.int64)
-        self.pixels = None if pixels is None else pixels[: len(good)]
-        log.info("images: %d in memory, %d bad ones skipped", len(good), len(self.bad_images))
-
-    def _decode_in_order(self) -> Iterator[tuple[int, Tensor | None]]:
-        """(index, pixels) of the whole split, decoded ahead in threads; None for a skipped one."""
-        total = len(self._split)
-        ahead = READ_AHEAD * (os.cpu_count() or 1)
-        futures = {i: self._threads.submit(self._decode, i) for i in range(min(ahead, total))}
-        try:
-            # disable=None: only on a terminal
-            quiet = None if is_main() else True
-            for index in tqdm(range(total), "decoding", unit="image", disable=quiet, leave=False):
-                yield index, futures.pop(index).result()
-                if index + ahead < total:
-                    futures[index + ahead] = self._threads.submit(self._decode, index + ahead)
-        finally:
-            for future in futures.values():
-                future.cancel()
-
-    def _decode_one_of(self, place: int, substitutes: Iterable[int]) -> tuple[Tensor, int]:
-        """The image at a place, or the first good substitute; and where it was found."""
-        for candidate in (place, *substitutes):
-            image = self._decode(int(self.ids[candidate]))
+    def _decode_one_of(self, row: int, substitutes: Iterable[int]) -> tuple[Tensor, int]:
+        """The image of a row, or the first good substitute; and where it was found."""
+        image = self._decode(row)
+        if image is not None:
+            return image, row
+        for candidate in substitutes:
+            image = self._decode(candidate)
             if image is not None:
                 return image, candidate
-        raise BadImageError(self.bad_images[int(self.ids[place])])
+        raise BadImageError(self.bad_images[row])
 
-    def _decode(self, index: int) -> Tensor | None:
-        """Pixels of an image of the split, or None for a bad one where these are skipped."""
-        if index in self.bad_images:
+    def _decode(self, row: int) -> Tensor | None:
+        """Pixels of an image, or None for a bad one where these are skipped."""
+        if row in self.bad_images:
             return None
         try:
-            return self._split.read(index)
+            return self._read_image(row)
         except BadImageError as error:
             if not self._skip:
                 raise
-            self.bad_images[index] = str(error)
+            self.bad_images[row] = str(error)
             log.warning("skipped image %d: %s", len(self.bad_images), error)
             return None
+
+
+def decode_in_order(
+    read_image: Callable[[int], T], rows: Sequence[int], *, on_bad_image: Literal["error", "skip"]
+) -> Iterator[T | str]:
+    """What `read_image` makes of each row in turn, read ahead in threads.
+
+    Returns:
+        For each row what was read, or the message of a bad image where these are skipped.
+
+    Raises:
+        BadImageError: a bad image where these are not skipped.
+    """
+
+    def read(row: int) -> T | str:
+        try:
+            return read_image(row)
+        except BadImageError as error:
+            if on_bad_image == "error":
+                raise
+            log.warning("skipped: %s", error)
+            return str(error)
+
+    ahead = READ_AHEAD * decode_threads()
+    threads = ThreadPoolExecutor(decode_threads(), "decode")
+    try:
+        futures = deque(threads.submit(read, row) for row in rows[:ahead])
+        for coming in range(ahead, ahead + len(rows)):
+            yield futures.popleft().result()
+            if coming < len(rows):
+                futures.append(threads.submit(read, rows[coming]))
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def decode_threads() -> int:
+    """One per core that this process may use."""
+    return min(32, len(os.sched_getaffinity(0)))
+
+
+def sample_rows(count: int) -> list[int]:
+    """A few rows, evenly spread: enough to estimate what all images take."""
+    return sorted({row * count // SAMPLES for row in range(SAMPLES)}) if count else []

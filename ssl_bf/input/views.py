@@ -36,6 +36,7 @@ from ssl_bf.input.image_ops import (
     gaussian_blur_each_,
     prefer_one_at_a_time,
 )
+from ssl_bf.input.preparation import Preparation
 from ssl_bf.input.view_draws import ViewDraws
 
 Images = Tensor | Sequence[Tensor]  # (N, 3, H, W) uint8, or N of unequal size
@@ -58,6 +59,8 @@ class ViewsConfig:
             comparison.
         mean: subtracted per channel, of images in [0, 1].
         std: divided by, per channel.
+        short_side: of an image before views are cut out of it, see `Preparation`.
+        jpeg_quality: likewise.
     """
 
     recipe: Literal["moco_v2", "moco_v3", "simsiam", "textures"]
@@ -67,6 +70,8 @@ class ViewsConfig:
     engine: Literal["batched", "lightly"] = "batched"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    short_side: int | None = None
+    jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -83,6 +88,12 @@ class ViewsConfig:
                 "engine: lightly has no transform like the recipe 'textures', expected moco_v2, "
                 "moco_v3 or simsiam; set engine: batched"
             )
+        _ = self.preparation  # which checks its own values
+
+    @property
+    def preparation(self) -> Preparation:
+        """What happens to an image once, before views are cut out of it."""
+        return Preparation(short_side=self.short_side, jpeg_quality=self.jpeg_quality)
 
 
 def make_view(

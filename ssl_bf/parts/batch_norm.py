@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,18 +17,10 @@ from ssl_bf.losses.unit_length import full_precision
 
 
 class _StatisticsOverBatch(_BatchNorm):
-    """BatchNorm whose training statistics are computed here instead of by the framework."""
+    """BatchNorm whose running statistics are kept here instead of by the framework."""
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
         assert input.dim() >= 2, input.shape
-
-    def _normalise(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """(x - mean) / sqrt(variance + eps) with affine; statistics broadcast against x."""
-        out = (x - mean) * torch.rsqrt(variance + self.eps)
-        if self.affine:
-            shape = [1, -1] + [1] * (x.dim() - 2)
-            out = out * self.weight.view(shape) + self.bias.view(shape)
-        return out
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, unbiased_variance: Tensor) -> None:
@@ -59,6 +52,14 @@ class SynchronisedBatchNorm(_StatisticsOverBatch):
         self._update_running(mean, variance * (count / (count - 1)))
         return self._normalise(x, mean.view(shape), variance.view(shape)).to(input.dtype)
 
+    def _normalise(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """(x - mean) / sqrt(variance + eps) with affine; statistics broadcast against x."""
+        out = (x - mean) * torch.rsqrt(variance + self.eps)
+        if self.affine:
+            shape = [1, -1] + [1] * (x.dim() - 2)
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out
+
 
 class GroupedBatchNorm(_StatisticsOverBatch):
     """Statistics per contiguous group of N / G rows; (N, C, ...) -> (N, C, ...)."""
@@ -73,15 +74,18 @@ class GroupedBatchNorm(_StatisticsOverBatch):
             raise ValueError(
                 f"method.batch_norm: {len(input)} rows do not divide into groups:{self.groups}"
             )
-        x = full_precision(input).reshape(self.groups, -1, *input.shape[1:])  # (G, N/G, C, ...)
-        axes = [axis for axis in range(x.dim()) if axis not in (0, 2)]
-        variance, mean = torch.var_mean(x, dim=axes, correction=0, keepdim=True)
-        count = x.numel() // (x.shape[0] * x.shape[2])
-        unbiased = variance.detach() * (count / (count - 1))
-        self._update_running(mean.detach().mean(0).flatten(), unbiased.mean(0).flatten())
-        each_row = input.shape[0] // self.groups
-        mean, variance = (s.squeeze(1).repeat_interleave(each_row, dim=0) for s in (mean, variance))
-        return self._normalise(x.flatten(0, 1), mean, variance).to(input.dtype)
+        # The framework's kernel, group by group; with momentum 1 it leaves a group's mean and
+        # unbiased variance where it usually keeps the running ones.
+        precision = torch.promote_types(input.dtype, torch.float32)
+        means, variances = input.new_zeros(2, self.groups, self.num_features, dtype=precision)
+        rows = [
+            F.batch_norm(group, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+            for group, mean, variance in zip(
+                input.chunk(self.groups), means, variances, strict=True
+            )
+        ]
+        self._update_running(means.mean(0), variances.mean(0))
+        return torch.cat(rows)
 
 
 def set_batch_norm_mode(module: nn.Module, mode: str) -> None:

@@ -22,6 +22,7 @@ from bench import (
     step,
     views,
 )
+from bench import input as input_bench
 from bench.rounds import compare
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
@@ -53,6 +54,16 @@ def test_a_benchmark_finds_its_variants_equivalent(
     compared = [row for row in written if "wall_ratio" in row]
     assert len(compared) >= 2
     assert all(row["wall_ratio"] > 0 and row["versions"]["torch"] for row in compared)
+
+
+@pytest.mark.slow
+def test_views_from_files_and_from_a_store_look_like_lightlys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lightly")
+    monkeypatch.delenv("BENCH_IMAGES", raising=False)
+    rows = input_bench.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
+    assert [row["wrong"] for row in rows] == [""] * 4
 
 
 @pytest.mark.slow

@@ -413,8 +413,8 @@ def test_a_corrupt_image_met_in_training_names_its_path_and_leaves_no_result(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(prepared)
-    # No room for the decoded images: they are met one batch at a time.
-    given = ["data.name=image_folder", "data.root=corrupt", "speed.image_memory_mib=0"]
+    # From their files, images are met one batch at a time.
+    given = ["data.name=image_folder", "data.root=corrupt", "speed.images=files"]
     try:
         assert ssl_bf(["pretrain", "pretrain.yaml", *given]) == 2
         last = capsys.readouterr().err.splitlines()[-1]

@@ -20,7 +20,7 @@ from ssl_bf.run_log import NonFiniteLoss
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("command", ["", "pretrain", "resume", "export"])
+@pytest.mark.parametrize("command", ["", "pretrain", "resume", "export", "pack"])
 def test_help_shows_an_example_and_does_not_wait_for_torch(command: str) -> None:
     arguments = [*command.split(), "--help"]
     probe = (

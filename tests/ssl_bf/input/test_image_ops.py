@@ -38,7 +38,9 @@ def test_images_of_unequal_size_are_cropped_like_a_batch_of_one() -> None:
 def test_images_of_bytes_are_resized_to_bytes_like_torchvision_does(
     layout: torch.memory_format,
 ) -> None:
-    images, boxes, flip = unequal_images()
+    images = [random_images(1, h, w, seed=h)[0] for h, w in [(65, 40), (64, 80), (16, 90)]]
+    boxes = torch.tensor([[3, 1, 20, 17], [0, 0, 64, 48], [5, 40, 9, 33]])
+    flip = torch.tensor([True, False, True])
     pixels = [(image * 255).to(torch.uint8) for image in images]
     given = [image[None].contiguous(memory_format=layout)[0] for image in pixels]
     views = crop_and_resize_each(given, boxes, flip, 24)
@@ -50,6 +52,16 @@ def test_images_of_bytes_are_resized_to_bytes_like_torchvision_does(
         unrounded = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
         # rounded after either direction: half a level twice, and a little for the weights
         torch.testing.assert_close(views[rows], unrounded, rtol=0, atol=1.1 / 255)
+
+
+def test_bytes_of_small_images_are_not_rounded_whatever_stands_beside_them() -> None:
+    small, large = (
+        (random_images(1, side, side, seed=side)[0] * 255).to(torch.uint8) for side in (40, 90)
+    )
+    boxes, flip = torch.tensor([[3, 1, 20, 17]] * 2), torch.tensor([True, False])
+    beside = crop_and_resize_each([small, large], boxes, flip, 24)[:1]
+    in_a_batch = crop_and_resize(small[None], boxes[:1], flip[:1], 24)
+    torch.testing.assert_close(beside, in_a_batch, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (75, 75), (2, 2), (12, 64), (50, 7)])

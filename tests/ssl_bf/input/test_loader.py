@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from ssl_bf.input import loader as loader_module
+from ssl_bf.input.fill import fill
 from ssl_bf.input.keyed_random import generator
 from ssl_bf.input.loader import Batch, TwoViewLoader
-from ssl_bf.input.store import ImageStore
+from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
 
@@ -34,14 +34,18 @@ def open_store(
             raise BadImageError(f"{index}.jpg: cannot be decoded")
         return pixels[index]
 
-    split = ImageSplit(
-        ids=tuple(map(str, range(count))),
-        labels=torch.full((count,), -1),
-        class_names=(),
-        read=read,
-        fingerprint="",
+    if not in_memory:
+        return DecodedImages(read, count, on_bad_image=on_bad_image, note="")
+    images, skipped = fill(
+        read,
+        count,
+        where=torch.device("cpu"),
+        budget=2**20,
+        name="memory",
+        expected=pixels.numel(),
+        on_bad_image=on_bad_image,
     )
-    return ImageStore(split, on_bad_image=on_bad_image, memory_mib=1 if in_memory else 0)
+    return HeldImages(images, bad_images=skipped, note="")
 
 
 def open_loader(
@@ -146,20 +150,16 @@ def test_the_seed_changes_order_and_views() -> None:
     assert not torch.equal(batches[0].image_ids, batches[1].image_ids)
 
 
-def test_images_skipped_at_the_start_keep_the_views_of_the_others() -> None:
-    with open_loader(open_store(5, bad=[2])) as loader:
-        batch = loader.batch(0)
-    assert batch.image_ids.sort().values.tolist() == [0, 1, 3, 4]
-    ids = batch.image_ids
-    expected = make_view(pixels_of(5)[ids], ViewDraws(3, 0, 1, ids), CONFIG)
-    assert torch.equal(batch.view_1, expected)
-
-
-def test_an_image_found_bad_is_replaced_by_the_one_a_batch_further_on() -> None:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_bad_image_is_replaced_by_the_one_a_batch_further_on(in_memory: bool) -> None:
     order = torch.randperm(22, generator=generator(3, "order", 0)).tolist()
     bad = [order[5], order[6], order[10], order[20]]
-    with open_loader(open_store(22, in_memory=False, bad=bad)) as loader:
-        assert loader.batch(1).image_ids.tolist() == [order[4], order[9], order[14], order[7]]
+    with open_loader(open_store(22, in_memory=in_memory, bad=bad)) as loader:
+        batch = loader.batch(1)
+        assert batch.image_ids.tolist() == [order[4], order[9], order[14], order[7]]
+        ids = batch.image_ids
+        expected = make_view(pixels_of(22)[ids], ViewDraws(3, 0, 1, ids), CONFIG)
+        assert torch.equal(batch.view_1, expected)
         assert loader.batch(4).image_ids.tolist() == [order[i] for i in (16, 17, 18, 19)]
         for step in range(10):
             assert len(loader.batch(step).image_ids.unique()) == 4

@@ -1,0 +1,234 @@
+"""Packing: every image of a source is decoded once and written to a store, see `packed_store.py`.
+
+A store is made in a folder beside its place, `.NAME.partial`, by the one process that holds the
+lock in it, and appears by a rename when it is complete. `progress.jsonl` says which blocks of
+images have reached the disk: a packer that was killed, or found the disk full, goes on there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+from tqdm import tqdm
+
+from linear_eval.atomic_file import atomic_file, sync_folder
+from linear_eval.errors import InputError, one_line
+from linear_eval.storage.folder_lock import LOCK, take_lock
+from ssl_bf.input.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
+from ssl_bf.input.packed_images import image_bytes
+from ssl_bf.input.packed_store import (
+    INDEX,
+    MANIFEST,
+    PackedStore,
+    Source,
+    header_of,
+    ids_as_bytes,
+    open_store,
+)
+from ssl_bf.input.preparation import Preparation
+from ssl_bf.input.store import decode_in_order, sample_rows
+
+GIB = 2**30
+SAY_EVERY = 60.0  # seconds, where there is no terminal for a progress bar
+
+T = TypeVar("T")
+
+
+def pack(
+    place: Path,
+    source: Source,
+    preparation: Preparation,
+    *,
+    on_bad_image: Literal["error", "skip"] = "error",
+) -> PackedStore:
+    """The store of a source, packed unless it is there.
+
+    Processes that ask for one store at a time wait for the first of them.
+
+    Raises:
+        InputError: see `open_store`; or the disk is full or cannot be written to, or the source
+            changed meanwhile. What was packed until then is gone on from the next time.
+    """
+    found = open_store(place, source, preparation)
+    if found is not None:
+        return found
+    partial = place.with_name(f".{place.name}.partial")
+    with _disk_errors(place):
+        lock = take_lock(partial, lambda: say(f"{place}: waiting for another process to pack it"))
+    with lock:
+        found = open_store(place, source, preparation)  # it may have come while we waited
+        if found is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+            return found
+        packed = _fill(partial, place, source, preparation, on_bad_image)
+        if source.look_again() != source.fingerprint:
+            raise InputError(
+                f"{place}: the images changed while they were packed, expected them to stay as "
+                "they are; wait until they are complete and pack again"
+            )
+        with _disk_errors(place):
+            _publish(partial, place, source, preparation, packed)
+    store = open_store(place, source, preparation)
+    assert store is not None
+    return store
+
+
+def say(text: str) -> None:
+    """Tell the user at once, whatever becomes of the command."""
+    print(f"images: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def _fill(
+    partial: Path,
+    place: Path,
+    source: Source,
+    preparation: Preparation,
+    on_bad_image: Literal["error", "skip"],
+) -> list[Packed]:
+    """Write what is not there yet; all blocks."""
+    header = header_of(source, preparation) | {"ids": _digest(source)}
+    split = source.split
+    with _disk_errors(place):
+        blocks = sound_blocks(partial, header, on_bad_image=on_bad_image)
+        writer = BlockWriter(partial, header, blocks)
+
+    def read(row: int) -> tuple[Tensor, tuple[int, int]]:
+        image = preparation.reduce(split.read(row))
+        height, width = image.shape[1:]
+        is_jpeg = preparation.jpeg_quality is not None
+        return preparation.encode(image) if is_jpeg else image_bytes(image), (height, width)
+
+    start = sum(len(block.sizes) for block in blocks)
+    rows = range(start, len(split))
+    with writer:
+        _announce(place, read, rows, len(split), on_bad_image)
+        images = decode_in_order(read, rows, on_bad_image=on_bad_image)
+        for row, image in zip(rows, _with_progress(images, place, start, len(split)), strict=True):
+            with _disk_errors(place):
+                if isinstance(image, str):
+                    writer.append_bad(split.ids[row], image)
+                else:
+                    writer.append(image[0].numpy(), image[1])
+        with _disk_errors(place):
+            writer.seal()
+    if not any(block.num_bytes for block in writer.blocks):
+        raise InputError(
+            f"{place}: none of the {len(split)} images can be decoded; look at data.root"
+        )
+    return writer.blocks
+
+
+def _announce(
+    place: Path,
+    read: Callable[[int], tuple[Tensor, tuple[int, int]]],
+    rows: range,
+    total: int,
+    on_bad_image: Literal["error", "skip"],
+) -> None:
+    """Say what comes, or refuse what cannot fit."""
+    sample = [rows[place] for place in sample_rows(len(rows))]
+    read_now = decode_in_order(read, sample, on_bad_image=on_bad_image)
+    lengths = [len(image[0]) for image in read_now if not isinstance(image, str)]
+    needed = sum(lengths) * len(rows) / max(len(lengths), 1)
+    with _disk_errors(place):
+        free = shutil.disk_usage(place.parent).free
+    going_on = f", going on behind image {rows.start}" if rows.start else ""
+    text = f"{len(rows)} of {total} images, about {needed / GIB:.2f} GiB"
+    if needed > 1.1 * free:  # estimated, so let it try where it nearly fits
+        raise InputError(
+            f"{place}: needs room for {text}, and {free / GIB:.2f} GiB are free; make room, choose "
+            "another folder, or set views.short_side or views.jpeg_quality"
+        )
+    say(f"{place}: packing {text}{going_on}")
+
+
+def _publish(
+    partial: Path, place: Path, source: Source, preparation: Preparation, blocks: list[Packed]
+) -> None:
+    lengths = torch.tensor([length for block in blocks for length in block.lengths])
+    index = save_tensors(
+        {
+            "starts": lengths.cumsum(0) - lengths,
+            "lengths": lengths,
+            "sizes": torch.tensor(
+                [size for block in blocks for size in block.sizes], dtype=torch.int32
+            ),
+            "ids": ids_as_bytes(source.split.ids),
+        }
+    )
+    manifest: dict[str, Any] = header_of(source, preparation) | {
+        "images": len(lengths),
+        "bytes": int(lengths.sum()),
+        "index_sha256": hashlib.sha256(index).hexdigest(),
+        "blocks": [[block.num_bytes, block.sha256] for block in blocks],
+        "bad_images": {name: text for block in blocks for name, text in block.bad_images.items()},
+    }
+    for name, content in ((INDEX, index), (MANIFEST, json.dumps(manifest, indent=1).encode())):
+        with atomic_file(partial / name) as file:
+            file.write(content)
+    sync_folder(partial)
+    if place.exists():
+        place.rmdir()  # empty, or `open_store` would have complained
+    partial.rename(place)
+    sync_folder(place.parent)
+    for name in (PROGRESS, LOCK):
+        (place / name).unlink(missing_ok=True)
+
+
+@dataclass
+class _Rate:
+    """How fast images come, for lines in a log."""
+
+    began: float
+    done: int = 0
+
+    def line(self, place: Path, start: int, total: int) -> str:
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        left = (total - start - self.done) * seconds / max(self.done, 1)
+        return (
+            f"{place}: {start + self.done} of {total} packed, {self.done / seconds:,.0f} images/s, "
+            f"ETA {tqdm.format_interval(left)}"
+        )
+
+
+def _with_progress(images: Iterator[T], place: Path, start: int, total: int) -> Iterator[T]:
+    """The same with a bar on a terminal, and a line now and then elsewhere."""
+    rate = _Rate(time.monotonic())
+    said = rate.began
+    bar = tqdm(total=total, initial=start, desc="packing", unit="image", disable=None, leave=False)
+    with bar:
+        for image in images:
+            yield image
+            rate.done += 1
+            bar.update()
+            if bar.disable and time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                say(rate.line(place, start, total))
+
+
+def _digest(source: Source) -> str:
+    return hashlib.sha256(ids_as_bytes(source.split.ids).numpy().data).hexdigest()
+
+
+@contextmanager
+def _disk_errors(place: Path) -> Iterator[None]:
+    """Turn a failure to write into an error of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{place}: images cannot be packed ({error.strerror or error}); make room or choose "
+            "another folder; the same command goes on where it stopped"
+        ) from error

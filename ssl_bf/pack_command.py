@@ -1,0 +1,49 @@
+"""What the command `pack` does: a packed store for a config, or for a folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from linear_eval.datasets import DatasetConfig
+from linear_eval.strict_config import load_config, parse_config
+from ssl_bf.config import PretrainConfig
+from ssl_bf.input.pack import pack
+from ssl_bf.input.packed_store import open_source
+from ssl_bf.input.preparation import Preparation
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """What is to be said about a folder of images that no config names."""
+
+    data: DatasetConfig
+    views: Preparation = field(default_factory=Preparation)
+
+
+def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
+    """Pack the training images of a config or a folder, or check a store that is there.
+
+    Args:
+        given: a config (path or packaged name), or a folder of images.
+        output: folder of the store.
+        overrides: `key=value` texts.
+
+    Raises:
+        InputError: see `ssl_bf.input.pack.pack` and `PackedStore.check`.
+    """
+    if Path(given).is_dir():
+        folder = {"data": {"name": "image_folder", "root": given}}
+        of_folder = parse_config(FolderConfig, folder, overrides).value
+        data, preparation = of_folder.data, of_folder.views
+    else:
+        config = load_config(PretrainConfig, given, overrides, packaged="pretrain").value
+        data, preparation = config.data, config.views.preparation
+    store = pack(output, open_source(data), preparation, on_bad_image=data.on_bad_image)
+    store.check()
+    bad = f", {len(store.bad_images)} bad ones skipped" if store.bad_images else ""
+    print(
+        f"{output}: {len(store.row_of)} images, {len(store.data) / 2**30:.2f} GiB, every byte "
+        f"checked{bad}; train with speed.store={output}"
+    )
