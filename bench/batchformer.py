@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.options import parse
 from bench.rounds import append, compare, measure
 from linear_eval.backbones import build_backbone
+from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.moco_v2 import MoCoV2Config
@@ -36,6 +37,8 @@ CASES: list[tuple[int, MethodConfig, Literal["projection", "backbone"]]] = [
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """One table for each width of the relation, and its share of the step."""
     options = parse("BatchFormer's share of a training step.", argv)
+    if options.device == "cpu":
+        keep_freed_memory()  # as ssl_bf.train does
     batch, size = (64, 8) if options.quick else (256, 32)
     found = []
     for width, config, place in CASES[:1] if options.quick else CASES:

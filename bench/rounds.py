@@ -33,10 +33,19 @@ class Seconds(NamedTuple):
     cpu: float
 
 
+class Elsewhere(NamedTuple):
+    """What a run in another process took, and what it computed."""
+
+    seconds: Seconds
+    result: Any
+
+
 def measure(run: Callable[[], Any], device: torch.device | str = "cpu") -> tuple[Seconds, Any]:
     """Run once; on a GPU, until its work is done."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = run()
+    if isinstance(result, Elsewhere):
+        return result
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu), result

@@ -1,12 +1,14 @@
 """One training step of MoCo-v2, ResNet-18 for 32 px: ours and lightly's. Run: python -m bench.step.
 
 Both start from the same weights, see the same views and the same queue, and have learning rate 0,
-so that every round computes the same loss and gradient, which are compared.
+so that every round computes the same loss and gradient, which are compared. Ours runs in processes
+of its own, which keep freed memory as `ssl-bf pretrain` does on a CPU; lightly's runs as shipped.
 """
 
 from __future__ import annotations
 
 import copy
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.options import parse
+from bench.own_process import OwnProcess
 from bench.rounds import compare
 from linear_eval.backbones import build_backbone
+from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.optimizers import SgdConfig, build_optimizer
 from ssl_bf.relations.no_relation import NoRelationConfig
@@ -38,29 +42,45 @@ class Stepped(NamedTuple):
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Compare ours in both precisions with lightly's modules as shipped."""
     options = parse("A MoCo-v2 training step against lightly's modules.", argv, rounds=3)
+    method, views = start(options)
+    batch, size = views.shape[1], views.shape[-1]
+    return compare(
+        "step",
+        {
+            "ours, bf16": OwnProcess(our_step, options, "bf16", device=options.device),
+            "ours, float32": OwnProcess(our_step, options, "float32", device=options.device),
+            "lightly, float32 as shipped": lightly_step(method, views),
+        },
+        check=same_steps(),
+        options=options,
+        facts={
+            "method": "moco_v2",
+            "batch": batch,
+            "image": size,
+            "queue": len(method.queue(0).keys),
+        },
+        flop=GFLOP_PER_IMAGE * 1e9 * batch * (size / 32) ** 2,
+    )
+
+
+def start(options: Namespace) -> tuple[MoCoV2, Tensor]:
+    """The same weights, queue and views (2, batch, 3, size, size) in every process."""
     batch, size, queue_size = (16, 32, 64) if options.quick else (64, 32, 4096)
     torch.manual_seed(0)
     blots = nn.functional.interpolate(torch.randn(batch, 3, 4, 4), size)
     views = (blots + 0.3 * torch.randn(2, batch, 3, size, size)).to(options.device)
     config = MoCoV2Config(queue_size=queue_size, temperature=TEMPERATURE, mask_same_image=False)
     method = MoCoV2(config, build_backbone("resnet18_cifar"), WIDTH, NoRelationConfig())
-    method = method.to(options.device)
-    return compare(
-        "step",
-        {
-            "ours, bf16": our_step(copy.deepcopy(method), views, "bf16"),
-            "ours, float32": our_step(copy.deepcopy(method), views, "float32"),
-            "lightly, float32 as shipped": lightly_step(method, views),
-        },
-        check=same_steps(),
-        options=options,
-        facts={"method": "moco_v2", "batch": batch, "image": size, "queue": queue_size},
-        flop=GFLOP_PER_IMAGE * 1e9 * batch * (size / 32) ** 2,
-    )
+    return method.to(options.device), views
 
 
-def our_step(method: MoCoV2, views: Tensor, precision: str) -> Callable[[], Stepped]:
-    """As ssl_bf.train does it, channels last."""
+def our_step(options: Namespace, precision: str) -> Callable[[], Stepped]:
+    """As ssl_bf.train does it, channels last; for a process of its own."""
+    if options.device == "cpu":
+        keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    method, views = start(options)
     method = method.to(memory_format=torch.channels_last)
     view_1, view_2 = (view.contiguous(memory_format=torch.channels_last) for view in views)
     optimizer = build_optimizer(SgdConfig(), method.parameter_groups(1.0))

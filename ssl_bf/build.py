@@ -20,6 +20,7 @@ from linear_eval.distributed import rank, world_size
 from linear_eval.errors import InputError
 from linear_eval.strict_config import to_yaml
 from ssl_bf.config import PretrainConfig, ResNetConfig
+from ssl_bf.environment import multiplies_bf16
 from ssl_bf.input.loader import TwoViewLoader
 from ssl_bf.input.packed_store import Source, open_source
 from ssl_bf.input.residency import open_images
@@ -116,8 +117,13 @@ def build_run(config: PretrainConfig) -> Run:
 
 
 def _speed_notes(config: PretrainConfig, device: torch.device) -> list[str]:
-    """Keys of `speed` that do nothing or harm here."""
+    """Settings of speed that do nothing or harm here."""
     notes, method = [], config.method
+    if config.precision == "bf16" and device.type == "cpu" and multiplies_bf16() is False:
+        notes.append(
+            "warning: precision=bf16 on a processor without instructions for it (avx512_bf16, "
+            "amx_bf16); precision=float32 is likely faster"
+        )
     if config.speed.compile and device.type == "cpu":
         notes.append("warning: speed.compile is slower than none on a CPU; leave it off there")
     is_symmetric = method.name == "moco_v3" or getattr(method, "symmetric", False)

@@ -30,7 +30,16 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def multiplies_bf16() -> bool | None:
+    """Whether the processor has instructions for bfloat16; None where the system does not tell."""
+    features = _cpu_fact("flags") or _cpu_fact("Features")  # of x86 and of ARM
+    if features is None:
+        return None
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features.split())
+
+
 HERE = Path(__file__).parent
+CPU_FACTS = Path("/proc/cpuinfo")
 
 
 def git_commit(folder: Path = HERE) -> str | None:
@@ -72,9 +81,11 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return _cpu_fact("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_fact(key: str) -> str | None:
+    """Of the first core, as Linux tells it."""
+    lines = CPU_FACTS.read_text().splitlines() if CPU_FACTS.exists() else []
+    facts = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in facts if name.strip() == key), None)

@@ -11,6 +11,7 @@ from linear_eval.backbone_file import save_backbone
 from linear_eval.distributed import all_reduce_sum, barrier, is_main, rank, world_size
 from linear_eval.errors import StoppedBySignal
 from ssl_bf import checkpoint
+from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.build import Run, backbone_info
 from ssl_bf.environment import git_commit
 from ssl_bf.input.keyed_random import StepContext, key
@@ -36,6 +37,8 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
         NonFiniteLoss: the loss is NaN or infinite; names the step.
     """
     plan, method = run.plan, run.method
+    if run.device.type == "cpu":
+        keep_freed_memory()
     log = RunLog(
         directory,
         plan=plan,

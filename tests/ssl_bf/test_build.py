@@ -351,3 +351,20 @@ def test_compile_is_asked_of_the_method_and_warned_of_on_a_cpu(
     notes = build("moco_v2", "speed.compile=true").notes
     assert any(note.startswith("warning: speed.compile") for note in notes)
     assert asked == ["compile"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "capable", "warned"),
+    [
+        ("bf16", False, True),
+        ("bf16", True, False),
+        ("bf16", None, False),
+        ("float32", False, False),
+    ],
+)
+def test_bf16_is_warned_of_on_a_cpu_that_only_imitates_it(
+    precision: str, capable: bool | None, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssl_bf.build, "multiplies_bf16", lambda: capable)
+    notes = build("moco_v2", f"precision={precision}").notes
+    assert sum("warning: precision=bf16" in note for note in notes) == warned
