@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from linear_eval.datasets import DatasetConfig
+from linear_eval.errors import InputError
 from linear_eval.strict_config import load_config, parse_config
 from ssl_bf.config import PretrainConfig
 from ssl_bf.input.pack import pack
 from ssl_bf.input.packed_store import open_source
 from ssl_bf.input.preparation import Preparation
+
+CONFIG_ENDINGS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,10 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
         folder = {"data": {"name": "image_folder", "root": given}}
         of_folder = parse_config(FolderConfig, folder, overrides).value
         data, preparation = of_folder.data, of_folder.views
+    elif os.sep in given and not Path(given).exists() and Path(given).suffix not in CONFIG_ENDINGS:
+        raise InputError(
+            f"{given}: no such folder, expected one of images, or a config; look at it"
+        )
     else:
         config = load_config(PretrainConfig, given, overrides, packaged="pretrain").value
         data, preparation = config.data, config.views.preparation

@@ -127,6 +127,8 @@ def _read_query(path: Path) -> Tensor:
             f"{printable(str(path))}: is a folder, expected an image; give its files, such as "
             f"{printable(str(path / '*.jpg'))}"
         )
+    if not path.exists():
+        raise InputError(f"{printable(str(path))}: no such file; give the path of an image")
     try:
         return decode_image(path, str(path))
     except BadImageError as error:

@@ -29,6 +29,7 @@ from linear_eval.storage.folder_lock import LOCK, take_lock
 from ssl_bf.input.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
 from ssl_bf.input.packed_images import image_bytes
 from ssl_bf.input.packed_store import (
+    DATA,
     INDEX,
     MANIFEST,
     PackedStore,
@@ -65,14 +66,19 @@ def pack(
     if found is not None:
         return found
     partial = place.with_name(f".{place.name}.partial")
+    waiting = f"{place}: waiting for the process that packs it; if it hangs, stop it"
     with _disk_errors(place):
-        lock = take_lock(partial, lambda: say(f"{place}: waiting for another process to pack it"))
+        lock = take_lock(partial, lambda: say(waiting))
     with lock:
         found = open_store(place, source, preparation)  # it may have come while we waited
         if found is not None:
             shutil.rmtree(partial, ignore_errors=True)
             return found
-        packed = _fill(partial, place, source, preparation, on_bad_image)
+        try:
+            packed = _fill(partial, place, source, preparation, on_bad_image)
+        except InputError:
+            _drop_if_empty(partial)
+            raise
         if source.look_again() != source.fingerprint:
             raise InputError(
                 f"{place}: the images changed while they were packed, expected them to stay as "
@@ -83,6 +89,13 @@ def pack(
     store = open_store(place, source, preparation)
     assert store is not None
     return store
+
+
+def _drop_if_empty(partial: Path) -> None:
+    """Leave nothing behind where there is nothing to go on from."""
+    data = partial / DATA
+    if not data.exists() or data.stat().st_size == 0:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def say(text: str) -> None:

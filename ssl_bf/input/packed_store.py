@@ -144,6 +144,17 @@ class PackedStore:
             )
 
 
+_ENTRIES = {
+    "source": str,
+    "short_side": int | None,
+    "jpeg_quality": int | None,
+    "bytes": int,
+    "index_sha256": str,
+    "blocks": list,
+    "bad_images": dict,
+}  # of a manifest, besides its format
+
+
 def open_store(place: Path, source: Source, preparation: Preparation) -> PackedStore | None:
     """Open the store of a source; None where there is nothing yet.
 
@@ -161,6 +172,8 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
         raise InputError(f"{place}: is no packed store, expected one or nothing; {ANEW}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{place}: is no store of the format '{FORMAT}'; {ANEW}")
+    if not all(isinstance(manifest.get(key), kind) for key, kind in _ENTRIES.items()):
+        raise InputError(f"{place}: {MANIFEST} is damaged, expected it as it was packed; {ANEW}")
     _check_origin(place, manifest, source, preparation)
     if size != manifest["bytes"]:
         raise InputError(

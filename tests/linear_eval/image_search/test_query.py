@@ -121,7 +121,7 @@ def test_the_backbone_may_move_but_not_change(
     [
         (["--k", "6"], "--k: 6 neighbours out of 5 indexed images, expected 1 to 5"),
         (["--k", "0"], "--k: 0 neighbours"),
-        (["{place}/none.png", "--k", "1"], "none.png: cannot be decoded"),
+        (["{place}/none.png", "--k", "1"], "none.png: no such file"),
         (["{place}/b.safetensors", "--k", "1"], "b.safetensors: cannot be decoded"),
         (["--sheet", "s.jpg"], "--sheet: 's.jpg' does not end in .png"),
         (["--sheet", "{place}/gone/s.png"], "no such folder"),

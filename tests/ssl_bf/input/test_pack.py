@@ -142,8 +142,8 @@ def test_images_that_cannot_fit_are_refused_before_any_is_written(
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage)
     with pytest.raises(InputError, match=r"needs room for 12 of 12 images, about 0.00 GiB"):
-        pack(tmp_path / "store", make_source(), AS_IS)
-    assert not (tmp_path / "store").exists()
+        pack(tmp_path / "place" / "store", make_source(), AS_IS)
+    assert not list((tmp_path / "place").iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_one_line(
@@ -172,6 +172,14 @@ def other_format(place: Path) -> None:
     (place / MANIFEST).write_text(json.dumps({"format": "something else"}))
 
 
+def change_manifest(key: str, value: Any) -> Callable[[Path], None]:
+    def damage(place: Path) -> None:
+        manifest = json.loads((place / MANIFEST).read_text())
+        (place / MANIFEST).write_text(json.dumps(manifest | {key: value}))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -180,6 +188,8 @@ def other_format(place: Path) -> None:
         (drop(MANIFEST), "is no packed store"),
         (drop(DATA), "is no packed store"),
         (other_format, "is no store of the format"),
+        (change_manifest("bytes", "many"), "manifest.json is damaged"),
+        (change_manifest("blocks", None), "manifest.json is damaged"),
     ],
 )
 def test_a_damaged_or_foreign_store_is_refused_and_left_alone(
