@@ -273,7 +273,7 @@ def test_of_two_packers_one_waits_for_the_other(
     waiting = make_source(draw=lambda _: pytest.fail("packed twice"))
     second = threading.Thread(target=pack, args=(tmp_path / "store", waiting, AS_IS))
     second.start()
-    while "waiting for another process" not in capsys.readouterr().err:
+    while "waiting for the process" not in capsys.readouterr().err:
         second.join(0.01)
         assert second.is_alive()
     go_on.set()
