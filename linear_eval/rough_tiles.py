@@ -21,13 +21,15 @@ from linear_eval.feature_rows import FeatureRows
 STRIPES = 16  # a tile is cut into as many; rows at one place of each are compared together
 ROWS_AT_ONCE = 512  # whose float64 copy about fits a core's cache
 _MOST_QUERIES = 1024  # of a chunk, for the same reason
+_EVEN = 16  # a chunk holds a multiple of so many queries, which products are faster with
 
 
 class Tile(NamedTuple):
-    """Gallery rows [first, first + len(rows))."""
+    """Gallery rows [first, first + size)."""
 
     first: int  # gallery row
-    rows: Tensor  # float32, without padding
+    size: int
+    blocks: tuple[Tensor, ...]  # its rows, float32, ROWS_AT_ONCE each
     rough: Tensor  # (T, D): the rows less a centre, rounded; zeros where padded
     longest: float  # norm of a row in `rough`
     rounding: float  # largest norm of what rounding took from a row
@@ -66,8 +68,8 @@ class RoughSearch:
 
     @property
     def unit(self) -> float:
-        """Twice the largest relative error of rounding to `dtype`."""
-        return torch.finfo(self.dtype).eps
+        """The largest relative error of rounding to `dtype`."""
+        return torch.finfo(self.dtype).eps / 2
 
     @property
     def most(self) -> int:
@@ -81,31 +83,32 @@ class RoughSearch:
 
     @property
     def chunk_rows(self) -> int:
-        """Queries of a chunk."""
+        """Queries of a chunk: as many as fit, and as many chunks for every thread."""
         per_query = max(
             self.tile_rows * self.dtype.itemsize, 16 * self.most, 16 * self.gallery.width
         )
+        fitting = max(1, min(self.memory // self.threads // per_query, _MOST_QUERIES))
         share = math.ceil(len(self.queries) / self.threads)
-        return max(1, min(share, self.memory // self.threads // per_query, _MOST_QUERIES))
+        equal = math.ceil(share / math.ceil(share / fitting))
+        return min(fitting, math.ceil(equal / _EVEN) * _EVEN)
 
     def tile(self, first: int, pool: ThreadPoolExecutor) -> Tile:
         """The tile that begins with gallery row `first`."""
         size = min(self.tile_rows, len(self.gallery) - first)
-        rows = torch.empty(size, self.gallery.width)
         padded = math.ceil(size / STRIPES) * STRIPES
         rough = torch.zeros(padded, self.gallery.width, dtype=self.dtype)
 
-        def prepare(start: int) -> tuple[float, float]:
+        def prepare(start: int) -> tuple[Tensor, float, float]:
             stop = min(size, start + ROWS_AT_ONCE)
-            part = self.gallery.between(first + start, first + stop, rows.device)
-            rows[start:stop] = part
+            part = self.gallery.between(first + start, first + stop, rough.device)
             centred = part - self.center
             rounded = rough[start:stop].copy_(centred).float()
             lost = torch.linalg.vector_norm(centred.sub_(rounded), dim=1)
-            return float(torch.linalg.vector_norm(rounded, dim=1).amax()), float(lost.amax())
+            return part, float(torch.linalg.vector_norm(rounded, dim=1).amax()), float(lost.amax())
 
-        longest, rounding = zip(*pool.map(prepare, range(0, size, ROWS_AT_ONCE)), strict=True)
-        return Tile(first, rows, rough, max(longest), max(rounding))
+        prepared = pool.map(prepare, range(0, size, ROWS_AT_ONCE))
+        blocks, longest, rounding = zip(*prepared, strict=True)
+        return Tile(first, size, blocks, rough, max(longest), max(rounding))
 
     def chunk(self, first: int, tile: Tile) -> Chunk:
         """The chunk that begins with query `first`, with error bounds for one tile."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
+
 
 def similarity_keys(products: Tensor, index: Tensor, excluded: Tensor) -> Tensor:
     """One int64 per pair; ascending order is falling similarity, and rising row among equals.
@@ -20,14 +22,14 @@ def similarity_keys(products: Tensor, index: Tensor, excluded: Tensor) -> Tensor
         (b, n) int64, unique within a row where `index` is.
     """
     similarity = products.float().masked_fill(excluded, -torch.inf).add_(0.0)  # -0.0 + 0.0 is 0.0
-    upper = ~_monotonic(similarity.view(torch.int32))
+    upper = ~ordered_bits(similarity)
     return upper.to(torch.int64).bitwise_left_shift_(32).bitwise_or_(index)
 
 
 def decode_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Similarities float32 and gallery rows int64 of any keys, in the keys' shape."""
     upper = (keys >> 32).to(torch.int32)
-    return _monotonic(~upper).view(torch.float32), keys & 0xFFFFFFFF
+    return floats_of(~upper, torch.float32), keys & 0xFFFFFFFF
 
 
 def best_keys(keys: Tensor, k: int) -> Tensor:
@@ -43,6 +45,17 @@ def sort_keys(keys: Tensor) -> Tensor:
     return keys
 
 
+def ordered_bits(values: Tensor) -> Tensor:
+    """Integers as wide as the values, float32 or bfloat16, and of their order; -0.0 before 0.0."""
+    return _monotonic(values.view(_BITS[values.dtype]))
+
+
+def floats_of(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values of `dtype` whose `ordered_bits` these are."""
+    return _monotonic(bits).view(dtype)
+
+
 def _monotonic(bits: Tensor) -> Tensor:
-    """Float32 bits to integers of the same order, and back: its own inverse."""
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    """Bits of floating numbers to integers of the same order, and back: its own inverse."""
+    width = torch.iinfo(bits.dtype)
+    return bits ^ ((bits >> (width.bits - 1)) & width.max)

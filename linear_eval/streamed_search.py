@@ -24,7 +24,13 @@ from torch import Tensor
 from linear_eval.feature_rows import FeatureRows
 from linear_eval.rough_tiles import ROWS_AT_ONCE, STRIPES, Chunk, RoughSearch, Tile, rough_dtype
 from linear_eval.shortlist import central_point
-from linear_eval.similarity_keys import decode_keys, similarity_keys, sort_keys
+from linear_eval.similarity_keys import (
+    decode_keys,
+    floats_of,
+    ordered_bits,
+    similarity_keys,
+    sort_keys,
+)
 
 _NONE = torch.iinfo(torch.int64).max  # the key of no row: worse than any
 
@@ -99,12 +105,14 @@ def _improve(
     size = len(chunk.rows)
     products = space[: len(tile.rough) * size].view(-1, size)
     torch.mm(tile.rough, chunk.rough.T, out=products)
-    products[len(tile.rows) :] = -torch.inf
-    maxima = products.view(STRIPES, -1, size).amax(dim=0)
+    products[tile.size :] = -torch.inf
+    stripes = products.view(STRIPES, -1, size)
+    maxima = ordered_bits(stripes.amax(dim=0))
     floor = _floor(search, chunk, maxima, best)
-    hits = maxima >= floor
+    least = ordered_bits(floor)
+    hits = torch.from_numpy(maxima.numpy() >= least.numpy())  # torch takes six times as long
     complete = (hits.sum(dim=0) <= search.most) & floor.isfinite()
-    rows, columns, rough = _candidates(products, hits & complete, floor)
+    rows, columns, rough = _candidates(stripes, hits & complete, least)
     counts = torch.bincount(columns, minlength=size)
     if counts.amax() > search.most:
         complete &= counts <= search.most
@@ -124,35 +132,40 @@ def _improve(
 
 
 def _floor(search: RoughSearch, chunk: Chunk, maxima: Tensor, best: Tensor) -> Tensor:
-    """Rough products (b,) below which no row can be among a query's k best; -inf if unknown."""
+    """Rough products (b,) below which no row can be among a query's k best; -inf if unknown.
+
+    Args:
+        maxima: ordered bits (S, b) of rough products of as many different rows.
+        best: keys (b, k) of earlier tiles.
+    """
     known = torch.full_like(chunk.error, -torch.inf)  # lower bound on the k-th exact product
     enough = search.k + search.exclude_self
     if len(maxima) >= enough:
-        place = len(maxima) - enough
-        values = np.partition(maxima.T.contiguous().float().numpy(), place, axis=1)[:, place]
-        kth = torch.from_numpy(values.copy()).double()
+        bits = maxima.T.contiguous().numpy()
+        bits.partition(len(maxima) - enough, axis=1)
+        kth = floats_of(torch.from_numpy(bits[:, -enough].copy()), search.dtype).double()
         known = kth - search.unit * kth.abs() - chunk.error
     earlier = decode_keys(best[:, -1])[0].double() - chunk.shift
     known = torch.where(best[:, -1] == _NONE, known, torch.maximum(known, earlier))
     # rows whose similarities are equal in float32 count as equal
     floor = known - chunk.error - 2.0**-22 * (known + chunk.shift).abs()
-    return (floor - search.unit * floor.abs()).to(search.dtype)
+    return floor.to(search.dtype)  # what is no less rounds to no less
 
 
-def _candidates(products: Tensor, hits: Tensor, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs whose product (T, b) reaches the floor (b,), looked for where `hits` (S, b) says.
+def _candidates(stripes: Tensor, hits: Tensor, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs whose product (STRIPES, S, b) reaches the floor (b,) bits, where `hits` (S, b) says so.
 
     Returns:
         Rows of the tile (n,) in rising order, columns (n,) and products (n,) float64.
     """
     num_sets, size = hits.shape
-    places = hits.flatten().nonzero()[:, 0]
+    places = torch.from_numpy(np.flatnonzero(hits.numpy()))
     sets, columns = places // size, places % size
-    floors = floor.index_select(0, columns)
+    floors = floor[columns].numpy()
     rows, kept, values = [], [], []
-    for number, stripe in enumerate(products.view(STRIPES, -1)):
+    for number, stripe in enumerate(stripes.view(STRIPES, -1)):
         found = stripe.index_select(0, places)
-        keep = (found >= floors).nonzero()[:, 0]
+        keep = torch.from_numpy(np.flatnonzero(ordered_bits(found).numpy() >= floors))
         rows.append(sets.index_select(0, keep) + number * num_sets)
         kept.append(columns.index_select(0, keep))
         values.append(found.index_select(0, keep).double())
@@ -162,32 +175,31 @@ def _candidates(products: Tensor, hits: Tensor, floor: Tensor) -> tuple[Tensor, 
 def _exact_products(tile: Tile, chunk: Chunk, rows: Tensor, columns: Tensor) -> Tensor:
     """Products (n,) float64 of rows of the tile (n,), in rising order, with queries `columns`."""
     result = torch.zeros(len(rows), dtype=torch.float64)
-    ends = torch.zeros(len(tile.rows) + 1, dtype=torch.int64)
-    torch.cumsum(torch.bincount(rows, minlength=len(tile.rows)), 0, out=ends[1:])
-    copy = torch.empty(ROWS_AT_ONCE, tile.rows.shape[1], dtype=torch.float64)
-    for start in range(0, len(tile.rows), ROWS_AT_ONCE):
-        part = tile.rows[start : start + ROWS_AT_ONCE]
-        end = ends[start : start + len(part) + 1]
+    ends = torch.zeros(tile.size + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(rows, minlength=tile.size), 0, out=ends[1:])
+    copy = torch.empty(ROWS_AT_ONCE, chunk.exact.shape[1], dtype=torch.float64)
+    for number, block in enumerate(tile.blocks):
+        start = number * ROWS_AT_ONCE
+        end = ends[start : start + len(block) + 1]
         here = slice(int(end[0]), int(end[-1]))
         wanted = torch.sparse_csr_tensor(
             end - end[0],
             columns[here],
             result[here],
-            (len(part), len(chunk.exact)),
+            (len(block), len(chunk.exact)),
             check_invariants=False,
         )
-        items = copy[: len(part)].copy_(part)
+        items = copy[: len(block)].copy_(block)
         result[here] = torch.sparse.sampled_addmm(wanted, items, chunk.exact.T, beta=0).values()
     return result
 
 
 def _by_query(keys: Tensor, columns: Tensor, size: int) -> Tensor:
     """Keys (n,) of queries `columns` (n,) as one row per query, filled up: (size, most of any)."""
-    order = torch.from_numpy(
-        columns.numpy().astype(np.int16).argsort(kind="stable")
-    )  # a radix sort
-    counts = torch.bincount(columns, minlength=size)
-    before = (counts.cumsum(0) - counts).repeat_interleave(counts)
-    table = torch.full((size, int(counts.amax())), _NONE)
-    table[columns[order], torch.arange(len(keys)) - before] = keys[order]
-    return table
+    counts = np.bincount(columns.numpy(), minlength=size)
+    order = columns.numpy().astype(np.int16).argsort(kind="stable")  # a radix sort
+    width = counts.max()
+    skipped = np.arange(size) * width - (counts.cumsum() - counts)  # by the rows before
+    table = np.full(size * width, _NONE)
+    table[np.arange(len(order)) + skipped.repeat(counts)] = keys.numpy()[order]
+    return torch.from_numpy(table).view(size, -1)

@@ -1,10 +1,18 @@
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linear_eval.similarity_keys import best_keys, decode_keys, similarity_keys, sort_keys
+from linear_eval.similarity_keys import (
+    best_keys,
+    decode_keys,
+    floats_of,
+    ordered_bits,
+    similarity_keys,
+    sort_keys,
+)
 
 FLOATS = st.lists(
     st.one_of(
@@ -53,3 +61,13 @@ def test_rows_beyond_31_bits_survive() -> None:
 def test_excluded_pairs_come_last() -> None:
     _, rows = decode_keys(sort_keys(keys_of([3.0, -1e38, 2.0], [True, False, False])))
     assert rows[0].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(values=FLOATS)
+def test_bits_are_of_the_order_of_the_values(dtype: torch.dtype, values: list[float]) -> None:
+    floats = torch.tensor(values).to(dtype)
+    bits = ordered_bits(floats)
+    signed = [(value, math.copysign(1, value)) for value in floats.tolist()]
+    assert bits.argsort(stable=True).tolist() == sorted(range(len(signed)), key=signed.__getitem__)
+    assert floats_of(bits, dtype).tolist() == floats.tolist()
