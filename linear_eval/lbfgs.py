@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_REMEMBERED = 10  # H
+_REMEMBERED = 20  # H
 _SUFFICIENT = 1e-4  # share of the decrease that the slope promises
 _ROUNDING = 2.0**-22  # of a value: a rise by no more counts as none
 _SHORTEST = 1e-8  # step at which rounding hides every decrease
@@ -19,7 +19,14 @@ Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Points (l, n) of problems number (l,) -> values (l,) float64 and gradients (l, n)."""
 
 
-def minimise(evaluate: Evaluate, start: Tensor, *, tolerance: float, max_iterations: int) -> Tensor:
+def minimise(
+    evaluate: Evaluate,
+    start: Tensor,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    memory: Memory,
+) -> Tensor:
     """The minimum of every problem, (L, n).
 
     One evaluation an iteration tries one point of every problem that has not ended. A point that
@@ -28,30 +35,30 @@ def minimise(evaluate: Evaluate, start: Tensor, *, tolerance: float, max_iterati
     Args:
         evaluate: the problems.
         start: (L, n) float32.
-        tolerance: a problem ends where no entry of its gradient is larger.
+        tolerance: a problem ends where no entry of its gradient is larger, but not at the start: of
+            a weak curvature, a small gradient may be far from the minimum.
         max_iterations: and here at the latest.
+        memory: empty, or of a descent that ended nearby; it goes on with this one.
 
     Source: Nocedal & Wright 2006, Numerical Optimization, algorithms 7.4 and 3.1.
     """
-    found, numbers = start.clone(), torch.arange(len(start), device=start.device)
-    point = start
-    value, gradient = evaluate(point, numbers)
-    step = torch.linalg.vector_norm(gradient, dim=1).clamp(min=1).reciprocal()
-    memory = _Memory(start)
-    for _ in range(max_iterations):
+    found, point = start.clone(), start
+    value, gradient = evaluate(point, memory.numbers)
+    step = memory.first_step(gradient)
+    for iteration in range(max_iterations):
         running = (gradient.abs().amax(dim=1) > tolerance) & (step > _SHORTEST)
-        if not running.all():
-            found[numbers] = point
-            numbers, point, value, gradient, step = (
-                each[running] for each in (numbers, point, value, gradient, step)
+        if iteration and not running.all():
+            found[memory.numbers] = point
+            if not running.any():
+                break
+            point, value, gradient, step = (
+                each[running] for each in (point, value, gradient, step)
             )
             memory.keep(running)
-            if not len(numbers):
-                break
         direction = -memory.newton_step(gradient)
         slope = _dot(direction, gradient)
         trial = torch.addcmul(point, direction, step[:, None])
-        new_value, new_gradient = evaluate(trial, numbers)
+        new_value, new_gradient = evaluate(trial, memory.numbers)
         rise = (new_value - value).float()
         promised = step * slope
         good = rise <= _SUFFICIENT * promised + _ROUNDING * value.abs().float()
@@ -62,16 +69,27 @@ def minimise(evaluate: Evaluate, start: Tensor, *, tolerance: float, max_iterati
         point = torch.where(good[:, None], trial, point)
         gradient = torch.where(good[:, None], new_gradient, gradient)
         value = torch.where(good, new_value, value)
-    found[numbers] = point
+    found[memory.numbers] = point
     return found
 
 
-class _Memory:
+class Memory:
     """The last H steps of every problem, and what they did to its gradient."""
 
-    def __init__(self, like: Tensor) -> None:
+    def __init__(self, problems: int, device: torch.device) -> None:
+        """Empty."""
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # (l, n), (l, n), 1 / their product
-        self.scale = torch.ones_like(like[:, 0])  # of the inverse Hessian, from the last step
+        self.scale = torch.ones(
+            problems, device=device
+        )  # of the inverse Hessian, from the last step
+        self.numbers = torch.arange(problems, device=device)  # of the problems, (l,)
+
+    def first_step(self, gradient: Tensor) -> Tensor:
+        """How far to go at first along `newton_step` of the gradients (l, n), (l,)."""
+        if self.pairs:
+            return torch.ones_like(self.scale)
+        length: Tensor = torch.linalg.vector_norm(gradient, dim=1)
+        return length.clamp(min=1).reciprocal()
 
     def add(self, moved: Tensor, change: Tensor, good: Tensor) -> None:
         """Remember the steps that were `good` (l,) and whose curvature rounding does not hide."""
@@ -81,10 +99,28 @@ class _Memory:
         self.scale = torch.where(sound, curvature / size, self.scale)
         self.pairs = [*self.pairs[1 - _REMEMBERED :], (moved, change, inverse)]
 
+    def shift(self, curvature: Tensor) -> None:
+        """Be that of the problems with curvature / 2 times the squared unknowns added, (l, n)."""
+        pairs, self.pairs = self.pairs, []
+        for moved, change, inverse in pairs:
+            self.add(moved, torch.addcmul(change, moved, curvature), inverse > 0)
+
     def keep(self, running: Tensor) -> None:
         """Forget the problems that are not `running` (l,)."""
         self.pairs = [(a[running], b[running], c[running]) for a, b, c in self.pairs]
-        self.scale = self.scale[running]
+        self.scale, self.numbers = self.scale[running], self.numbers[running]
+
+    def of(self, number: int, problems: int) -> Memory:
+        """That of one problem, for several to begin with; empty if it ended before the last did."""
+        row = (self.numbers == number).nonzero()[:, 0]
+        memory = Memory(problems, self.scale.device)
+        if len(row):
+            memory.pairs = [
+                (a[row].expand(problems, -1), b[row].expand(problems, -1), c[row].expand(problems))
+                for a, b, c in self.pairs
+            ]
+            memory.scale = self.scale[row].expand(problems)
+        return memory
 
     def newton_step(self, gradient: Tensor) -> Tensor:
         """Approximate inverse Hessian times gradient, (l, n)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,12 +17,13 @@ from linear_eval.evaluators.classification import class_notes, classification, r
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
-from linear_eval.lbfgs import minimise
+from linear_eval.lbfgs import Memory, minimise
 from linear_eval.linear_classifiers import LinearClassifiers
 from linear_eval.training_rows import TrainingRows
 
 _ROW_BYTES = 2**21  # of a chunk
-_UNKNOWNS = 2**24  # of problems fitted together, each remembered twenty times
+_UNKNOWNS = 2**23  # of problems fitted together, each remembered forty times
+_STRONG = 0.01  # decay from which on no start saves much over weights of zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class LogisticProbeConfig:
     Attributes:
         weight_decays: rising, > 0; in scikit-learn's terms, 1 / (C * number of images). Of several,
             train chooses one.
-        max_iterations: of L-BFGS, for all decays at once.
+        max_iterations: of L-BFGS, for every decay.
         tolerance: largest entry of the gradient at which the descent ends.
     """
 
@@ -96,9 +97,8 @@ def evaluate_logistic_probe(
         notes = {"chosen_top1": choice.top1, "chosen_on": choice.judged_on}
         if warning := edge_warning("weight decay", decay, grid):
             notes["warning"] = warning
-    refitted = fit_logistic_path(
-        whole, config, num_classes=num_classes, device=device, down_to=decay
-    )
+    alone = replace(config, weight_decays=(decay,))
+    refitted = fit_logistic_path(whole, alone, num_classes=num_classes, device=device)
     notes = {"weight_decay": decay, **notes}
     notes |= class_notes((table.labels for table in whole), test.labels)
     ranked = ranked_classes(refitted.only(0), test.features)
@@ -111,37 +111,44 @@ def fit_logistic_path(
     *,
     num_classes: int,
     device: torch.device | str = "cpu",
-    down_to: float = 0.0,
 ) -> LinearClassifiers:
     """One classifier per weight decay, as L of `LinearClassifiers`, in the order of the config.
 
-    Features are standardised by their own statistics. All decays are fitted as one problem, from
-    weights of zero: one pass over the features serves them all.
+    Features are standardised by their own statistics. The strong decays are fitted together, from
+    weights of zero: one pass over the features serves them all. So are the weak ones then, from
+    where the last strong one ended, with what was learnt there about the curvature.
 
     Args:
         tables: features (M_i, D) and labels, one below the other.
         config: the path.
         num_classes: C.
         device: where to compute, in float32.
-        down_to: decays below it are left out.
     """
     rows = TrainingRows.of([table.features for table in tables], device)
     labels = torch.cat([table.labels for table in tables]).to(rows.device)
     variance, mean = rows.var_mean()
     scale = (variance + 1e-5 * variance.mean()).rsqrt().nan_to_num(posinf=0.0)
     rows.normalise(mean, scale)
-    decays = torch.tensor([decay for decay in config.weight_decays if decay >= down_to])
-    unknowns = num_classes * (rows.width + 1)
-    found = []
-    for group in decays.to(rows.device).split(max(1, _UNKNOWNS // unknowns)):
-        fitted = minimise(
-            _CrossEntropy(rows, labels, group, num_classes),
-            torch.zeros(len(group), unknowns, device=rows.device),
-            tolerance=config.tolerance,
-            max_iterations=config.max_iterations,
-        )
-        found.append(fitted.view(-1, num_classes, rows.width + 1).transpose(0, 1))
-    path = torch.cat(found, dim=1)  # (C, L, D + 1)
+    decays = torch.tensor(config.weight_decays[::-1], device=rows.device)
+    num_strong = max(1, int((decays >= _STRONG).sum()))
+    point = torch.zeros(1, num_classes, rows.width + 1, device=rows.device)
+    penalised = torch.ones_like(point)
+    penalised[:, :, -1] = 0
+    memory, decay, found = Memory(1, rows.device), decays[0], []
+    for stage in (decays[:num_strong], decays[num_strong:]):
+        for group in stage.split(max(1, _UNKNOWNS // point[0].numel())) if len(stage) else ():
+            memory = memory.of(len(point) - 1, len(group))
+            memory.shift((group - decay)[:, None] * penalised.flatten())
+            point = minimise(
+                _CrossEntropy(rows, labels, group, num_classes),
+                point[-1:].expand(len(group), -1, -1).flatten(1),
+                tolerance=config.tolerance,
+                max_iterations=config.max_iterations,
+                memory=memory,
+            ).view(len(group), *point.shape[1:])
+            decay = group[-1]
+            found.append(point)
+    path = torch.cat(found).flip(0).transpose(0, 1)  # (C, L, D + 1)
     return LinearClassifiers(mean, scale, path[:, :, :-1].contiguous(), path[:, :, -1].contiguous())
 
 
