@@ -114,6 +114,15 @@ def assemble_backbone(architecture: str, tensors: dict[str, Tensor]) -> nn.Modul
     return backbone.eval().requires_grad_(False)
 
 
+def is_backbone_file(path: Path) -> bool:
+    """Whether the file's header says that it is one; whether it is whole, `load_backbone` finds."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _HEADER_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of the file's bytes, in hex."""
     with path.open("rb") as file:

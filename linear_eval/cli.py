@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from linear_eval import __version__
 from linear_eval.commands import COMMANDS, run
 from linear_eval.errors import run_command
+from linear_eval.line_parser import LineParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,16 +17,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, late = parser.parse_known_args(arguments)
     # argparse takes no positional arguments after an option: overrides and images may come last
     if unknown := [text for text in late if text.startswith("-")]:
-        parser.error(f"unknown option: {' '.join(unknown)}; see linear-eval --help")
+        parser.error(f"unknown option: {' '.join(unknown)}")
     if late and "late_go_to" not in given:
-        parser.error(f"unexpected: {' '.join(late)}; give all files before the options")
+        parser.error(f"unexpected: {' '.join(late)}, expected all files before the options")
     if late:
         getattr(given, given.late_go_to).extend(late)
     return run_command(lambda: given.command(given))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="linear-eval",
         description="Judge a frozen image backbone: k-NN, linear probe, retrieval.",
         epilog=run.EXAMPLE,

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from linear_eval.atomic_file import check_output
-from linear_eval.backbone_file import BackboneInfo, assemble_backbone, file_sha256, save_backbone
+from linear_eval.backbone_file import (
+    BackboneInfo,
+    assemble_backbone,
+    file_sha256,
+    is_backbone_file,
+    save_backbone,
+)
 from linear_eval.backbones import CIFAR_PADDINGS, expected_tensors, feature_dim
 from linear_eval.checkpoints.match import OPTIONAL, Match, find_backbone
 from linear_eval.checkpoints.tensor_file import read_tensors
@@ -49,6 +55,11 @@ def convert(
     width = feature_dim(architecture)
     size = _image_size(architecture, images)
     _check_output(checkpoint, output, overwrite=overwrite)
+    if is_backbone_file(checkpoint):
+        raise InputError(
+            f"{checkpoint}: is a backbone file already, expected a checkpoint of another project; "
+            "give the file to the commands as it is"
+        )
     tensors = read_tensors(checkpoint)
     match = _find(checkpoint, tensors, architecture)
     backbone = assemble_backbone(architecture, _take(checkpoint, tensors, match, architecture))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from linear_eval import __version__
 from linear_eval.errors import EXIT_DONE, EXIT_FAILED, run_command
+from linear_eval.line_parser import LineParser
 
 CONFIG_HELP = (
     "path of a YAML file, or the name of a packaged config: quickstart, or METHOD_DATA or "
@@ -46,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="ssl-bf",
         description="Pretrain image backbones with MoCo-v2, MoCo-v3 or SimSiam and BatchFormer.",
         epilog="example: ssl-bf pretrain quickstart run.directory=runs/mine seed=1",

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from linear_eval.line_parser import LineParser
+
+    Commands = argparse._SubParsersAction[LineParser]
 
 
 def add_parser(

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision import io as torchvision_io
 
@@ -152,5 +152,7 @@ def _from_sixteen_bit(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtyp
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):  # whose text shows the file as Python's object
+        return "not recognised as an image"
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {printable(lines[0])}" if lines else type(error).__name__

@@ -117,15 +117,12 @@ def write_faiss(index: Any, path: Path) -> None:
     """Write an index to a file.
 
     Raises:
-        InputError: it cannot be written.
+        OSError: it cannot be written. Faiss's own files say that in their own words, and not at all
+            where the disk is full at the end.
     """
-    try:
-        open_faiss().write_index(index, str(path))
-    except RuntimeError as error:
-        raise InputError(
-            f"{path}: cannot be written ({one_line(str(error))[-120:]}); give a folder that can be "
-            "written to and has room"
-        ) from error
+    faiss = open_faiss()
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def read_faiss(path: Path) -> Any:

@@ -22,7 +22,7 @@ from torch import Tensor
 from linear_eval.atomic_file import check_new
 from linear_eval.backbone_file import file_sha256
 from linear_eval.datasets.decode import printable
-from linear_eval.errors import InputError
+from linear_eval.errors import InputError, one_line
 from linear_eval.image_search.faiss_index import Kind, read_faiss, search_index, write_faiss
 
 FORMAT_VERSION = 1
@@ -57,6 +57,10 @@ class IndexManifest:
     data: dict[str, str]
     files: dict[str, str]
     format_version: int = FORMAT_VERSION
+
+
+_KEYS = {each.name for each in fields(IndexManifest)}
+_ALWAYS = {"format_version", "kind", "rows"}  # of any version
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,19 +187,22 @@ def read_manifest(folder: Path) -> IndexManifest:
         )
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        version = said["format_version"]
-        known = {each.name for each in fields(IndexManifest)}
-        if version == FORMAT_VERSION and set(said) == known:
-            return IndexManifest(**said)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: is damaged ({type(error).__name__}), expected the manifest of an index; "
+            f"{path}: is damaged ({one_line(str(error))}), expected the manifest of an index; "
             "make the index again"
         ) from error
-    raise InputError(
-        f"{path}: is of format version {version}, expected {FORMAT_VERSION} with its keys; "
-        "make the index again"
-    )
+    if not isinstance(said, dict) or not said.keys() >= _ALWAYS:
+        raise InputError(
+            f"{printable(str(folder))}: its {_MANIFEST} is not that of an index, expected a folder "
+            "that `linear-eval index` wrote; give that folder"
+        )
+    if said["format_version"] != FORMAT_VERSION or said.keys() != _KEYS:
+        raise InputError(
+            f"{path}: is of format version {said['format_version']}, expected {FORMAT_VERSION} "
+            "with its keys; make the index again"
+        )
+    return IndexManifest(**said)
 
 
 @contextmanager

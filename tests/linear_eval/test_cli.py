@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -79,7 +80,7 @@ def test_a_malformed_command_line_exits_with_2(
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
-    assert "usage: linear-eval" in capsys.readouterr().err
+    assert re.fullmatch(r"error: .*; see linear-eval( \w+)? --help\n", capsys.readouterr().err)
 
 
 def test_what_is_to_be_converted_reaches_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import load_backbone
+from linear_eval.backbone_file import BackboneInfo, load_backbone, save_backbone
 from linear_eval.convert import ImageFacts, convert
 from linear_eval.errors import InputError
 from linear_eval.vision_transformers import VISION_TRANSFORMERS, fixed_positions
@@ -587,3 +587,12 @@ def test_a_size_that_cannot_be_cut_into_patches_is_refused(tmp_path: Path) -> No
     pytest.importorskip("timm", reason=WHY_TIMM)
     with pytest.raises(InputError, match="--image-size: 100 is no multiple of the patch"):
         run(tmp_path / "a.pth", "vit_tiny_patch16_224", size=100)
+
+
+def test_a_file_that_is_a_backbone_file_already_is_refused(tmp_path: Path) -> None:
+    ours, again = tmp_path / "ours.safetensors", tmp_path / "again.safetensors"
+    info = BackboneInfo("resnet18", 512, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), {"title": "a test"})
+    save_backbone(ours, resnet18(), info)
+    with pytest.raises(InputError, match=r"ours.safetensors: is a backbone file already, expected"):
+        convert(ours, architecture="resnet18", output=again, images=IMAGENET, overwrite=False)
+    assert not again.exists()

@@ -176,8 +176,10 @@ def test_a_truncated_jpeg_is_refused_by_name(cut: str, one_line: OneLine) -> Non
 def test_what_is_no_image_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "text.jpg"
     path.write_bytes(content)
-    with pytest.raises(BadImageError, match=r"^text\.jpg: cannot be decoded"):
-        decode_image(path, "text.jpg")
+    said = r"^text\.jpg: cannot be decoded \(not recognised as an image\), expected"
+    for source in (path, content):
+        with pytest.raises(BadImageError, match=said):
+            decode_image(source, "text.jpg")
 
 
 def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:

