@@ -5,6 +5,7 @@ Derived values (peak learning rate, steps) are computed here once, reported, nev
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -225,4 +226,7 @@ def _distribute(method: Method, device: torch.device) -> nn.Module:
         return method
     # Keys are gathered, so the queues agree by themselves; running statistics are rank 0's.
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # torch 2.15 renames the argument, to a name that 2.11 does not know
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
