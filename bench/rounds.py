@@ -41,12 +41,15 @@ class Elsewhere(NamedTuple):
 
 
 def measure(run: Callable[[], Any], device: torch.device | str = "cpu") -> tuple[Seconds, Any]:
-    """Run once; on a GPU, until its work is done."""
+    """Run once; on a GPU, from when earlier work is done until its own is."""
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize()
     wall, cpu = time.perf_counter(), time.process_time()
     result = run()
     if isinstance(result, Elsewhere):
         return result
-    if torch.device(device).type == "cuda":
+    if on_gpu:
         torch.cuda.synchronize()
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu), result
 

@@ -1,6 +1,7 @@
 """The benchmarks run, and notice a variant that does something else."""
 
 import json
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from bench import (
     views,
 )
 from bench import input as input_bench
-from bench.rounds import compare
+from bench.rounds import compare, measure
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
 
@@ -114,6 +115,19 @@ def test_a_variant_that_does_something_else_gets_no_ratio(tmp_path: Path) -> Non
     assert "wall_ratio" in rows[0]
     assert "wall_ratio" not in rows[1]
     assert rows[1]["wrong"] == "1 and 2"
+
+
+def test_a_gpu_has_nothing_to_do_when_a_clock_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def clock() -> float:
+        done.append("clock")
+        return 0.0
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("synchronised"))
+    monkeypatch.setattr(time, "perf_counter", clock)
+    measure(lambda: done.append("run"), "cuda")
+    assert done == ["synchronised", "clock", "run", "synchronised", "clock"]
 
 
 def test_other_neighbours_are_noticed() -> None:
