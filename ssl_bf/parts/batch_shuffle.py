@@ -20,4 +20,5 @@ def shuffle_rows(rows: Tensor, order: Tensor) -> Tensor:
     Returns:
         (N, ...) rows of the global batch.
     """
-    return all_gather_rows(rows)[order[own_share(len(rows))].to(rows.device)]
+    own = order[own_share(len(rows))].to(rows.device, non_blocking=True)
+    return all_gather_rows(rows).index_select(0, own)

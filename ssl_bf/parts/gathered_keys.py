@@ -21,7 +21,8 @@ def gather_keys(keys: Tensor, order: Tensor | None = None) -> Tensor:
     """
     rows = all_gather_rows(keys.movedim(-2, 0))  # (W * N, ..., P)
     if order is not None:
-        rows = torch.empty_like(rows).index_copy_(0, order.to(rows.device), rows)
+        place = order.to(rows.device, non_blocking=True)
+        rows = torch.empty_like(rows).index_copy_(0, place, rows)
     return rows.movedim(0, -2)
 
 
