@@ -218,7 +218,10 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, plan: Plan, step: int) 
     planned = plan.learning_rate(step)
     for group in optimizer.param_groups:
         rate = plan.peak_learning_rate if group["schedule"] == "constant" else planned
-        group["lr"] = rate * group["learning_rate_scale"]
+        if isinstance(group["lr"], Tensor):  # which a CUDA graph reads at every replay
+            group["lr"].fill_(rate * group["learning_rate_scale"])
+        else:
+            group["lr"] = rate * group["learning_rate_scale"]
 
 
 def state_keys(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:

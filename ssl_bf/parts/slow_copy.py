@@ -33,10 +33,17 @@ class SlowCopies:
         assert counts[0] == counts[1], counts
 
     @torch.no_grad()
-    def move(self, momentum: float) -> None:
+    def move(self, momentum: float | Tensor) -> None:
         """Set slow <- momentum * slow + (1 - momentum) * fast in place.
 
-        `momentum` is in [0, 1]; 1 freezes the slow copies, 0 overwrites them.
+        `momentum` is in [0, 1]; 1 freezes the slow copies, 0 overwrites them. As a scalar tensor
+        it is read on the device: a CUDA graph then reads it at every replay.
         """
-        if self._slow:
+        if not self._slow:
+            return
+        if isinstance(momentum, Tensor):
+            change = torch._foreach_sub(self._fast, self._slow)
+            torch._foreach_mul_(change, 1.0 - momentum)
+            torch._foreach_add_(self._slow, change)
+        else:
             torch._foreach_lerp_(self._slow, self._fast, 1.0 - momentum)

@@ -16,9 +16,11 @@ import ssl_bf.cli
 from bench import batchformer, info_nce, logistic, loop, overhead, probe, retrieval, views
 from linear_eval.strict_config import parse_config
 from ssl_bf.build import build_run
+from ssl_bf.captured_step import WARM_UP
 from ssl_bf.config import PretrainConfig
-from ssl_bf.train import _one_step
+from ssl_bf.train import _one_step, train
 from tests.pretended_cuda import is_on_cuda, pretended_cuda
+from tests.recorded_graph import RecordedGraph
 
 RUN: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 64},
@@ -32,8 +34,8 @@ RUN: dict[str, Any] = {
 }
 METHODS: dict[str, dict[str, Any]] = {
     "moco_v2": {"name": "moco_v2", "projection_dim": 16, "hidden_dim": 16, "queue_size": 32},
-    "moco_v3": {"name": "moco_v3", "momentum_schedule": "cosine"},
-    "simsiam": {"name": "simsiam"},
+    "moco_v3": {"name": "moco_v3", "hidden_dim": 32, "momentum_schedule": "cosine"},
+    "simsiam": {"name": "simsiam", "projection_dim": 32, "predictor_hidden_dim": 16},
 }
 JUDGED = ["data.train_images=300", "data.test_images=60", "linear_probe.epochs=2"]
 
@@ -125,6 +127,25 @@ def test_a_run_and_its_judgement_are_those_of_the_cpu(
     assert len(losses["cuda"]) == 4
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
     assert metrics["cuda"] == pytest.approx(metrics["cpu"], abs=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_of_replayed_steps(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_bf.captured_step.CudaGraph", RecordedGraph)
+    raw = {**RUN, "method": METHODS[method], "optimizer": {"name": "sgd"}}
+    losses = []
+    for replayed in ("false", "true"):
+        directory = tmp_path / replayed
+        directory.mkdir()
+        overrides = [f"speed.cuda_graph={replayed}", "run.log_every=1"]
+        with pretended_cuda():
+            train(build_run(parse_config(PretrainConfig, raw, overrides).value), directory)
+        lines = (directory / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert len(losses[0]) > WARM_UP + 2
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @pytest.mark.slow
