@@ -49,7 +49,7 @@ class SlowCopies:
                 [],
                 weight_decay=1.0,
                 momentum=0.0,
-                lr=1.0 - momentum,
+                lr=(1.0 - momentum).float(),  # exact if momentum is float64
                 dampening=0.0,
                 nesterov=False,
                 maximize=True,
