@@ -60,7 +60,7 @@ class CapturedStep:
         self._warm_up_left = WARM_UP
         self._batch: Batch | None = None
         self._context = _HeldContext(seed=run.config.seed, shard=rank(), device=run.device)
-        self._momentum = torch.zeros((), device=run.device)
+        self._momentum = torch.zeros((), dtype=torch.float64, device=run.device)
         self._loss: Tensor | None = None
         for group in run.optimizer.param_groups:
             group["lr"] = torch.zeros((), device=run.device)
