@@ -73,6 +73,7 @@ def our_steps(
         group["lr"] = RATE
     slow_copies = SlowCopies([(slow, network)])
     watched: list[Tensor] = []
+    changed = [*network, *slow, queue.keys]
 
     def steps() -> list[Tensor]:
         for _ in range(STEPS):
@@ -82,7 +83,7 @@ def our_steps(
             watched.append(loss.detach())
         torch.stack(watched).tolist()  # once a logged line
         watched.clear()
-        return [*network, *slow, queue.keys]
+        return changed
 
     return steps
 
@@ -95,6 +96,7 @@ def published_steps(
     buffers = [torch.zeros_like(p) for p in network]
     queue, pointer = queue.T.contiguous(), torch.zeros(1, dtype=torch.long, device=queue.device)
     total = 0.0
+    changed = [*network, *slow, queue.T]
 
     @torch.no_grad()
     def steps() -> list[Tensor]:
@@ -108,7 +110,7 @@ def published_steps(
             for p, q in zip(slow, network, strict=True):
                 p.data = p.data * SLOW + q.data * (1 - SLOW)
             total += loss.item()
-        return [*network, *slow, queue.T]
+        return changed
 
     return steps
 

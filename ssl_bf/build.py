@@ -5,6 +5,7 @@ Derived values (peak learning rate, steps) are computed here once, reported, nev
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from linear_eval.distributed import rank, world_size
 from linear_eval.errors import InputError
 from linear_eval.strict_config import to_yaml
 from ssl_bf.config import PretrainConfig, ResNetConfig
-from ssl_bf.environment import multiplies_bf16
 from ssl_bf.input.loader import TwoViewLoader
 from ssl_bf.input.packed_store import Source, open_source
 from ssl_bf.input.residency import open_images
@@ -31,6 +31,7 @@ from ssl_bf.optimizers import build_optimizer, peak_learning_rate
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.relation import TwoStreamConfig
 from ssl_bf.schedules import Plan
+from ssl_bf.speed_checks import check_cuda_graph, speed_notes
 
 RELATION_TITLES = {"none": "without relation", "batchformer": "with BatchFormer"}
 
@@ -72,6 +73,7 @@ def build_run(config: PretrainConfig) -> Run:
     device = choose_device(config)
     if config.speed.threads is not None:
         torch.set_num_threads(config.speed.threads)
+    check_cuda_graph(config, device)
     method = _build_method(config).to(device)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
@@ -98,7 +100,7 @@ def build_run(config: PretrainConfig) -> Run:
         f"{world_size()} process(es) on {device.type}",
         images.note,
         *method.notes(),
-        *_speed_notes(config, device),
+        *speed_notes(config, device),
     ]
     monitor = _build_monitor(config, train, holdout, device)
     if monitor is None and config.run.monitor_every:
@@ -114,25 +116,6 @@ def build_run(config: PretrainConfig) -> Run:
         monitor=monitor,
         notes=notes,
     )
-
-
-def _speed_notes(config: PretrainConfig, device: torch.device) -> list[str]:
-    """Settings of speed that do nothing or harm here."""
-    notes, method = [], config.method
-    if config.precision == "bf16" and device.type == "cpu" and multiplies_bf16() is False:
-        notes.append(
-            "warning: precision=bf16 on a processor without instructions for it (avx512_bf16, "
-            "amx_bf16); precision=float32 is likely faster"
-        )
-    if config.speed.compile and device.type == "cpu":
-        notes.append("warning: speed.compile is slower than none on a CPU; leave it off there")
-    is_symmetric = method.name == "moco_v3" or getattr(method, "symmetric", False)
-    if config.speed.per_view_backward and not is_symmetric:
-        notes.append(
-            f"speed.per_view_backward does nothing here: the loss of this {method.name} has no two "
-            "terms that share no graph"
-        )
-    return notes
 
 
 def backbone_info(config: PretrainConfig, *, commit: str | None, step: int) -> BackboneInfo:
@@ -243,4 +226,7 @@ def _distribute(method: Method, device: torch.device) -> nn.Module:
         return method
     # Keys are gathered, so the queues agree by themselves; running statistics are rank 0's.
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # torch 2.15 renames the argument, to a name that 2.11 does not know
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)

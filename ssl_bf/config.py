@@ -56,6 +56,7 @@ class SpeedConfig:
     images: Place = "auto"  # where decoded images are kept; auto: the fastest that they fit in
     store: str | None = None  # folder of a packed store (`ssl-bf pack`), packed if missing
     image_memory_mib: int = 8192  # decoded images take at most so much memory, per process
+    cuda_graph: bool = False  # launch each step as a whole; pays for small networks and images
     compile: bool = False  # torch.compile of the backbone; pays on GPUs, costs on CPUs
     per_view_backward: bool = False  # half the activations of MoCo-v3 and symmetric MoCo-v2
     deterministic: bool = False  # equal to the bit from run to run on one machine; slower

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 
 from ssl_bf.schedules import Plan
 
@@ -107,8 +106,8 @@ class ParameterGroup:
 class Lars(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling with the rule of MoCo-v3.
 
-    For a parameter w with more than one axis, u = g + weight_decay * w is multiplied by
-    trust_coefficient * |w| / |u| (by 1 where either norm is 0); for others u = g. Then
+    For a parameter w, u = g + weight_decay * w is multiplied by trust_coefficient * |w| / |u| (by 1
+    where either norm is 0, and in groups whose trust_coefficient is None). Then
     buffer = momentum * buffer + u and w = w - learning_rate * buffer.
 
     Source: You et al. 2017 (arXiv 1708.03888), as published with MoCo-v3 (arXiv 2104.02057).
@@ -121,7 +120,7 @@ class Lars(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
-        trust_coefficient: float = 0.001,
+        trust_coefficient: float | None = 0.001,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -136,48 +135,40 @@ class Lars(torch.optim.Optimizer):
         """Update every parameter that has a gradient."""
         assert closure is None, "Lars takes no closure"
         for group in self.param_groups:
-            matrices: list[Tensor] = []
-            vectors: list[Tensor] = []
-            for p in group["params"]:
-                if p.grad is not None:
-                    (matrices if p.ndim > 1 else vectors).append(p)
-            updates = [*_trusted_updates(group, matrices), *_gradients(vectors)]
-            buffers: list[Tensor | None] = [self._momentum_buffer(p) for p in matrices + vectors]
-            if updates:
-                sgd(
-                    matrices + vectors,
-                    updates,
-                    buffers,
-                    fused=True,
-                    weight_decay=0.0,
-                    momentum=group["momentum"],
-                    lr=group["lr"],
-                    dampening=0.0,
-                    nesterov=False,
-                    maximize=False,
-                )
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            updates, weight_decay = [p.grad for p in params], group["weight_decay"]
+            if group["trust_coefficient"] is not None:
+                updates, weight_decay = _trusted_updates(group, params, updates), 0.0
+            torch._fused_sgd_(
+                params,
+                updates,
+                self._momentum_buffers(params),
+                weight_decay=weight_decay,
+                momentum=group["momentum"],
+                lr=group["lr"],
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,
+            )
 
-    def _momentum_buffer(self, param: Tensor) -> Tensor:
-        state = self.state[param]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(param)
-        buffer: Tensor = state["momentum_buffer"]
-        return buffer
+    def _momentum_buffers(self, params: list[Tensor]) -> list[Tensor]:
+        for p in params:
+            if p not in self.state:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return [self.state[p]["momentum_buffer"] for p in params]
 
 
-def _gradients(params: list[Tensor]) -> list[Tensor]:
-    return [p.grad for p in params if p.grad is not None]
-
-
-def _trusted_updates(group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
+def _trusted_updates(
+    group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]
+) -> list[Tensor]:
     """Decayed gradients, each scaled by its trust ratio; nothing waits for the device."""
-    if not params:
-        return []
-    updates = list(torch._foreach_add(_gradients(params), params, alpha=group["weight_decay"]))
-    norms = torch.stack(torch._foreach_norm(params + updates))
-    param_norms, update_norms = norms.chunk(2)
-    ratios = group["trust_coefficient"] * param_norms / update_norms
-    ratios = torch.where((param_norms > 0) & (update_norms > 0), ratios, 1.0)
+    updates = list(torch._foreach_add(gradients, params, alpha=group["weight_decay"]))
+    norms = torch.stack(torch._foreach_norm(params + updates)).view(2, -1)  # of params, of updates
+    ratios = group["trust_coefficient"] * norms[0] / norms[1]
+    ratios.masked_fill_(norms.amin(dim=0) == 0, 1.0)
     torch._foreach_mul_(updates, ratios.unbind())
     return updates
 
@@ -188,8 +179,8 @@ def build_optimizer(
     """Optimizer over all groups; its learning rates are 0 until `set_learning_rates` is called.
 
     Its `param_groups` carry `name`, `learning_rate_scale`, `schedule` and torch's `param_names`.
-    Where 1-D parameters are excluded from weight decay, they are a group of their own, named
-    "NAME without weight decay".
+    Where 1-D parameters are excluded from weight decay, as always with LARS, they are a group of
+    their own, named "NAME without weight decay".
     """
     named = [pair for group in groups for pair in group.parameters]
     names = [name for name, _ in named]
@@ -210,19 +201,16 @@ def build_optimizer(
 
 def _torch_groups(config: OptimizerConfig, group: ParameterGroup) -> list[dict[str, Any]]:
     settings = {"learning_rate_scale": group.learning_rate_scale, "schedule": group.schedule}
-    decay = config.weight_decay
-    parts: list[dict[str, Any]] = [
-        {"name": group.name, "params": group.parameters, "weight_decay": decay}
-    ]
-    if not isinstance(config, LarsConfig) and config.exclude_1d_from_weight_decay:
-        matrices = [(name, p) for name, p in group.parameters if p.ndim > 1]
-        vectors = [(name, p) for name, p in group.parameters if p.ndim <= 1]
-        plain_name = f"{group.name} without weight decay"
-        parts = [
-            {"name": group.name, "params": matrices, "weight_decay": decay},
-            {"name": plain_name, "params": vectors, "weight_decay": 0.0},
-        ]
-    return [part | settings for part in parts if part["params"]]
+    whole = {"name": group.name, "weight_decay": config.weight_decay, **settings}
+    plain: dict[str, Any] = {"name": f"{group.name} without weight decay", "weight_decay": 0.0}
+    if isinstance(config, LarsConfig):
+        plain["trust_coefficient"] = None
+    elif not config.exclude_1d_from_weight_decay:
+        return [{"params": group.parameters, **whole}] if group.parameters else []
+    matrices = [(name, p) for name, p in group.parameters if p.ndim > 1]
+    vectors = [(name, p) for name, p in group.parameters if p.ndim <= 1]
+    parts = [{"params": matrices, **whole}, {"params": vectors, **whole, **plain}]
+    return [part for part in parts if part["params"]]
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> None:
@@ -230,7 +218,10 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, plan: Plan, step: int) 
     planned = plan.learning_rate(step)
     for group in optimizer.param_groups:
         rate = plan.peak_learning_rate if group["schedule"] == "constant" else planned
-        group["lr"] = rate * group["learning_rate_scale"]
+        if isinstance(group["lr"], Tensor):  # which a CUDA graph reads at every replay
+            group["lr"].fill_(rate * group["learning_rate_scale"])
+        else:
+            group["lr"] = rate * group["learning_rate_scale"]
 
 
 def state_keys(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from linear_eval.errors import StoppedBySignal
 from ssl_bf import checkpoint
 from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.build import Run, backbone_info
+from ssl_bf.captured_step import CapturedStep
 from ssl_bf.environment import git_commit
 from ssl_bf.input.keyed_random import StepContext, key
 from ssl_bf.input.loader import Batch
@@ -50,8 +52,9 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
         for line in run.notes:
             log.note(line)
         run.model.train()
+        captured = CapturedStep(run, partial(_update, run)) if run.config.speed.cuda_graph else None
         for step in range(first_step, plan.total_steps):
-            loss = _one_step(run, run.loader.batch(step), step)
+            loss = _one_step(run, run.loader.batch(step), step, captured)
             done = step + 1
             log.watch(done, loss)
             # the first step as well: whoever waits sees that it runs, and how fast
@@ -76,20 +79,27 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
         barrier()
 
 
-def _one_step(run: Run, batch: Batch, step: int) -> Tensor:
+def _one_step(run: Run, batch: Batch, step: int, captured: CapturedStep | None = None) -> Tensor:
     """One update; everything random in it is a function of (seed, step, shard)."""
     seed, shard = run.config.seed, rank()
-    context = StepContext(seed=seed, step=step, shard=shard, image_ids=batch.image_ids)
     set_learning_rates(run.optimizer, run.plan, step)
     torch.manual_seed(key(seed, "dropout", step, shard))
+    # The slow copies follow the update; the next step's keys use them, hence its momentum.
+    momentum = run.plan.momentum(step + 1)
+    if captured is not None:
+        return captured(batch, step, momentum)
+    context = StepContext(seed=seed, step=step, shard=shard, image_ids=batch.image_ids)
+    return _update(run, batch, context, momentum)
 
+
+def _update(run: Run, batch: Batch, context: StepContext, momentum: float | Tensor) -> Tensor:
+    """Change everything that is trained; for a CUDA graph, all numbers come as tensors."""
     run.optimizer.zero_grad()
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
         loss: Tensor = run.model(batch.view_1, batch.view_2, context)
     loss.backward()
     run.optimizer.step()
-    # The slow copies follow now; the next step's keys use them, hence its momentum.
-    run.method.after_step(run.plan.momentum(step + 1))
+    run.method.after_step(momentum)
     return loss
 
 

@@ -88,7 +88,7 @@ class Method(nn.Module, ABC):
     def push_keys(self) -> None:
         """Hand the keys of the last forward to the queue, where there is one."""
 
-    def move_slow_copies(self, momentum: float) -> None:
+    def move_slow_copies(self, momentum: float | Tensor) -> None:
         """Move every slow copy towards its source; momentum 1 leaves them."""
         self._slow_copies.move(momentum)
 
@@ -96,7 +96,7 @@ class Method(nn.Module, ABC):
     def _slow_copies(self) -> SlowCopies:
         return SlowCopies([*self.slow_pairs(), *self.relation.slow_pairs()])
 
-    def after_step(self, momentum: float) -> None:
+    def after_step(self, momentum: float | Tensor) -> None:
         """Follow the optimizer step; `momentum` is that of the next step, whose keys use it."""
         self.push_keys()
         self.move_slow_copies(momentum)

@@ -21,7 +21,8 @@ from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
-from ssl_bf.parts.batch_shuffle import shuffle_rows, unshuffle_rows
+from ssl_bf.parts.batch_shuffle import shuffle_rows
+from ssl_bf.parts.gathered_keys import gather_keys, own_share
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.key_queue import KeyQueue
 from ssl_bf.parts.mlp_head import mlp_head
@@ -68,8 +69,8 @@ class MoCoV2(Method):
     symmetric form averages its two directions, so the loss keeps its scale.
     """
 
-    pending: tuple[Tensor, Tensor | None] | None = None  # keys (S, N, P) and image ids to push
-    observed: tuple[Tensor, Tensor] | None = None  # queries and keys, detached: for monitoring
+    pending: tuple[Tensor, Tensor | None] | None = None  # keys of all devices, own image ids
+    observed: tuple[Tensor, Tensor] | None = None  # own queries and keys, detached: for monitoring
 
     def __init__(
         self,
@@ -106,17 +107,16 @@ class MoCoV2(Method):
     ) -> Tensor:
         """Contrast queries of view 1 with keys of view 2 (symmetric: and the reverse)."""
         queries = self.query(view_1, context, 1)  # (S, N, P)
-        keys = self.key(view_2, context, 2)
-        loss = self.contrast(queries, keys, context.image_ids)
+        keys = self.key(view_2, context, 2)  # (S, W * N, P)
         ids = context.image_ids
-        self.observed = queries.detach(), keys
+        loss = self.contrast(queries, keys, ids)
+        self.observed = queries.detach(), keys[:, own_share(queries.shape[1])]
         if self.config.symmetric:
             loss = self.settled(loss / 2)
             reverse_keys = self.key(view_1, context, 1)
             reverse = self.contrast(self.query(view_2, context, 2), reverse_keys, ids)
             loss = loss + reverse / 2
             keys = torch.cat([keys, reverse_keys], dim=1)
-            ids = None if ids is None else ids.repeat(2)
         self.pending = keys, ids
         return loss
 
@@ -131,7 +131,7 @@ class MoCoV2(Method):
 
     @torch.no_grad()
     def key(self, view: Tensor, context: StepContext, number: int) -> Tensor:
-        """(N, 3, H, W) -> (S, N, P) unit length, computed in a shuffled batch."""
+        """(N, 3, H, W) -> keys (S, W * N, P) of all devices, computed in a shuffled batch."""
         order = None
         if self._shuffles:
             total = len(view) * world_size()
@@ -143,18 +143,19 @@ class MoCoV2(Method):
                 self.slow_backbone(view), self.slow_projector, relate, self.relation.rules
             )
         )
-        if order is None:
-            return keys
-        return unshuffle_rows(keys.transpose(0, 1), order).transpose(0, 1)  # each stream alike
+        return gather_keys(keys, order)
 
     def contrast(self, queries: Tensor, keys: Tensor, image_ids: Tensor | None) -> Tensor:
-        """InfoNCE of query streams (S, N, P) against key streams and their negatives."""
+        """InfoNCE of queries (S, N, P) against keys (S, W * N, P) and those of the queues."""
 
         def loss(queries: Tensor, key: Tensor, key_stream: int) -> Tensor:
-            negatives = self._negatives(key_stream, key, image_ids)
+            negatives = [self._queued(key_stream, image_ids)]
+            if self.config.in_batch_negatives:
+                negatives.append(batch_negatives(keys[key_stream], len(key)))
             return info_nce(queries, key, negatives, self.config.temperature)
 
-        return mean_over_stream_pairs(loss, queries, keys, self.relation.rules)
+        own = keys[:, own_share(queries.shape[1])]
+        return mean_over_stream_pairs(loss, queries, own, self.relation.rules)
 
     def queue(self, number: int) -> KeyQueue:
         """Queue 0, or with `queue_streams: dual` the queue of that key stream."""
@@ -169,12 +170,12 @@ class MoCoV2(Method):
         keys, ids = self.pending
         self.pending = None
         if self.config.queue_streams == "both":
-            ids = None if ids is None else ids.repeat(len(keys))
-            keys = keys.flatten(0, 1).unsqueeze(0)  # rows of a device: plain, then related
-        ids = None if ids is None else all_gather_rows(ids)
+            keys = keys.flatten(0, 1).unsqueeze(0)  # plain, then related
+        if ids is not None:
+            ids = all_gather_rows(ids)
+            ids = ids.repeat(keys.shape[1] // len(ids))  # for each view and stream
         for number in range(len(self.queues)):  # plain: the related stream goes nowhere
-            stream = keys[number]
-            self.queue(number).push(all_gather_rows(stream.contiguous()), ids)
+            self.queue(number).push(keys[number], ids)
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Backbone and projector of the key encoder."""
@@ -222,10 +223,6 @@ class MoCoV2(Method):
     def _key_streams(self) -> int:
         return 2 if self.relation.relating is not None and self.relation.rules.relates_keys else 1
 
-    def _negatives(self, key_stream: int, key: Tensor, image_ids: Tensor | None) -> list[Negatives]:
-        """Candidates besides the own key: those of the queue, and of the batch if asked for."""
+    def _queued(self, key_stream: int, image_ids: Tensor | None) -> Negatives:
         queue = self.queue(min(key_stream, len(self.queues) - 1))
-        negatives = [queued_negatives(queue, image_ids if self.config.mask_same_image else None)]
-        if self.config.in_batch_negatives:
-            negatives.append(batch_negatives(key))
-        return negatives
+        return queued_negatives(queue, image_ids if self.config.mask_same_image else None)

@@ -17,6 +17,7 @@ from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.method import Method
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
+from ssl_bf.parts.gathered_keys import gather_keys, own_share
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives
@@ -79,7 +80,8 @@ class MoCoV3(Method):
         self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
     ) -> Tensor:
         """Sum of both directions, as published: ctr(q1, k2) + ctr(q2, k1)."""
-        keys_1, keys_2 = self.key(view_1, context, 1), self.key(view_2, context, 2)
+        keys = torch.stack([self.key(view_1, context, 1), self.key(view_2, context, 2)])
+        keys_1, keys_2 = gather_keys(keys)  # (S, W * N, P) each
         forth = self.settled(self.contrast(self.query(view_1, context, 1), keys_2))
         return forth + self.contrast(self.query(view_2, context, 2), keys_1)
 
@@ -93,7 +95,7 @@ class MoCoV3(Method):
 
     @torch.no_grad()
     def key(self, view: Tensor, context: StepContext, number: int) -> Tensor:
-        """(N, 3, H, W) -> keys (S, N, P), unit length."""
+        """(N, 3, H, W) -> keys (S, N, P) of this device, unit length."""
         relate = partial(self.relation.keys, context=context, view=number)
         return unit_length(
             project_and_relate(
@@ -102,14 +104,15 @@ class MoCoV3(Method):
         )
 
     def contrast(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Each query against the keys of one stream of all devices; times 2 * temperature."""
-        temperature = self.config.temperature
+        """Queries (S, N, P) against keys (S, W * N, P), stream by stream; times 2 * temperature."""
+        temperature, count = self.config.temperature, queries.shape[1]
 
         def loss(queries: Tensor, key: Tensor, key_stream: int) -> Tensor:
-            del key_stream  # negatives of the key's own stream only
-            return info_nce(queries, key, [batch_negatives(key)], temperature)
+            negatives = batch_negatives(keys[key_stream], count)  # of the key's own stream only
+            return info_nce(queries, key, [negatives], temperature)
 
-        pairs = mean_over_stream_pairs(loss, queries, keys, self.relation.rules)
+        own = keys[:, own_share(count)]
+        pairs = mean_over_stream_pairs(loss, queries, own, self.relation.rules)
         return 2 * temperature * pairs
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:

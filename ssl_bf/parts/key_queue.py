@@ -40,10 +40,10 @@ class KeyQueue(nn.Module):
         """
         size, count = len(self.keys), len(keys)
         assert count <= size, f"{count} keys do not fit into a queue of {size}"
-        rows = (self.pointer + torch.arange(count, device=keys.device)) % size
+        rows = torch.arange(count, device=keys.device).add_(self.pointer).remainder_(size)
         self.keys.index_copy_(0, rows, keys.to(self.keys.dtype))
         if image_ids is None:
             self.image_ids.index_fill_(0, rows, NO_IMAGE)
         else:
             self.image_ids.index_copy_(0, rows, image_ids)
-        self.pointer.copy_((self.pointer + count) % size)  # stays on the device: no sync
+        self.pointer.add_(count).remainder_(size)  # stays on the device: no sync

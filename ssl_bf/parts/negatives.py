@@ -6,20 +6,18 @@ Shapes: N local batch, W devices, K queue rows, P projection width.
 import torch
 from torch import Tensor
 
-from linear_eval.distributed import all_gather_rows, rank
 from ssl_bf.losses.info_nce import Negatives
+from ssl_bf.parts.gathered_keys import own_share
 from ssl_bf.parts.key_queue import KeyQueue
 
 
-def batch_negatives(key: Tensor) -> Negatives:
+def batch_negatives(keys: Tensor, count: int) -> Negatives:
     """Keys (W * N, P) of one stream on all devices; each but the query's own is a negative.
 
-    `key` is (N, P), of this device; no gradient passes through the gather.
+    `count` is N, the queries of this device.
     """
-    gathered = all_gather_rows(key.contiguous())
-    row = torch.arange(len(gathered), device=key.device)
-    first = rank() * len(key)
-    return Negatives(gathered, ids=row, query_ids=row[first : first + len(key)])
+    row = torch.arange(len(keys), device=keys.device)
+    return Negatives(keys, ids=row, query_ids=row[own_share(count)])
 
 
 def queued_negatives(queue: KeyQueue, image_ids: Tensor | None) -> Negatives:

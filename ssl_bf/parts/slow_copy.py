@@ -33,10 +33,27 @@ class SlowCopies:
         assert counts[0] == counts[1], counts
 
     @torch.no_grad()
-    def move(self, momentum: float) -> None:
+    def move(self, momentum: float | Tensor) -> None:
         """Set slow <- momentum * slow + (1 - momentum) * fast in place.
 
-        `momentum` is in [0, 1]; 1 freezes the slow copies, 0 overwrites them.
+        `momentum` is in [0, 1]; 1 freezes the slow copies, 0 overwrites them. As a scalar tensor
+        it is read on the device: a CUDA graph then reads it at every replay.
         """
-        if self._slow:
+        if not self._slow:
+            return
+        if isinstance(momentum, Tensor):
+            # One step down |slow - fast|^2 / 2: no other kernel for lists reads its rate there.
+            torch._fused_sgd_(
+                self._slow,
+                self._fast,
+                [],
+                weight_decay=1.0,
+                momentum=0.0,
+                lr=(1.0 - momentum).float(),  # exact if momentum is float64
+                dampening=0.0,
+                nesterov=False,
+                maximize=True,
+                is_first_step=False,
+            )
+        else:
             torch._foreach_lerp_(self._slow, self._fast, 1.0 - momentum)

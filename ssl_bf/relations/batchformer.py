@@ -7,6 +7,7 @@ g rows per group, D width.
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -106,13 +107,15 @@ class BatchTransformer(nn.Module):
             order: (N,) permutation that deals the rows into groups, or None to keep them.
             dropout: False switches every dropout off.
         """
-        rows = features if order is None else features[order]
+        rows = features if order is None else features.index_select(0, order)
         group = len(rows) if self.group == "local" else self.group
         sequences = rows.reshape(-1, group, rows.shape[1])  # (N / g, g, D)
         for layer in self.encoder_layers:
             sequences = layer(sequences, dropout=dropout)
         related = sequences.flatten(0, 1)
-        return related if order is None else related[order.argsort()]
+        if order is None:
+            return related
+        return torch.empty_like(related).index_copy(0, order, related)  # back to their places
 
 
 class BatchTransformerLayer(nn.Module):

@@ -115,6 +115,7 @@ class Relation(nn.Module):
     ) -> Tensor:
         order = None
         if isinstance(self.context, int):
-            order = context.permutation(f"groups/{purpose}", len(features)).to(features.device)
+            order = context.permutation(f"groups/{purpose}", len(features))
+            order = order.to(features.device, non_blocking=True)
         related = relate(features, order, dropout=dropout)
         return torch.stack([features, related.to(features.dtype)])

@@ -159,7 +159,7 @@ def test_what_a_crash_left_after_its_last_checkpoint_is_made_again(
     monkeypatch.chdir(tmp_path)
     one_step = ssl_bf.train._one_step
 
-    def crash(run: Run, batch: Batch, step: int) -> torch.Tensor:
+    def crash(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
         if step == 4:
             raise MemoryError("as out of memory")
         return one_step(run, batch, step)
@@ -190,7 +190,7 @@ one_step = ssl_bf.train._one_step
 number, at = signal.Signals[sys.argv[1]], int(sys.argv[2])
 
 
-def step_with_signal(run, batch, step):
+def step_with_signal(run, batch, step, captured):
     loss = one_step(run, batch, step)
     if step == at:
         os.kill(os.getpid(), number)

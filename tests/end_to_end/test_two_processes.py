@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -30,7 +31,8 @@ from ssl_bf.methods.moco_v3 import MoCoV3Config
 from ssl_bf.methods.simsiam import SimSiamConfig
 from ssl_bf.optimizers import SgdConfig, build_optimizer
 from ssl_bf.parts.batch_norm import SynchronisedBatchNorm
-from ssl_bf.parts.batch_shuffle import shuffle_rows, unshuffle_rows
+from ssl_bf.parts.batch_shuffle import shuffle_rows
+from ssl_bf.parts.gathered_keys import gather_keys
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
@@ -209,7 +211,7 @@ def shuffle_and_back(seed: int) -> Result:
     return {
         "rows/images": images,
         "rows/shuffled": shuffled,
-        "rows/back": unshuffle_rows(shuffled, order),
+        "same/back": gather_keys(shuffled.transpose(0, 1), order).transpose(0, 1),
         "same/order": order,
     }
 
@@ -219,7 +221,7 @@ def test_unshuffling_undoes_the_shuffle_across_processes(
     two_processes: TwoProcesses, seed: int
 ) -> None:
     whole = joined(two_processes(shuffle_and_back, seed))
-    assert torch.equal(whole["rows/back"], whole["rows/images"])
+    assert torch.equal(whole["same/back"], whole["rows/images"])
     assert torch.equal(whole["rows/shuffled"], whole["rows/images"][whole["same/order"]])
     assert not torch.equal(whole["rows/shuffled"], whole["rows/images"])
 
@@ -381,42 +383,54 @@ def test_moco_v2_queues_hold_the_keys_of_both_processes_in_rank_order(
     """Related keys of both sides, one group per process; nothing shuffles with synchronised BN."""
     config = replace(MOCO_V2, queue_streams=queue_streams, batch_norm="synchronised")
     work = (train, config, RELATIONS["all"], "batch norm", "in order")
-    whole, one = joined(two_processes(*work)), train(*work[1:])
-    if queue_streams == "both":
-        # Rank by rank: plain keys of process 0, its related ones, then those of process 1.
-        order = torch.arange(2 * N).reshape(2, 2, LOCAL).transpose(0, 1).flatten()
-        for name in ("keys", "image_ids"):
-            queue = one[f"same/queues.0.{name}"]
-            for step in range(STEPS):
-                rows = slice(step * 2 * N, (step + 1) * 2 * N)
-                queue[rows] = queue[rows][order]
-    assert_same(whole, one)
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
 
 
-def test_moco_v2_symmetric_holds_the_same_keys_in_another_order(
-    two_processes: TwoProcesses,
-) -> None:
+def test_moco_v2_symmetric_trains_as_one_process(two_processes: TwoProcesses) -> None:
     work = (train, replace(MOCO_V2, symmetric=True), RELATIONS["plain keys"], "in order")
-    results = [joined(two_processes(*work)), train(*work[1:])]
-    for result in results:
-        keys = result["same/queues.0.keys"]
-        by_value = keys[:, 0].argsort()
-        result["same/queues.0.keys"] = keys[by_value]
-        result["same/queues.0.image_ids"] = result["same/queues.0.image_ids"][by_value]
-    assert_same(*results)
-    assert int(results[0]["same/queues.0.pointer"]) == STEPS * 2 * N % QUEUE
+    whole = joined(two_processes(*work))
+    assert_same(whole, train(*work[1:]))
+    assert int(whole["same/queues.0.pointer"]) == STEPS * 2 * N % QUEUE
+
+
+def gathers_of_a_step(config: MoCoV2Config | MoCoV3Config, relation: RelationConfig) -> Result:
+    """Elements that each gather of keys and image ids brings together; the views are larger."""
+    method = config.build(backbone(False), WIDTH, relation, seed=2).double()
+    gathered: list[int] = []
+    gather = dist.all_gather
+
+    def counted(parts: list[Tensor], rows: Tensor) -> None:
+        gathered.append(rows.numel())
+        gather(parts, rows)
+
+    with patch.object(dist, "all_gather", counted):
+        method(*views(0), context_of(0, in_order=True))
+        method.after_step(0.7)
+    return {"same/gathered": torch.tensor(gathered)}
+
+
+def test_keys_and_image_ids_are_gathered_once(two_processes: TwoProcesses) -> None:
+    view, stream = LOCAL * 3 * 2 * 2, LOCAL * OUT
+    for config, relation, expected in (
+        (MOCO_V2, "none", [view, stream, LOCAL]),
+        (replace(MOCO_V2, in_batch_negatives=True), "all", [view, 2 * stream, LOCAL]),
+        (replace(MOCO_V2, symmetric=True), "none", 2 * [view, stream] + [LOCAL]),
+        (MOCO_V3, "all", [2 * 2 * stream]),
+    ):
+        found = joined(two_processes(gathers_of_a_step, config, RELATIONS[relation]))
+        assert found["same/gathered"].tolist() == expected
 
 
 def keys_in_local_batch_norm() -> Result:
     method = MOCO_V2.build(backbone(True), WIDTH, NoRelationConfig(), seed=2).double()
     _, view = views(0)
-    return {"rows/keys": method.key(view, context_of(0, in_order=False), 2)[0]}
+    return {"same/keys": method.key(view, context_of(0, in_order=False), 2)[0]}
 
 
 def test_keys_normalised_in_shuffled_company_return_to_their_images(
     two_processes: TwoProcesses,
 ) -> None:
-    keys = joined(two_processes(keys_in_local_batch_norm))["rows/keys"]
+    keys = joined(two_processes(keys_in_local_batch_norm))["same/keys"]
     method = MOCO_V2.build(backbone(True), WIDTH, NoRelationConfig(), seed=2).double()
     assert isinstance(method, MoCoV2)
     encoder = nn.Sequential(method.slow_backbone, method.slow_projector)

@@ -365,6 +365,6 @@ def test_compile_is_asked_of_the_method_and_warned_of_on_a_cpu(
 def test_bf16_is_warned_of_on_a_cpu_that_only_imitates_it(
     precision: str, capable: bool | None, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssl_bf.build, "multiplies_bf16", lambda: capable)
+    monkeypatch.setattr("ssl_bf.speed_checks.multiplies_bf16", lambda: capable)
     notes = build("moco_v2", f"precision={precision}").notes
     assert sum("warning: precision=bf16" in note for note in notes) == warned

@@ -187,6 +187,18 @@ def test_groups_keep_name_scale_and_schedule() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.0, 0.8 * 0.1, 0.0]
 
 
+def test_lars_trusts_and_decays_matrices_only() -> None:
+    group = ParameterGroup(name="all", parameters=parameters())
+    groups = build_optimizer(LarsConfig(weight_decay=0.5, trust_coefficient=0.01), [group])
+    assert [
+        [group[key] for key in ("name", "param_names", "weight_decay", "trust_coefficient")]
+        for group in groups.param_groups
+    ] == [
+        ["all", ["conv", "linear"], 0.5, 0.01],
+        ["all without weight decay", ["bias", "scale"], 0.0, None],
+    ]
+
+
 def test_base_learning_rate_is_per_256_images() -> None:
     assert peak_learning_rate(SgdConfig(base_learning_rate=0.05), 512) == pytest.approx(0.1)
     assert peak_learning_rate(LarsConfig(base_learning_rate=0.3), 4096) == pytest.approx(4.8)

@@ -69,7 +69,7 @@ def stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def step(run: Run, batch: Batch, step: int) -> torch.Tensor:
+    def step(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
         raise AssertionError("a step was made")
 
     monkeypatch.setattr(ssl_bf.train, "_one_step", step)

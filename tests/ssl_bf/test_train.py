@@ -44,7 +44,7 @@ TINY: dict[str, Any] = {
 }
 STEPS_PER_EPOCH, STEPS = 3, 9
 
-OneStep = Callable[[Run, Batch, int], torch.Tensor]
+OneStep = Callable[[Run, Batch, int, None], torch.Tensor]
 
 
 def build(*overrides: str) -> Run:
@@ -64,7 +64,7 @@ def breaking(at: int, loss: float, *, network: bool) -> OneStep:
     """A step whose loss number `at` is broken, and the network too from then on."""
     one_step = ssl_bf.train._one_step
 
-    def step_that_breaks(run: Run, batch: Batch, step: int) -> torch.Tensor:
+    def step_that_breaks(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
         value = one_step(run, batch, step)
         if step + 1 == at:
             value = torch.full_like(value, loss)

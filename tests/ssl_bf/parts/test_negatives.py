@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssl_bf.losses.info_nce import Negatives
-from ssl_bf.parts import negatives
+from ssl_bf.parts import gathered_keys
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.key_queue import NO_IMAGE, KeyQueue
 from ssl_bf.parts.negatives import batch_negatives, queued_negatives
@@ -20,7 +20,7 @@ def excluded(negatives: Negatives) -> list[list[bool]]:
 
 def test_one_process_offers_its_own_keys_and_excludes_each_querys_own() -> None:
     key = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
-    found = batch_negatives(key)
+    found = batch_negatives(key, 3)
     assert torch.equal(found.keys, key)
     assert excluded(found) == [[True, False, False], [False, True, False], [False, False, True]]
 
@@ -30,18 +30,10 @@ def test_the_own_key_is_found_behind_those_of_lower_ranks(
     monkeypatch: pytest.MonkeyPatch, device: int
 ) -> None:
     everybody = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(negatives, "rank", lambda: device)
-    monkeypatch.setattr(negatives, "all_gather_rows", lambda _: everybody)
+    monkeypatch.setattr(gathered_keys, "rank", lambda: device)
     own = everybody[2 * device : 2 * device + 2]
-    found = batch_negatives(own)
+    found = batch_negatives(everybody, 2)
     assert excluded(found) == [[torch.equal(key, row) for key in found.keys] for row in own]
-
-
-def test_keys_that_are_laid_out_by_column_are_gathered_too() -> None:
-    key = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0)).transpose(0, 1)[1]
-    gathered = batch_negatives(key).keys
-    assert torch.equal(gathered, key)
-    assert gathered.is_contiguous()
 
 
 def queue_of(ids: list[int]) -> KeyQueue:

@@ -40,6 +40,24 @@ def test_momentum_1_freezes_and_0_copies_to_the_bit(momentum: float, expected_se
         assert torch.equal(p, q)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("momentum", [0.3, 0.999, 1.0])
+def test_a_tensor_moves_as_its_number_does(
+    momentum: float, memory_format: torch.memory_format
+) -> None:
+    with initial_values(0, "network"):
+        fast = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2)).to(memory_format=memory_format)
+        other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2))
+    moved = []
+    for each in (momentum, torch.tensor(momentum)):
+        slow = make_slow_copy(fast)
+        slow.load_state_dict(other.state_dict())
+        SlowCopies([(slow, fast)]).move(each)
+        moved.append(dict(slow.state_dict()))
+    torch.testing.assert_close(moved[1], moved[0], rtol=1e-6, atol=1e-7)
+    assert torch.equal(moved[1]["1.weight"], other.state_dict()["1.weight"]) == (momentum == 1.0)
+
+
 def test_buffers_are_the_copys_own() -> None:
     slow = make_slow_copy(network(0))
     before = {name: buffer.clone() for name, buffer in slow.named_buffers()}

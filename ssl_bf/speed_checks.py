@@ -1,0 +1,48 @@
+"""Settings of `speed` that do nothing, harm, or cannot work on the machine that is there."""
+
+from __future__ import annotations
+
+import torch
+
+from linear_eval.distributed import world_size
+from linear_eval.errors import InputError
+from ssl_bf.config import PretrainConfig
+from ssl_bf.environment import multiplies_bf16
+
+
+def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
+    """Refuse `speed.cuda_graph` where the step cannot be captured.
+
+    Raises:
+        InputError: it is asked for without a GPU, with several processes or with `accumulate`.
+    """
+    if not config.speed.cuda_graph:
+        return
+    for is_met, needed, instead in (
+        (device.type == "cuda", "a GPU", f"this run has a {device.type.upper()}"),
+        (world_size() == 1, "one process", f"there are {world_size()}"),
+        (config.accumulate == 1, "the whole batch at once", f"accumulate is {config.accumulate}"),
+    ):
+        if not is_met:
+            raise InputError(
+                f"speed.cuda_graph: needs {needed}, {instead}; set speed.cuda_graph=false"
+            )
+
+
+def speed_notes(config: PretrainConfig, device: torch.device) -> list[str]:
+    """Settings of speed that do nothing or harm here."""
+    notes, method = [], config.method
+    if config.precision == "bf16" and device.type == "cpu" and multiplies_bf16() is False:
+        notes.append(
+            "warning: precision=bf16 on a processor without instructions for it (avx512_bf16, "
+            "amx_bf16); precision=float32 is likely faster"
+        )
+    if config.speed.compile and device.type == "cpu":
+        notes.append("warning: speed.compile is slower than none on a CPU; leave it off there")
+    is_symmetric = method.name == "moco_v3" or getattr(method, "symmetric", False)
+    if config.speed.per_view_backward and not is_symmetric:
+        notes.append(
+            f"speed.per_view_backward does nothing here: the loss of this {method.name} has no two "
+            "terms that share no graph"
+        )
+    return notes
