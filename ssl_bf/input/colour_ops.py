@@ -6,6 +6,8 @@ per sample and one batched product, whatever the mixture inside the batch. Funct
 only some rows get row numbers from the caller, who drew them on the CPU: no wait for the device.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def colour_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     Args:
         images: (N, 3, H, W).
         factors: (N, 4) on the CPU: brightness, contrast and saturation factors >= 0, 1 changes
-            nothing; hue as a part of the colour circle in [-0.5, 0.5], 0 changes nothing.
+            nothing; hue as a part of the colour circle in [-1/6, 1/6], 0 changes nothing.
         order: (N, 4) int64 on the CPU; row i is a permutation of the columns of `factors`,
             order[i, 0] is applied first.
 
@@ -62,12 +64,12 @@ def colour_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     ends = torch.bincount(hue_turn, minlength=HUE_NEVER + 2).cumsum(0).tolist()
     rows = hue_turn.argsort()
     planes = images.transpose(0, 1).index_select(1, rows.to(images.device))
-    shift = factors[rows, HUE].to(images.device)
+    shift = factors[rows, HUE, None, None].to(images.device)
     changed = ends[HUE_NEVER]
     rounds = _affine_rounds(factors[rows[:changed]], order[rows[:changed]])
     for turn, start, end in zip(range(4), [0, *ends], ends, strict=False):
         if start < end:
-            _shift_hue_(planes[:, start:end], shift[start:end])
+            shift_hue_(planes[:, start:end], shift[start:end])
         if turn < len(rounds):
             _affine_round_(planes[:, :changed], rounds[turn].to(images.device))
     return planes.index_select(1, rows.argsort().to(images.device)).transpose(0, 1)
@@ -89,57 +91,58 @@ def _affine_rounds(factors: Tensor, order: Tensor) -> Tensor:
 def _affine_round_(planes: Tensor, factors: Tensor) -> None:
     """One operation of every sample, in place on (3, N, H, W); `factors` (3, N)."""
     of_image, of_luma, of_mean = factors[:, :, None, None]
-    luma = _luma(planes)
+    pulled_to = luma(planes)
     # The mean that contrast pulls towards belongs to the image as it is now.
-    offset = luma.mean((1, 2), keepdim=True).mul_(of_mean)
-    luma.mul_(of_luma).add_(offset)
-    torch.addcmul(luma, planes, of_image, out=planes).clamp_(0, 1)
+    offset = pulled_to.mean((1, 2), keepdim=True).mul_(of_mean)
+    pulled_to.mul_(of_luma).add_(offset)
+    torch.addcmul(pulled_to, planes, of_image, out=planes).clamp_(0, 1)
 
 
-def _luma(planes: Tensor) -> Tensor:
-    """(3, N, H, W) -> (N, H, W), new memory."""
+def luma(planes: Tensor) -> Tensor:
+    """(3, ...) -> (...), new memory."""
     red, green, blue = planes
-    luma: Tensor = red.mul(LUMA[0])
-    return luma.add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+    weighted: Tensor = red.mul(LUMA[0])
+    return weighted.add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
-def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the colour circle of HSV; value and saturation stay.
+def shift_hue_(planes: Tensor, shift: Tensor | float) -> Tensor:
+    """Turn the colour circle of HSV, in place; value and saturation stay.
 
     Args:
-        images: (N, 3, H, W).
-        shift: (N,) parts of a full turn, in [-0.5, 0.5], on the device of `images`.
+        planes: (3, ...) red, green and blue.
+        shift: parts of a full turn, in [-1/6, 1/6]; a tensor is broadcast over a channel.
 
     Returns:
-        (N, 3, H, W), new memory.
+        `planes`.
+
+    Source: equal to torchvision's `adjust_hue`, without its way to HSV and back. On the circle a
+    channel rises or falls by 6 chroma per turn between the smallest and the largest channel, where
+    it stays for a third of the circle. So a channel x that is followed by y and z (red, green,
+    blue, red, ...) becomes
+
+        clamp(2 x - middle - sign(y - z) 6 shift chroma, smallest, largest).
     """
-    planes = images.transpose(0, 1).contiguous()
-    _shift_hue_(planes, shift)
-    return planes.transpose(0, 1)
+    red, green, blue = planes.unbind()
+    high, low = torch.maximum(red, green), torch.minimum(red, green)
+    largest, smallest = torch.maximum(high, blue), torch.minimum(low, blue)
+    middle = torch.maximum(low, torch.minimum(high, blue, out=high), out=low)
+    turn: Tensor | float = shift.abs() if isinstance(shift, Tensor) else abs(shift)
+    limit = torch.sub(largest, smallest, out=high).mul_(turn * (6 / STEEP))
+    change = torch.empty_like(planes)
+    for out, y, z in zip(change.unbind(), (green, blue, red), (blue, red, green), strict=True):
+        torch.sub(y, z, out=out)
+    torch.clamp(change, -limit, limit, out=change)
+    if isinstance(shift, Tensor):
+        planes.addcmul_(change, shift.sign(), value=-STEEP / 2)
+    else:
+        planes.sub_(change, alpha=math.copysign(STEEP / 2, shift))
+    torch.add(middle.neg_(), planes, alpha=2, out=planes)
+    return torch.clamp(planes, smallest, largest, out=planes)
 
 
-def _shift_hue_(planes: Tensor, shift: Tensor) -> None:
-    """`shift_hue` in place on (3, N, H, W).
-
-    Source: torchvision's `adjust_hue`. There the six sectors of HSV are told apart by comparisons
-    and a table. The same function without them: with channels scaled to reach from 0 to 1, the
-    hue in sixths of a turn is h = +-(1 + g + b - r), positive where g > b; a channel whose hue
-    lies d turns away is max - chroma * clamp(6 d - 1, 0, 1).
-    """
-    red, green, blue = planes
-    largest, smallest = planes.amax(0), planes.amin(0)
-    chroma = largest - smallest
-    floor = largest.sub_(chroma, alpha=2)
-    # Gray pixels have no hue; any will do, since it is multiplied by their chroma of zero.
-    per_turn = chroma.mul_(6).clamp(min=1e-20).reciprocal_()
-    hue = (green + blue).sub_(red).sub_(smallest).mul_(per_turn).add_(1 / 6)
-    hue = torch.copysign(hue, torch.sub(green, blue, out=per_turn), out=hue)
-    shift = shift[:, None, None] + 1  # a turn more, so that no fraction is negative
-    for plane, turn in zip(planes, (0, 2 / 3, 1 / 3), strict=True):
-        torch.add(hue, shift + turn, out=plane)
-    # The distance on the circle is d = 1/2 - |fraction - 1/2|.
-    planes.frac_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)
-    torch.addcmul(floor, planes, chroma, out=planes).clamp_(0, 1)
+# Clamped to a limit, a difference of two channels times this is the limit with its sign. Where they
+# are too close for that, the third is the largest or smallest, and stays it with either sign.
+STEEP = 2.0**20
 
 
 def grayscale_(images: Tensor, rows: Tensor) -> Tensor:
@@ -152,8 +155,10 @@ def grayscale_(images: Tensor, rows: Tensor) -> Tensor:
     Returns:
         `images`.
     """
-    luma = _luma(take_rows(images, rows).transpose(0, 1))
-    return put_rows_(images, rows, luma[:, None].expand(-1, 3, -1, -1))
+    if len(rows) == 0:
+        return images
+    gray = luma(take_rows(images, rows).transpose(0, 1))
+    return put_rows_(images, rows, gray[:, None].expand(-1, 3, -1, -1))
 
 
 def solarize_(images: Tensor, rows: Tensor) -> Tensor:
@@ -166,6 +171,8 @@ def solarize_(images: Tensor, rows: Tensor) -> Tensor:
     Returns:
         `images`.
     """
+    if len(rows) == 0:
+        return images
     chosen = take_rows(images, rows)
     chosen = torch.where(chosen >= SOLARIZE_THRESHOLD, 1 - chosen, chosen)
     return put_rows_(images, rows, chosen)

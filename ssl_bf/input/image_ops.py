@@ -37,74 +37,85 @@ def crop_and_resize_each(
 
     Returns:
         (N, 3, S, S) float32 in [0, 1], laid out channel by channel.
+    """
+    planes = images[0].new_empty((3, len(images), size, size), dtype=torch.float32)
+    for image, box, mirrored, view in zip(
+        images, boxes.tolist(), flip.tolist(), planes.unbind(1), strict=True
+    ):
+        view.copy_(cropped(image, box, size, mirrored=mirrored))
+    return planes.transpose(0, 1)
+
+
+def cropped(image: Tensor, box: Sequence[int], size: int, *, mirrored: bool) -> Tensor:
+    """`crop_and_resize` of one image.
+
+    Args:
+        image: (3, H, W), uint8 or float32.
+        box: top, left, height and width.
+        size: S.
+        mirrored: left to right.
+
+    Returns:
+        (3, S, S) float32 in [0, 1], new memory.
 
     On the CPU the bytes of large images become bytes, by the kernel and with the rounding of
     torchvision (and of PIL), five times as fast as float32. Those of small ones do not, so that a
     view is the same whether or not the images of its batch share a size.
     """
-    planes = images[0].new_empty((3, len(images), size, size), dtype=torch.float32)
-    is_bytes = images[0].dtype == torch.uint8
-    for image, box, mirrored, view in zip(
-        images, boxes.tolist(), flip.tolist(), planes.unbind(1), strict=True
-    ):
-        top, left, height, width = box
-        crop = image[None, :, top : top + height, left : left + width]
-        if not (is_bytes and prefer_one_at_a_time(image.device, max(image.shape[-2:]))):
-            crop = crop.to(torch.float32)
-        elif image.stride(0) != 1:
-            crop = crop.contiguous(memory_format=torch.channels_last)
-        resized = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
-        view.copy_(resized.flip(-1) if mirrored else resized)
-    if is_bytes:
-        planes.div_(255)
-    return planes.transpose(0, 1)
+    top, left, height, width = box
+    crop = image[None, :, top : top + height, left : left + width]
+    is_bytes = image.dtype == torch.uint8
+    if is_bytes and prefer_one_at_a_time(image.device, max(image.shape[-2:])):
+        # the layout that the kernel is fast for; it would convert a part of an image slowly
+        crop = crop.contiguous(memory_format=torch.channels_last)
+    else:
+        crop = crop.to(torch.float32)
+    resized = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
+    resized = resized.flip(-1) if mirrored else resized
+    view = torch.empty((3, size, size), device=image.device).copy_(resized)
+    return view.mul_(1 / 255) if is_bytes else view
 
 
-def gaussian_blur_each_(images: Tensor, rows: Tensor, sigma: Tensor) -> Tensor:
-    """`gaussian_blur_` one row after the other, with a kernel as wide as each needs.
+def blurred(image: Tensor, sigma: float) -> Tensor:
+    """`gaussian_blur_` of one image, with a kernel as wide as it needs.
 
     Args:
-        images: (N, 3, H, W) float32 with H, W >= 2.
-        rows: (R,) int64, on the CPU.
-        sigma: (R,) standard deviations in pixels, on the CPU.
+        image: (C, H, W) float32 with H, W >= 2, on the CPU.
+        sigma: standard deviation in pixels, > 0 and at most 2.
 
     Returns:
-        `images`.
+        (C, H, W), as products of every block of pixels and its neighbours with a band.
     """
-    for row, width in zip(rows.tolist(), sigma.tolist(), strict=True):
-        # What lies further away than 5.5 standard deviations weighs less than 3e-7.
-        radius = min(RADIUS, math.ceil(5.5 * width))
-        images[row] = _blur(images[row], width, radius)
-    return images
-
-
-def _blur(image: Tensor, sigma: float, radius: int) -> Tensor:
-    """(3, H, W) blurred, as products of every block of pixels and its neighbours with a band."""
-    height, width = image.shape[1:]
+    channels, height, width = image.shape
+    # What lies further away than 5.5 standard deviations weighs less than 3e-7.
+    radius = min(RADIUS, math.ceil(5.5 * sigma))
     down, across = min(radius, height - 1), min(radius, width - 1)
+    down_band = _gaussian_band(sigma, down)
+    across_band = down_band if across == down else _gaussian_band(sigma, across)
+    padded = F.pad(image, (across, across, down, down), mode="reflect")
     # The last block may reach beyond the image; zeros there never meet a pixel that is kept.
     spare = -height % BLOCK, -width % BLOCK
-    padded = F.pad(image, (across, across, down, down), mode="reflect")
-    padded = F.pad(padded, (0, spare[1], 0, spare[0]))
+    if any(spare):
+        padded = F.pad(padded, (0, spare[1], 0, spare[0]))
     tall, wide = height + spare[0], width + spare[1]
-    band = _gaussian_band(sigma, down)
-    band = band.expand(tall // BLOCK, -1, -1)
-    middle = torch.empty((3, *band.shape[:2], padded.shape[2]))
+    band = down_band.expand(tall // BLOCK, -1, -1)
+    middle = torch.empty((channels, *band.shape[:2], padded.shape[2]))
     for plane, out in zip(padded, middle, strict=True):
         torch.bmm(band, plane.unfold(0, band.shape[2], BLOCK).transpose(1, 2), out=out)
-    band = _gaussian_band(sigma, across)
-    band = band.expand(wide // BLOCK, -1, -1)
-    blocks = middle.view(3 * tall, -1).unfold(1, band.shape[2], BLOCK).transpose(0, 1)
-    blurred = torch.bmm(blocks, band.transpose(1, 2))  # (blocks, 3 * tall, BLOCK)
-    return blurred.transpose(0, 1).reshape(3, tall, wide)[:, :height, :width]
+    band = across_band.expand(wide // BLOCK, -1, -1)
+    blocks = middle.view(channels * tall, -1).unfold(1, band.shape[2], BLOCK).transpose(0, 1)
+    result = torch.bmm(blocks, band.transpose(1, 2))  # (blocks, C * tall, BLOCK)
+    return result.transpose(0, 1).reshape(channels, tall, wide)[:, :height, :width]
 
 
 def _gaussian_band(sigma: float, radius: int) -> Tensor:
     """Matrix (BLOCK, BLOCK + 2 radius) that blurs a block of pixels, given its neighbours."""
-    distance = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (distance / sigma) ** 2)
+    half = [math.exp(-0.5 * (distance / sigma) ** 2) for distance in range(radius + 1)]
     # Weights too small to matter would make the products denormal, which are 10 times slower.
-    kernel *= kernel > 1e-12
-    kernel /= kernel.sum()
-    moved = F.pad(kernel, (BLOCK - 1, BLOCK - 1)).unfold(0, BLOCK + 2 * radius, 1)
-    return moved.flip(0)  # row i holds the kernel i places further to the right
+    half = [weight if weight > 1e-12 else 0.0 for weight in half]
+    total = 2 * sum(half) - half[0]
+    kernel = [weight / total for weight in (*half[:0:-1], *half)]
+    # Rows that are one longer than wanted, laid out anew, begin one place later each.
+    row = torch.tensor(kernel + [0.0] * BLOCK)
+    width = BLOCK + 2 * radius
+    return row.expand(BLOCK, -1).reshape(-1)[: BLOCK * width].view(BLOCK, width)

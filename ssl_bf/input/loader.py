@@ -14,7 +14,7 @@ from torch import Tensor
 from linear_eval.errors import InputError
 from ssl_bf.input.keyed_random import generator
 from ssl_bf.input.packed_images import Images, PackedImages
-from ssl_bf.input.store import ImageStore
+from ssl_bf.input.store import ImageStore, decode_threads
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
 
@@ -43,8 +43,9 @@ class TwoViewLoader:
     neither the ranks nor a restart change them. All ranks together see every image at most once
     per epoch; the last partial batch is dropped.
 
-    Images that have to be decoded or copied are read one batch ahead in a thread. Views are made
-    in the caller's: on a CPU, two threads that both compute on all cores slow each other down.
+    Images that have to be decoded or copied are read one batch ahead in a thread, unless a single
+    core would have to do both: taking turns, they push each other out of its cache. Views are made
+    in the caller's thread: on a CPU, two that both compute on all cores slow each other down.
     Not thread-safe; close it when done.
     """
 
@@ -96,6 +97,8 @@ class TwoViewLoader:
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
         self._reader = ThreadPoolExecutor(1, "next-batch")
         self._ahead: tuple[int, Future[Read]] | None = None
+        one_core = device.type == "cpu" and decode_threads() == 1
+        self._reads_ahead = images.takes_time and not one_core
 
     def batch(self, step: int) -> Batch:
         """The batch of optimizer step `step`, counted from 0 over all epochs.
@@ -154,7 +157,7 @@ class TwoViewLoader:
 
     def _read_ahead(self, step: int) -> Read:
         """The images of a step; those of the next are read meanwhile if that takes time."""
-        if not self._images.takes_time:
+        if not self._reads_ahead:
             return self._read(step)
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == step:

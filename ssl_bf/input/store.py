@@ -169,7 +169,9 @@ class DecodedImages(ImageStore):
     ) -> tuple[PackedImages, Tensor]:
         """See `ImageStore`."""
         tries = substitutes or [()] * len(rows)
-        found = list(self._threads.map(self._decode_one_of, rows.tolist(), tries))
+        # handing images to a single thread one by one takes longer than decoding them here
+        each = self._threads.map if decode_threads() > 1 else map
+        found = list(each(self._decode_one_of, rows.tolist(), tries))
         images = PackedImages.of([image for image, _ in found], pinned=self._pinned)
         return images, torch.tensor([row for _, row in found])
 

@@ -1,13 +1,13 @@
 """View recipes: one function per recipe, named after the paper it comes from.
 
-A recipe draws its parameters with `ViewDraws`, so they belong to (seed, epoch, view, image) and
-not to a batch, and applies them to a whole batch. To add a recipe: one function, its name in
-`ViewsConfig.recipe` and in RECIPES.
+A recipe draws with `ViewDraws` what is done to each image, for a whole batch and on the CPU; so it
+belongs to (seed, epoch, view, image) and not to a batch. What was drawn is then applied (`Photos`,
+`TextureWindows`), which draws nothing and never waits for the device. To add a recipe: one
+function, its name in `ViewsConfig.recipe` and in RECIPES.
 
 Shapes: N images of a batch, S x S pixels of a view.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,26 +17,13 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
-from ssl_bf.input.batch_ops import (
-    crop_and_resize,
-    gaussian_blur_,
-    normalize_into,
-    rotate_and_crop,
-)
-from ssl_bf.input.colour_ops import (
-    colour_affine,
-    colour_jitter,
-    grayscale_,
-    solarize_,
-    texture_colours,
-)
+from ssl_bf.input.batch_ops import normalize_into
+from ssl_bf.input.colour_ops import NEUTRAL, texture_colours
 from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
-from ssl_bf.input.image_ops import (
-    crop_and_resize_each,
-    gaussian_blur_each_,
-    prefer_one_at_a_time,
-)
+from ssl_bf.input.image_ops import prefer_one_at_a_time
+from ssl_bf.input.photo_views import Photos, view_of_one
 from ssl_bf.input.preparation import Preparation
+from ssl_bf.input.texture_views import TextureWindows
 from ssl_bf.input.view_draws import ViewDraws
 
 Images = Tensor | Sequence[Tensor]  # (N, 3, H, W) uint8, or N of unequal size
@@ -110,56 +97,58 @@ def make_view(
     Returns:
         (N, 3, S, S) float32.
     """
-    recipe, size, count = RECIPES[config.recipe], config.size, len(images)
-    device = images[0].device
+    size, count, device = config.size, len(images), images[0].device
+    drawn = RECIPES[config.recipe](_sizes(images), draws, config)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     views = torch.empty((count, 3, size, size), device=device, memory_format=layout)
-    at_once = max(8, CHUNK_BYTES // (12 * size * size)) if device.type == "cpu" else count
-    # Products of pixels keep float32 even if the caller trains in a lower precision.
-    with torch.autocast(device.type, enabled=False):
-        for rows in torch.arange(count).tensor_split(-(-count // at_once)):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            own_draws = dataclasses.replace(draws, image_ids=draws.image_ids[part])
-            pixels = recipe(images[part], own_draws, config)
+    # Products of pixels keep float32 even if the caller trains in a lower precision. Nothing made
+    # in here leaves: `views` itself is an ordinary tensor.
+    with torch.autocast(device.type, enabled=False), torch.inference_mode():
+        if isinstance(drawn, Photos) and prefer_one_at_a_time(device, size):
+            for view, image, photo in zip(views, images, drawn.each(), strict=True):
+                pixels = view_of_one(image, photo, size)
+                normalize_into(view[None], pixels[None], config.mean, config.std)
+            return views
+        at_once = max(8, CHUNK_BYTES // (12 * size * size)) if device.type == "cpu" else count
+        for start in range(0, count, at_once):
+            part = slice(start, start + at_once)
+            pixels = drawn[part].views(images[part], size)
             normalize_into(views[part], pixels, config.mean, config.std)
     return views
 
 
-def moco_v2(images: Images, draws: ViewDraws, config: ViewsConfig) -> Tensor:
+def moco_v2(sizes: Tensor, draws: ViewDraws, config: ViewsConfig) -> Photos:
     """Crop, flip, colour jitter, grayscale, blur; both views alike.
 
-    Returns:
-        (N, 3, S, S) float32 in [0, 1], as from every recipe.
+    Args:
+        sizes: (N, 2) int64, height and width of every image.
+        draws: names the view.
+        config: of the views.
 
     Source: Chen et al. 2020 (arXiv 2003.04297), `--aug-plus` of the published code.
     """
-    views = _crop(images, draws, config)
-    views = _jitter(views, draws, saturation=0.4)
-    return _blur(views, draws, config, probability=0.5)
+    return _photos(sizes, draws, config, saturation=0.4, blur=0.5)
 
 
-def simsiam(images: Images, draws: ViewDraws, config: ViewsConfig) -> Tensor:
+def simsiam(sizes: Tensor, draws: ViewDraws, config: ViewsConfig) -> Photos:
     """The views of MoCo-v2.
 
     Source: Chen and He 2020 (arXiv 2011.10566); `blur: false` for CIFAR-10.
     """
-    return moco_v2(images, draws, config)
+    return moco_v2(sizes, draws, config)
 
 
-def moco_v3(images: Images, draws: ViewDraws, config: ViewsConfig) -> Tensor:
+def moco_v3(sizes: Tensor, draws: ViewDraws, config: ViewsConfig) -> Photos:
     """BYOL's unequal views: view 1 is always blurred, view 2 seldom, but sometimes solarized.
 
     Source: Chen et al. 2021 (arXiv 2104.02057); `min_scale` is 0.2 for ResNets, 0.08 for ViTs.
     """
-    views = _crop(images, draws, config)
-    views = _jitter(views, draws, saturation=0.2)
     if draws.view == 1:
-        return _blur(views, draws, config, probability=1.0)
-    views = _blur(views, draws, config, probability=0.1)
-    return solarize_(views, _chosen(draws.uniform("solarize", 1)[:, 0] < 0.2))
+        return _photos(sizes, draws, config, saturation=0.2, blur=1.0)
+    return _photos(sizes, draws, config, saturation=0.2, blur=0.1, solarize=0.2)
 
 
-def textures(images: Images, draws: ViewDraws, config: ViewsConfig) -> Tensor:
+def textures(sizes: Tensor, draws: ViewDraws, config: ViewsConfig) -> TextureWindows:
     """Rotated crop and a random affine map of the colours, for the quickstart's `textures`.
 
     Whatever colour and background say about an image is destroyed, so that only the pattern is
@@ -168,69 +157,69 @@ def textures(images: Images, draws: ViewDraws, config: ViewsConfig) -> Tensor:
     Raises:
         InputError: images that are not square, or of unequal size.
     """
-    if not isinstance(images, Tensor) or images.shape[-1] != images.shape[-2]:
+    if bool((sizes != sizes[0, 0]).any()):
         raise InputError(
             "views.recipe: 'textures' needs square images of one size; use moco_v2, moco_v3 or "
             "simsiam"
         )
     draw = draws.uniform("window", 5)
     side = (config.min_scale + (1 - config.min_scale) * draw[:, 0]).sqrt()
-    windows = rotate_and_crop(
-        images.to(torch.float32),
+    matrix, offset = texture_colours(draws.uniform("colours", 11))
+    return TextureWindows(
         angle=math.radians(54) * (2 * draw[:, 1] - 1),
         side=side,
         centre=(2 * draw[:, 2:4] - 1) * (1 - side)[:, None],
         flip=draw[:, 4] < 0.5,
-        size=config.size,
+        matrix=matrix,
+        offset=offset,
     )
-    matrix, offset = texture_colours(draws.uniform("colours", 11))
-    return colour_affine(windows, matrix / 255, offset)  # from [0, 255] in the same pass
 
 
-def _crop(images: Images, draws: ViewDraws, config: ViewsConfig) -> Tensor:
-    one_size = isinstance(images, Tensor)
-    sizes = torch.tensor([image.shape[-2:] for image in (images[:1] if one_size else images)])
-    draw = draws.uniform("crop", DRAWS + 1)
-    boxes = random_resized_crop(
-        draw[:, 1:], height=sizes[:, 0], width=sizes[:, 1], min_scale=config.min_scale
-    )
-    flip = draw[:, 0] < 0.5
-    if isinstance(images, Tensor) and not prefer_one_at_a_time(
-        images.device, max(images.shape[-2:])
-    ):
-        return crop_and_resize(images, boxes, flip, config.size)
-    return crop_and_resize_each(list(images), boxes, flip, config.size)
+def _photos(
+    sizes: Tensor,
+    draws: ViewDraws,
+    config: ViewsConfig,
+    *,
+    saturation: float,
+    blur: float,
+    solarize: float = 0.0,
+) -> Photos:
+    """SimCLR's sequence: strength of saturation, and how likely blur and solarization are.
 
-
-def _jitter(views: Tensor, draws: ViewDraws, *, saturation: float) -> Tensor:
-    """Colour jitter with probability 0.8, then grayscale with probability 0.2."""
-    draw = draws.uniform("colour", 10)
+    Colours are jittered with probability 0.8, then views become gray with probability 0.2.
+    """
+    crop, colour = draws.uniform("crop", DRAWS + 1), draws.uniform("colour", 10)
     strength = torch.tensor([0.4, 0.4, saturation, 0.1])
-    neutral = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    applied = draw[:, 8:9] < 0.8
-    factors = torch.where(applied, neutral + strength * (2 * draw[:, :4] - 1), neutral)
-    views = colour_jitter(views, factors, draw[:, 4:8].argsort(1))
-    return grayscale_(views, _chosen(draw[:, 9] < 0.2))
-
-
-def _blur(views: Tensor, draws: ViewDraws, config: ViewsConfig, *, probability: float) -> Tensor:
-    """Gaussian blur of 0.1 to 2 pixels with a probability, unless switched off."""
-    if not config.blur:
-        return views
-    draw = draws.uniform("blur", 2)
-    rows = _chosen(draw[:, 0] < probability)
-    blur_ = (
-        gaussian_blur_each_ if prefer_one_at_a_time(views.device, config.size) else gaussian_blur_
+    neutral = torch.tensor(NEUTRAL)
+    factors = neutral + strength * (2 * colour[:, :4] - 1)
+    none = torch.zeros(len(sizes))
+    sigma, solarized = none, none > 0
+    if config.blur:
+        draw = draws.uniform("blur", 2)
+        sigma = torch.where(draw[:, 0] < blur, 0.1 + 1.9 * draw[:, 1], none)
+    if solarize:
+        solarized = draws.uniform("solarize", 1)[:, 0] < solarize
+    return Photos(
+        box=random_resized_crop(
+            crop[:, 1:], height=sizes[:, 0], width=sizes[:, 1], min_scale=config.min_scale
+        ),
+        flip=crop[:, 0] < 0.5,
+        factors=torch.where(colour[:, 8:9] < 0.8, factors, neutral),
+        order=colour[:, 4:8].argsort(1),
+        gray=colour[:, 9] < 0.2,
+        sigma=sigma,
+        solarize=solarized,
     )
-    return blur_(views, rows, 0.1 + 1.9 * draw[rows, 1])
 
 
-def _chosen(mask: Tensor) -> Tensor:
-    """Row numbers of a mask on the CPU; (N,) -> (R,)."""
-    return mask.nonzero()[:, 0]
+def _sizes(images: Images) -> Tensor:
+    """(N, 2) int64: height and width of every image."""
+    if isinstance(images, Tensor):
+        return torch.tensor([images.shape[-2:]]).expand(len(images), -1)
+    return torch.tensor([image.shape[-2:] for image in images])
 
 
-Recipe = Callable[[Images, ViewDraws, ViewsConfig], Tensor]
+Recipe = Callable[[Tensor, ViewDraws, ViewsConfig], Photos | TextureWindows]
 
 RECIPES: dict[str, Recipe] = {
     "moco_v2": moco_v2,

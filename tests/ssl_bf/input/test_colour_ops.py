@@ -11,13 +11,13 @@ from ssl_bf.input.colour_ops import (
     colour_affine,
     colour_jitter,
     grayscale_,
-    shift_hue,
+    shift_hue_,
     solarize_,
     texture_colours,
 )
 
-# Values in [0, 1] after at most ten float32 operations; hue also divides by chroma and multiplies
-# by it again, which leaves an error of a few roundings of 6e-8 however small the chroma is.
+# Values in [0, 1] after at most ten float32 operations; torchvision's hue also divides by chroma
+# and multiplies by it again: a few roundings of 6e-8 however small the chroma is.
 ROUNDING = 5e-6
 
 ADJUST: list[Callable[[Tensor, float], Tensor]] = [
@@ -46,10 +46,10 @@ def random_images(count: int, seed: int = 0) -> Tensor:
 def random_factors(count: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     factors = 2 * torch.rand(count, 4, generator=generator)
-    factors[:, 3] = factors[:, 3] / 2 - 0.5
-    factors[0] = torch.tensor([0.0, 0.0, 0.0, 0.5])
+    factors[:, 3] = (factors[:, 3] - 1) / 6
+    factors[0] = torch.tensor([0.0, 0.0, 0.0, 1 / 6])
     factors[1] = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    factors[2] = torch.tensor([1.4, 0.6, 1.4, -0.5])
+    factors[2] = torch.tensor([1.4, 0.6, 1.4, -1 / 6])
     return factors
 
 
@@ -97,19 +97,41 @@ def test_jitter_leaves_its_input_alone_and_stays_in_range() -> None:
     assert jittered.max() <= 1
 
 
-def test_hue_equals_torchvision_around_the_whole_circle() -> None:
-    shifts = torch.linspace(-0.5, 0.5, 31)
-    images = random_images(1).expand(31, -1, -1, -1)
-    shifted = shift_hue(images, shifts)
-    for i in range(31):
-        expected = reference.adjust_hue(images[i], float(shifts[i]))
-        torch.testing.assert_close(shifted[i], expected, rtol=0, atol=ROUNDING)
+def colour_circle() -> Tensor:
+    """Every hue in steps of half a degree, at several chromas and values: (3, 720, 12)."""
+    hue = torch.arange(720) / 120  # in sixths of a turn
+    distance = torch.stack([(hue - 2 * k + 3).remainder(6) - 3 for k in range(3)]).abs()
+    pure = (2 - distance).clamp(0, 1)[:, :, None]
+    value, chroma = torch.linspace(0.1, 1, 12), torch.linspace(1, 0, 12)
+    return value * (1 - chroma + chroma * pure)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_hue_equals_torchvision_up_to_a_sixth_of_the_circle(seed: int) -> None:
+    shifts = torch.linspace(-1 / 6, 1 / 6, 31)
+    for image in (random_images(1, seed)[0], colour_circle()):
+        images = image.expand(31, -1, -1, -1)
+        planes = images.transpose(0, 1).clone()
+        shifted = shift_hue_(planes, shifts[:, None, None]).transpose(0, 1)
+        for i in range(31):
+            expected = reference.adjust_hue(images[i], float(shifts[i]))
+            torch.testing.assert_close(shifted[i], expected, rtol=0, atol=ROUNDING)
+            alone = shift_hue_(images[i].clone(), float(shifts[i]))
+            torch.testing.assert_close(alone, expected, rtol=0, atol=ROUNDING)
 
 
 def test_hue_of_nearly_gray_pixels_is_finite_and_close() -> None:
-    images = 0.5 + 1e-7 * random_images(2)
-    shifted = shift_hue(images, torch.tensor([0.3, -0.2]))
-    torch.testing.assert_close(shifted, images, rtol=0, atol=1e-6)
+    images = 0.5 + 1e-7 * random_images(1)[0]
+    for shift in (0.15, -0.1):
+        shifted = shift_hue_(images.clone(), shift)
+        torch.testing.assert_close(shifted, images, rtol=0, atol=1e-6)
+
+
+def test_hue_stays_between_the_smallest_and_the_largest_channel() -> None:
+    image = random_images(1)[0]
+    shifted = shift_hue_(image.clone(), 0.11)
+    assert torch.equal(shifted.amax(0), image.amax(0))
+    assert torch.equal(shifted.amin(0), image.amin(0))
 
 
 def test_grayscale_equals_torchvision_on_its_rows_only() -> None:

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ssl_bf.input.batch_ops import crop_and_resize, gaussian_blur_
 from ssl_bf.input.image_ops import (
+    blurred,
     crop_and_resize_each,
-    gaussian_blur_each_,
+    cropped,
     prefer_one_at_a_time,
 )
 
@@ -65,18 +66,27 @@ def test_bytes_of_small_images_are_not_rounded_whatever_stands_beside_them() -> 
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (75, 75), (2, 2), (12, 64), (50, 7)])
-def test_blur_of_each_equals_torchvision_and_that_of_the_batch(height: int, width: int) -> None:
-    images, rows = random_images(6, height, width), torch.tensor([0, 2, 3, 5])
-    sigma = torch.tensor([0.1, 0.6, 1.3, 2.0])
-    blurred = gaussian_blur_each_(images.clone(), rows, sigma)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_blur_of_one_equals_torchvision_and_that_of_a_batch(
+    height: int, width: int, channels: int
+) -> None:
+    images, sigma = random_images(4, height, width), torch.tensor([0.1, 0.6, 1.3, 2.0])
     taps = [min(23, 2 * width - 1), min(23, 2 * height - 1)]
-    for i, row in enumerate(rows.tolist()):
-        expected = reference.gaussian_blur(images[row], taps, [float(sigma[i])] * 2)
+    dense = gaussian_blur_(images.clone(), torch.arange(4), sigma)
+    for i, image in enumerate(images):
+        own = blurred(image[:channels], float(sigma[i]))
+        expected = reference.gaussian_blur(image[:channels], taps, [float(sigma[i])] * 2)
         # torchvision sums 23 x 23 products at once
-        torch.testing.assert_close(blurred[row], expected, rtol=0, atol=3 * ROUNDING)
-    dense = gaussian_blur_(images.clone(), rows, sigma)
-    torch.testing.assert_close(blurred, dense, rtol=0, atol=3 * ROUNDING)
-    assert torch.equal(blurred[[1, 4]], images[[1, 4]])
+        torch.testing.assert_close(own, expected, rtol=0, atol=3 * ROUNDING)
+        torch.testing.assert_close(own, dense[i, :channels], rtol=0, atol=3 * ROUNDING)
+
+
+def test_a_crop_is_memory_of_its_own() -> None:
+    image = random_images(1, 24, 24)[0]
+    crop = cropped(image, [0, 0, 24, 24], 24, mirrored=False)
+    assert torch.equal(crop, image)
+    crop.zero_()
+    assert image.any()
 
 
 def test_only_a_cpu_takes_large_images_one_at_a_time() -> None:

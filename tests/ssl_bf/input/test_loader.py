@@ -9,6 +9,7 @@ from torch import Tensor
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from ssl_bf.input import loader as loader_module
+from ssl_bf.input import store as store_module
 from ssl_bf.input.fill import fill
 from ssl_bf.input.keyed_random import generator
 from ssl_bf.input.loader import Batch, TwoViewLoader
@@ -178,6 +179,7 @@ def test_what_fails_in_the_thread_is_raised_in_the_caller() -> None:
 
 def test_the_next_images_are_read_while_a_step_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(22, in_memory=False)
+    monkeypatch.setattr(loader_module, "decode_threads", lambda: 2)
     read_in: list[str] = []
     next_was_read = threading.Event()
     read = store.read
@@ -207,6 +209,17 @@ def test_views_are_made_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -
     with open_loader(open_store(22, in_memory=False)) as loader:
         loader.batch(0)
     assert made_in == [threading.current_thread().name] * 2
+
+
+def test_a_single_core_reads_and_makes_views_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_loader(open_store(22, in_memory=False)) as loader:
+        expected = loader.batch(6)
+    for module in (loader_module, store_module):
+        monkeypatch.setattr(module, "decode_threads", lambda: 1)
+    before = set(threading.enumerate())
+    with open_loader(open_store(22, in_memory=False)) as loader:
+        assert_same(loader.batch(6), expected)
+        assert set(threading.enumerate()) == before
 
 
 def test_closing_stops_every_thread() -> None:
