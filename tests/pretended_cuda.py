@@ -158,6 +158,8 @@ class _Devices(TorchFunctionMode):
             return result
         if not on_cuda:
             self._waits.add("copy to the host")
+        elif not kwargs.get("non_blocking", False):
+            self._waits.add("copy from the host without non_blocking")
         if _share_storage(result, source):
             result = result.clone()
         _place(result, on_cuda)

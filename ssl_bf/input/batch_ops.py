@@ -31,9 +31,13 @@ def crop_and_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> T
         (N, 3, S, S) float32 in [0, 1].
     """
     height, width = images.shape[-2:]
-    top, left, box_height, box_width = boxes.to(images.device, torch.float32).unbind(1)
+    top, left, box_height, box_width = boxes.to(
+        images.device, torch.float32, non_blocking=True
+    ).unbind(1)
     outputs = torch.arange(size, device=images.device, dtype=torch.float32)
-    mirrored = torch.where(flip.to(images.device)[:, None], outputs.flip(0), outputs)
+    mirrored = torch.where(
+        flip.to(images.device, non_blocking=True)[:, None], outputs.flip(0), outputs
+    )
     columns = _triangle_filter(mirrored, left, box_width, length=width, size=size)
     rows = _triangle_filter(outputs, top, box_height, length=height, size=size)
     if images.dtype == torch.uint8:
@@ -95,7 +99,9 @@ def rotate_and_crop(
     mirror = 1 - 2 * flip.to(side.dtype)
     first_row = torch.stack((mirror * cos, sin, centre[:, 0]), dim=1)
     second_row = torch.stack((-mirror * sin, cos, centre[:, 1]), dim=1)
-    window = torch.stack((first_row, second_row), dim=1).to(images.device)  # (N, 2, 3)
+    window = torch.stack((first_row, second_row), dim=1).to(
+        images.device, non_blocking=True
+    )  # (N, 2, 3)
     grid = F.affine_grid(window, [len(images), 3, size, size], align_corners=False)
     return F.grid_sample(
         images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
@@ -120,7 +126,7 @@ def gaussian_blur_(images: Tensor, rows: Tensor, sigma: Tensor) -> Tensor:
     """
     if len(rows) == 0:
         return images
-    sigma = sigma.to(images.device)
+    sigma = sigma.to(images.device, non_blocking=True)
     height, width = images.shape[-2:]
     vertical = _reflected_gaussian(sigma, height)
     horizontal = vertical if height == width else _reflected_gaussian(sigma, width)

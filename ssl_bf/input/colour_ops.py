@@ -32,7 +32,10 @@ def colour_affine(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     Returns:
         (N, 3, H, W), new memory.
     """
-    matrix, offset = matrix.to(images.device), offset.to(images.device)
+    matrix, offset = (
+        matrix.to(images.device, non_blocking=True),
+        offset.to(images.device, non_blocking=True),
+    )
     pixels = images.reshape(len(images), 3, -1)
     # not baddbmm, which would write the broadcast offsets out first
     return torch.bmm(matrix, pixels).add_(offset[:, :, None]).clamp_(0, 1).view(images.shape)
@@ -63,16 +66,18 @@ def colour_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     hue_turn[unchanged] = HUE_NEVER + 1
     ends = torch.bincount(hue_turn, minlength=HUE_NEVER + 2).cumsum(0).tolist()
     rows = hue_turn.argsort()
-    planes = images.transpose(0, 1).index_select(1, rows.to(images.device))
-    shift = factors[rows, HUE, None, None].to(images.device)
+    planes = images.transpose(0, 1).index_select(1, rows.to(images.device, non_blocking=True))
+    shift = factors[rows, HUE, None, None].to(images.device, non_blocking=True)
     changed = ends[HUE_NEVER]
     rounds = _affine_rounds(factors[rows[:changed]], order[rows[:changed]])
     for turn, start, end in zip(range(4), [0, *ends], ends, strict=False):
         if start < end:
             shift_hue_(planes[:, start:end], shift[start:end])
         if turn < len(rounds):
-            _affine_round_(planes[:, :changed], rounds[turn].to(images.device))
-    return planes.index_select(1, rows.argsort().to(images.device)).transpose(0, 1)
+            _affine_round_(planes[:, :changed], rounds[turn].to(images.device, non_blocking=True))
+    return planes.index_select(1, rows.argsort().to(images.device, non_blocking=True)).transpose(
+        0, 1
+    )
 
 
 def _affine_rounds(factors: Tensor, order: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class TwoViewLoader:
             view_1, view_2 = self._lightly_views(packed.images(), ids, epoch=epoch)
         else:
             view_1, view_2 = self._views_of(packed.to(self._device).images(), ids, epoch=epoch)
-        return Batch(view_1, view_2, ids.to(self._device))
+        return Batch(view_1, view_2, ids.to(self._device, non_blocking=True))
 
     def close(self) -> None:
         """Stop the threads; a batch that is being read is dropped."""
@@ -139,7 +139,9 @@ class TwoViewLoader:
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
         images = [image.cpu() for image in images]
         pair = make_lightly_views(images, ids, self._views, seed=self._seed, epoch=epoch)
-        view_1, view_2 = (view.to(self._device, memory_format=layout) for view in pair)
+        view_1, view_2 = (
+            view.to(self._device, memory_format=layout, non_blocking=True) for view in pair
+        )
         return view_1, view_2
 
     def _views_of(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,7 @@ class PackedImages:
         else:
             aligned = self.data[: len(self.data) // each * each].view(-1, each)
             is_whole = len(rows) == len(aligned) and torch.equal(rows, torch.arange(len(rows)))
-            batch = aligned if is_whole else aligned[rows.to(self.data.device)]
+            batch = aligned if is_whole else aligned[rows.to(self.data.device, non_blocking=True)]
         return batch.view(-1, height, width, CHANNELS).permute(0, 3, 1, 2)
 
 
