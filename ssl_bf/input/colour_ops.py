@@ -60,6 +60,7 @@ def colour_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     them. Hue, the expensive one, runs once per sample: meanwhile the samples are sorted by its
     turn, so that those whose turn it is lie side by side. Samples that nothing changes lie last.
     """
+    assert bool((factors[:, HUE].abs() <= 1 / 6).all()), "hue beyond a sixth of the circle"
     hue_turn = (order == HUE).int().argmax(1)
     unchanged = (factors == torch.tensor(NEUTRAL)).all(1)
     hue_turn[factors[:, HUE] == 0] = HUE_NEVER

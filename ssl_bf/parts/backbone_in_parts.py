@@ -77,8 +77,8 @@ def _values(module: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def _set_values(module: nn.Module, values: list[Tensor]) -> None:
-    for buffer, value in zip(module.buffers(), values, strict=True):
-        buffer.copy_(value)
+    if values:
+        torch._foreach_copy_(list(module.buffers()), values)
 
 
 def _mean(values: tuple[Tensor, ...]) -> Tensor:
