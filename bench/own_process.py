@@ -8,6 +8,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+from torch.utils._pytree import tree_map_only
+
 from bench.rounds import Elsewhere, Seconds, measure
 
 
@@ -36,4 +39,6 @@ def _serve(
     run = build(*arguments)
     with suppress(EOFError):  # the benchmark has ended
         while pipe.recv():
-            pipe.send(measure(run, device))
+            seconds, result = measure(run, device)
+            # copied: memory of a GPU would be shared, and belongs to the next run
+            pipe.send((seconds, tree_map_only(torch.Tensor, torch.Tensor.cpu, result)))

@@ -22,8 +22,9 @@ from torch import Tensor
 
 RESULTS = Path(__file__).parent / "results"
 _PEERS = ["torch", "numpy", "faiss-gpu", "faiss-cpu", "lightly", "scikit-learn"]
-_PEERS += ["pytorch-metric-learning"]
+_PEERS += ["pytorch-metric-learning", "kornia"]
 _LIMIT_SIZE = {"cpu": 2048, "cuda": 8192}
+_LIMIT_PRODUCTS = {"cpu": 1, "cuda": 10}  # timed together: one is over before a GPU's clock is up
 
 
 class Seconds(NamedTuple):
@@ -55,12 +56,19 @@ def measure(run: Callable[[], Any], device: torch.device | str = "cpu") -> tuple
 
 
 def matmul_limit(dtype: torch.dtype, device: torch.device | str = "cpu") -> float:
-    """GFLOP/s of a large square matrix product of random numbers, the best of several."""
-    size = _LIMIT_SIZE[torch.device(device).type]
+    """GFLOP/s of large square matrix products of random numbers, the best of several attempts."""
+    kind = torch.device(device).type
+    size, products = _LIMIT_SIZE[kind], _LIMIT_PRODUCTS[kind]
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(size, size, generator=generator).to(device, dtype)
-    seconds = [measure(lambda: x @ x, device)[0].wall for _ in range(5)]
-    return 2 * size**3 / min(seconds) / 1e9
+    out = torch.empty_like(x)
+
+    def multiply() -> None:
+        for _ in range(products):
+            torch.mm(x, x, out=out)
+
+    seconds = [measure(multiply, device)[0].wall for _ in range(5)]
+    return products * 2 * size**3 / min(seconds) / 1e9
 
 
 def compare(
@@ -125,6 +133,12 @@ def compare(
     _show(rows)
     append(options.output / f"{name}.jsonl", rows)
     return rows
+
+
+def show_images_per_second(rows: list[dict[str, Any]], images: int) -> None:
+    """Print the speed of every variant, each of which took so many images a run."""
+    for row in rows:
+        print(f"{row['variant']}: {images / max(row['wall_seconds'], 1e-4):.0f} images per second")
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
