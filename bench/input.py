@@ -57,7 +57,9 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     views = ViewsConfig(recipe="moco_v2", size=32 if options.quick else 224)
     rows = []
     with TemporaryDirectory() as folder:
-        images = os.environ.get("BENCH_IMAGES") or _made_up(Path(folder) / "made_up", options.quick)
+        images = os.environ.get("BENCH_IMAGES") or made_up_jpegs(
+            Path(folder) / "made_up", options.quick
+        )
         source = open_source(ImageFolderConfig(root=str(images)))
         store = Path(folder) / "store"
         steps = len(source.split) // BATCH
@@ -146,7 +148,7 @@ def alike(ours: Views, theirs: Views) -> str:
     return ""
 
 
-def _made_up(folder: Path, quick: bool) -> Path:
+def made_up_jpegs(folder: Path, quick: bool) -> Path:
     """JPEG files of smooth noise."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)

@@ -7,10 +7,9 @@ folder; without it as many procedural ones lie in memory, of the same size.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,21 +35,14 @@ QUICK = ["backbone.name=small_conv", "method.queue_size=64", "data.train_images=
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Give the share of its time that the whole loop spends in the step."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--data", help="a folder with CIFAR-10")
-    chosen, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    options = parse("The whole loop against the step alone; also: --data FOLDER.", rest)
+    options = parse("The whole loop against the step alone.", argv)
     steps = 2 if options.quick else STEPS[options.device]
-    run = make_run(options.device, steps, data=chosen.data, quick=options.quick)
+    run = make_run(options.device, steps, data=options.data, quick=options.quick)
     batches = [run.loader.batch(step) for step in range(steps)]
     with FlopCounterMode(display=False) as counter:
         ssl_bf.train._one_step(run, batches[0], 0)
     preparing = [measure(partial(run.loader.batch, step), options.device)[0] for step in range(5)]
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        stack.enter_context(patch.object(TwoViewLoader, "close"))  # it serves every round
-        for rare in ("_save", "save_backbone"):
-            stack.enter_context(patch.object(ssl_bf.train, rare))
+    with repeatable_training() as folder:
         rows = compare(
             "loop",
             {
@@ -70,6 +62,16 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     run.loader.close()
     print(f"the whole loop runs at {100 * rows[1]['wall_ratio']:.1f} % of the step's speed")
     return rows
+
+
+@contextmanager
+def repeatable_training() -> Iterator[Path]:
+    """A run directory for `ssl_bf.train.train`, which may be called again and again inside."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(TwoViewLoader, "close"))  # it serves every round
+        for rare in ("_save", "save_backbone"):
+            stack.enter_context(patch.object(ssl_bf.train, rare))
+        yield Path(stack.enter_context(TemporaryDirectory()))
 
 
 def make_run(device: str, steps: int, *, data: str | None, quick: bool) -> Run:

@@ -115,7 +115,7 @@ def published_steps(
     return steps
 
 
-def lars_loop(network: nn.ParameterList, buffers: list[Tensor]) -> None:
+def lars_loop(network: nn.ParameterList, buffers: list[Tensor], rate: float = RATE) -> None:
     """LARS, a parameter at a time; 1-D parameters have neither decay nor trust ratio."""
     for p, buffer in zip(network, buffers, strict=True):
         update = p.grad
@@ -127,7 +127,7 @@ def lars_loop(network: nn.ParameterList, buffers: list[Tensor]) -> None:
             ratio = torch.where(change > 0, TRUST * size / change, one)
             update = update.mul(torch.where(size > 0, ratio, one))
         buffer.mul_(MOMENTUM).add_(update)
-        p.add_(buffer, alpha=-RATE)
+        p.add_(buffer, alpha=-rate)
 
 
 def same_parameters(ours: list[Tensor], theirs: list[Tensor]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from ssl_bf.input.views import ViewsConfig, make_view
 
 BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # normalised by these, views stay in [0, 1]
 SYSTEMATIC = 0.03  # of a mean: PIL approximates the blur and rounds after every operation
+SPREAD = 0.1  # of a deviation, likewise
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
@@ -73,12 +75,18 @@ def two_views(
 
 
 def alike(ours: list[Tensor], theirs: list[Tensor]) -> str:
-    """Whether both are drawn alike: brightness, contrast, colour and sharpness of the views."""
+    """Whether both are drawn alike: brightness, contrast, colour and sharpness of the views.
+
+    Compared are means and deviations over views.
+    """
     measured = zip(_statistics(torch.cat(ours)), _statistics(torch.cat(theirs)), strict=True)
     for name, (x, y) in zip(STATISTICS, measured, strict=True):
         error = ((x.var() + y.var()) / len(x)).sqrt()
         if (x.mean() - y.mean()).abs() > 4 * error + SYSTEMATIC * y.mean().abs():
             return f"{name} {x.mean():.4f} and {y.mean():.4f}"
+        # a stronger jitter keeps the means; 4 standard errors of a deviation's logarithm, and more
+        if (x.std() / y.std()).log().abs() > 4 / math.sqrt(len(x)) + SPREAD:
+            return f"deviation of {name} {x.std():.4f} and {y.std():.4f}"
     return ""
 
 

@@ -13,17 +13,22 @@ from bench import (
     batchformer,
     info_nce,
     knn,
+    kornia_views,
     logistic,
     loop,
     memory,
+    moco_v3_step,
     overhead,
+    pipeline,
     probe,
     retrieval,
     startup,
     step,
+    time_to_accuracy,
     views,
 )
 from bench import input as input_bench
+from bench.options import parse
 from bench.rounds import compare, measure
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
@@ -37,7 +42,10 @@ from ssl_bf.input.views import ViewsConfig, make_view
         (logistic, "sklearn"),
         (retrieval, "pytorch_metric_learning"),
         (views, "lightly"),
+        (kornia_views, "kornia"),
         (step, "lightly"),
+        (moco_v3_step, ""),
+        (pipeline, "lightly"),
         (batchformer, ""),
         (overhead, ""),
         (info_nce, ""),
@@ -72,6 +80,63 @@ def test_the_probes_reach_one_accuracy(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     rows = probe.main(["--quick", "--rounds", "1", "--output", str(tmp_path)])
     assert [row["wrong"] for row in rows[:2]] == ["", ""]
+
+
+@pytest.mark.slow
+def test_time_to_accuracy_ends_with_the_first_accuracy_that_is_enough(tmp_path: Path) -> None:
+    options = ["--quick", "--rounds", "1", "--seed", "3", "--output", str(tmp_path)]
+    [row] = time_to_accuracy.main(options)
+    assert row["wrong"] == ""
+    assert row["variant"] == "seed 3"
+    assert row["wall_seconds"] > 0
+    [last] = row["accuracies_percent"]  # of two epochs: it was stopped
+    assert last >= row["target_percent"]
+    assert json.loads((tmp_path / "time_to_accuracy.jsonl").read_text()) == row
+
+
+def test_an_accuracy_that_is_not_reached_is_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_to_accuracy, "train_until", lambda *_: (7.0, [30.0, 79.9]))
+    options = ["--device", "cpu", "--quick", "--output", str(tmp_path)]
+    parsed = parse("", options)
+    row = time_to_accuracy.one_seed(0, 80.0, parsed)
+    assert (row["equivalent"], row["wrong"]) == (False, "best 79.90 %, target 80 %")
+    assert time_to_accuracy.one_seed(0, 79.9, parsed)["equivalent"]
+
+
+def test_a_line_of_metrics_that_is_being_written_does_not_count(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    assert time_to_accuracy.monitored(metrics) == []
+    metrics.write_text('{"loss": 1}\n{"monitor/knn_top1": 12.5}\n{"monitor/knn_top1": 8')
+    assert time_to_accuracy.monitored(metrics) == [12.5]
+
+
+@pytest.mark.parametrize("benchmark", [kornia_views, moco_v3_step, pipeline, time_to_accuracy])
+def test_a_row_for_a_gpu_is_skipped_in_one_line(
+    benchmark: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark.main(["--output", str(tmp_path)]) == []
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert "--device cuda" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pipeline_that_trains_otherwise_is_noticed() -> None:
+    config = ViewsConfig(recipe="moco_v2", size=32, blur=False)
+    images, ids = views.random_images(200, 40, 40), torch.arange(200)
+
+    def epoch(loss: float, *, darker: float = 1.0, seed: int = 0) -> pipeline.Epoch:
+        pair = [make_view(images, ViewDraws(seed, 0, view, ids), config) for view in (1, 2)]
+        return pipeline.Epoch(3, loss, lambda: (pair[0] - 1 + darker, pair[1] - 1 + darker))
+
+    ours = epoch(2.0)
+    assert pipeline.same_training(ours, epoch(2.1, seed=1), config) == ""
+    assert pipeline.same_training(ours, epoch(2.1)._replace(steps=2), config) == "3 and 2 steps"
+    assert "loss" in pipeline.same_training(ours, epoch(4.0), config)
+    assert "loss" in pipeline.same_training(ours, epoch(float("nan")), config)
+    assert "red" in pipeline.same_training(ours, epoch(2.0, darker=0.5), config)
 
 
 def test_the_loop_is_measured_against_its_step(tmp_path: Path) -> None:
@@ -144,5 +209,7 @@ def test_views_drawn_otherwise_are_noticed() -> None:
     one, other = ([make_view(images, ViewDraws(s, 0, 1, ids), blurred)] for s in (0, 1))
     assert views.alike(one, other) == ""
     assert views.alike([one[0] * 0.8], other).startswith("red")
+    stronger = one[0] * (0.2 + 1.6 * torch.rand(400, 1, 1, 1))
+    assert views.alike([stronger], other).startswith("deviation of red")
     unblurred = [make_view(images, ViewDraws(0, 0, 1, ids), sharp)]
     assert views.alike(unblurred, other).startswith("sharpness")

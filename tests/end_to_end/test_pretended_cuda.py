@@ -13,7 +13,19 @@ import torch
 
 import linear_eval.cli
 import ssl_bf.cli
-from bench import batchformer, info_nce, logistic, loop, overhead, probe, retrieval, views
+from bench import (
+    batchformer,
+    info_nce,
+    kornia_views,
+    logistic,
+    loop,
+    moco_v3_step,
+    overhead,
+    pipeline,
+    probe,
+    retrieval,
+    views,
+)
 from linear_eval.strict_config import parse_config
 from ssl_bf.build import build_run
 from ssl_bf.captured_step import WARM_UP
@@ -150,14 +162,28 @@ def test_a_run_of_replayed_steps(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "benchmark", [batchformer, info_nce, logistic, loop, overhead, probe, retrieval, views]
+    "benchmark",
+    [
+        batchformer,
+        info_nce,
+        kornia_views,
+        logistic,
+        loop,
+        moco_v3_step,
+        overhead,
+        pipeline,
+        probe,
+        retrieval,
+        views,
+    ],
 )
 def test_a_benchmark_runs_on_the_gpu(
     benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for peer in ("lightly", "sklearn", "pytorch_metric_learning"):
+    for peer in ("kornia", "lightly", "sklearn", "pytorch_metric_learning"):
         pytest.importorskip(peer)
     monkeypatch.setattr("bench.rounds._LIMIT_SIZE", {"cpu": 64, "cuda": 64})
+    monkeypatch.setattr("ssl_bf.captured_step.CudaGraph", RecordedGraph)
     options = ["--quick", "--rounds", "1", "--device", "cuda", "--output", str(tmp_path)]
     with pretended_cuda():
         rows = benchmark.main(options)
