@@ -78,15 +78,12 @@ JUDGE = $(filter knn logistic memory probe retrieval,$(BENCHES))
 run_each = for each in $(1); do "$(VENV)/bin/python" -m bench.$$each --rounds $(ROUNDS) $(2) || exit 1; done
 
 bench: $(STAMP)
-	$(PIP) pytorch-metric-learning
 	$(call run_each,$(filter-out $(GPU_ROWS),$(BENCHES)))
 
 bench-gpu: $(STAMP)
-	$(PIP) pytorch-metric-learning kornia
 	$(call run_each,$(filter-out memory,$(BENCHES)),--device cuda $(if $(DATA),--data $(DATA)))
 
 bench-judge: $(STAMP)
-	$(PIP) pytorch-metric-learning
 	$(call run_each,$(JUDGE))
 
 # ---- the quickstart
