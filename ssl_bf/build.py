@@ -48,6 +48,7 @@ class Run:
     plan: Plan
     loader: TwoViewLoader
     monitor: Monitor | None
+    images: str  # fingerprint of the training images
     notes: list[str]  # log lines
 
 
@@ -74,6 +75,13 @@ def build_run(config: PretrainConfig) -> Run:
     if config.speed.threads is not None:
         torch.set_num_threads(config.speed.threads)
     check_cuda_graph(config, device)
+    source = open_source(config.data)
+    train, holdout = _split_data(config, source)
+    if config.batch_size > len(train):
+        raise InputError(
+            f"batch_size: {config.batch_size} is more than the {len(train)} training images, "
+            "expected at least one whole batch; lower batch_size or add images"
+        )
     method = _build_method(config).to(device)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
@@ -87,8 +95,6 @@ def build_run(config: PretrainConfig) -> Run:
     if config.speed.compile:
         method.compile_backbones()
 
-    source = open_source(config.data)
-    train, holdout = _split_data(config, source)
     images = _open_images(config, train, source, device)
     loader = _build_loader(config, images, device)
     plan = _build_plan(config, loader.steps_per_epoch)
@@ -104,7 +110,8 @@ def build_run(config: PretrainConfig) -> Run:
     ]
     monitor = _build_monitor(config, train, holdout, device)
     if monitor is None and config.run.monitor_every:
-        notes.append("no k-NN monitor: the images have no labels or data.holdout is 0")
+        why = "the images have no labels" if config.data.holdout else "data.holdout is 0"
+        notes.append(f"no k-NN monitor: {why}")
     return Run(
         config=config,
         device=device,
@@ -114,6 +121,7 @@ def build_run(config: PretrainConfig) -> Run:
         plan=plan,
         loader=loader,
         monitor=monitor,
+        images=train.fingerprint,
         notes=notes,
     )
 

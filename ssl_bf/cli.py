@@ -35,7 +35,7 @@ def _run(options: argparse.Namespace) -> int:
         elif options.command == "pretrain":
             pretrain(options.config, options.overrides)
         elif options.command == "resume":
-            resume(options.directory)
+            resume(options.directory, options.overrides)
         elif options.command == "pack":
             pack_images(options.images, options.output, options.overrides)
         else:
@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: ssl-bf resume runs/quickstart/with_batchformer",
     )
     command.add_argument("directory", type=Path, help="the run's directory")
+    command.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="speed.*, run.* or data.on_bad_image: keys that leave the result alone",
+    )
 
     command = commands.add_parser(
         "export",

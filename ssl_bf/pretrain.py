@@ -45,6 +45,9 @@ RUN_ENTRIES = (
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
 JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")
 
+# Keys that `resume` takes.
+RESUMABLE = ("speed.", "run.", "data.on_bad_image")
+
 DEFAULT_EXPORTS: dict[Format, str] = {
     "safetensors": BACKBONE_FILE,
     "torchvision": "backbone.torchvision.pth",
@@ -75,9 +78,20 @@ def whole_config(source: str, overrides: Sequence[str]) -> str:
     return to_yaml(loaded.value)
 
 
-def resume(directory: Path) -> None:
-    """Go on with a run where its newest sound checkpoint left it."""
-    config = _config_of(directory)
+def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
+    """Go on with a run where its newest sound checkpoint left it.
+
+    Args:
+        directory: of the run.
+        overrides: of keys that leave the result alone, `RESUMABLE`, for this time only.
+    """
+    for key in (text.partition("=")[0] for text in overrides):
+        if not key.startswith(RESUMABLE) or key in ("run.directory", "run.overwrite"):
+            raise InputError(
+                f"{key}: cannot change while a run goes on, expected one of speed.*, run.* (not "
+                "directory, overwrite) and data.on_bad_image; start a new run"
+            )
+    config = _config_of(directory, overrides)
     with _processes(config), _run_directory(directory):
         run, first_step = _restored(config, directory)
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
@@ -115,7 +129,7 @@ def export_backbone(
     print(f"backbone after step {saved.step}: {output}")
 
 
-def _config_of(directory: Path) -> PretrainConfig:
+def _config_of(directory: Path, overrides: Sequence[str] = ()) -> PretrainConfig:
     file = directory / CONFIG_FILE
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; give the directory of a run")
@@ -124,7 +138,7 @@ def _config_of(directory: Path) -> PretrainConfig:
             f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "
             "by `ssl-bf pretrain`; give the directory of a run"
         )
-    return load_config(PretrainConfig, str(file), [], packaged="pretrain").value
+    return load_config(PretrainConfig, str(file), overrides, packaged="pretrain").value
 
 
 def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
@@ -138,6 +152,11 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     # The weights come from the checkpoint; the file that the run began with may be gone.
     without_init = replace(config, backbone=replace(config.backbone, init=None))
     run = replace(build_run(without_init), config=config)
+    if saved.state.get("images", run.images) != run.images:
+        raise InputError(
+            f"{directory}: the training images are not those that it began with (others in number, "
+            "name, label or file size); put these back, or start a new run"
+        )
     run.notes.extend(saved.notes)
     try:
         restore(run.method, run.optimizer, saved.tensors)
@@ -157,10 +176,12 @@ def _check_directory(directory: Path, *, overwrite: bool) -> None:
     check_new(new, "run.directory")
     found = _entries(directory)
     if found and not overwrite:
+        saved = any(directory.glob(f"checkpoints/step-{_NUMBER}"))
+        goes_on = f"go on with `ssl-bf resume {directory}`, " if saved else "it has no checkpoint: "
         names = ", ".join(path.relative_to(directory).as_posix() for path in found[:3])
         raise InputError(
-            f"run.directory: {directory} already holds a run ({names}); go on with "
-            f"`ssl-bf resume {directory}`, choose another directory, or set run.overwrite=true"
+            f"run.directory: {directory} already holds a run ({names}); {goes_on}choose another "
+            "directory, or set run.overwrite=true"
         )
 
 

@@ -70,7 +70,7 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
             if stopping and done < plan.total_steps:
                 raise StoppedBySignal(
                     f"stopped at step {done} of {plan.total_steps} and saved; "
-                    f"go on with: ssl-bf resume {directory}"
+                    f"go on with: {_command()} resume {directory}"
                 )
         if is_main():
             info = backbone_info(run.config, commit=git_commit(), step=plan.total_steps)
@@ -103,6 +103,13 @@ def _update(run: Run, batch: Batch, context: StepContext, momentum: float | Tens
     return loss
 
 
+def _command() -> str:
+    """What starts as many processes as this run has."""
+    if world_size() == 1:
+        return "ssl-bf"
+    return f"torchrun --nproc-per-node {world_size()} -m ssl_bf"
+
+
 def _ends_epochs(run: Run, done: int, every: int) -> bool:
     """Whether `every` epochs (0: never) or the whole run end with this many finished steps."""
     is_last = done == run.plan.total_steps
@@ -126,7 +133,7 @@ def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
             directory,
             step=done,
             tensors=training_tensors(run.method, run.optimizer),
-            state={"world_size": world_size(), "seed": run.config.seed},
+            state={"world_size": world_size(), "seed": run.config.seed, "images": run.images},
             keep=run.config.run.keep_checkpoints,
         )
     barrier()

@@ -92,7 +92,7 @@ class ImageIndex:
         if not 1 <= k <= len(self.ids):
             raise InputError(
                 f"--k: {k} neighbours out of {len(self.ids)} indexed images, expected 1 to "
-                f"{len(self.ids)}; choose a smaller one"
+                f"{len(self.ids)}; choose one of them"
             )
         return search_index(self.index, queries, k)
 

@@ -81,10 +81,11 @@ class TwoViewLoader:
                 f"batch_size: {batch_size} cannot be shared by {world_size} processes, expected a "
                 "multiple of their number; change batch_size or the number of processes"
             )
-        if len(images) < batch_size:
+        good = len(images) - len(images.bad_images)
+        if good < batch_size:
             raise InputError(
-                f"batch_size: {batch_size} is more than the {len(images)} training images, "
-                "expected at least one whole batch; lower batch_size or add images"
+                f"batch_size: {batch_size} is more than the {good} training images that can be "
+                "decoded, expected at least one whole batch; lower batch_size or add images"
             )
         self.steps_per_epoch = len(images) // batch_size
         self._images = images

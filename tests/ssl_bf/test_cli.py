@@ -54,7 +54,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["pretrain"],
         ["pretrain", "quickstart", "--epochs", "3"],
         ["resume"],
-        ["resume", "one", "two"],
+        ["resume", "one", "--two"],
         ["export"],
         ["export", "runs/mine", "--output", "f", "--format", "pickle"],
     ],
@@ -75,12 +75,12 @@ def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) 
             ssl_bf.pretrain, name, lambda *given, name=name: calls.append((name, *given))
         )
     assert main(["pretrain", "quickstart", "epochs=3", "data.root=a b"]) == 0
-    assert main(["resume", "runs/mine"]) == 0
+    assert main(["resume", "runs/mine", "speed.threads=1"]) == 0
     assert main(["export", "runs/mine", "--output", "out.safetensors"]) == 0
     assert main(["export", "runs/mine", "--output", "out.onnx", "--format", "onnx"]) == 0
     assert calls == [
         ("pretrain", "quickstart", ["epochs=3", "data.root=a b"]),
-        ("resume", Path("runs/mine")),
+        ("resume", Path("runs/mine"), ["speed.threads=1"]),
         ("export_backbone", Path("runs/mine"), Path("out.safetensors"), "safetensors"),
         ("export_backbone", Path("runs/mine"), Path("out.onnx"), "onnx"),
     ]
@@ -101,7 +101,7 @@ def test_the_exit_code_tells_how_it_ended_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def end(directory: Path) -> None:
+    def end(directory: Path, overrides: list[str]) -> None:
         raise outcome
 
     monkeypatch.setattr(ssl_bf.pretrain, "resume", end)
@@ -113,7 +113,7 @@ def test_the_exit_code_tells_how_it_ended_in_one_line(
 
 
 def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(directory: Path) -> None:
+    def fail(directory: Path, overrides: list[str]) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(ssl_bf.pretrain, "resume", fail)

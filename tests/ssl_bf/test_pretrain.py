@@ -114,8 +114,9 @@ def test_whatever_remains_of_a_run_is_refused(start: Start, remainder: str) -> N
     file = Path("run") / remainder
     file.parent.mkdir(parents=True)
     file.write_text("kept")
-    with pytest.raises(InputError, match="already holds a run"):
+    with pytest.raises(InputError, match="already holds a run") as refused:
         start()
+    assert ("ssl-bf resume" in str(refused.value)) == ("step-" in remainder)
     assert snapshot(Path("run")).keys() == {remainder}
 
 
@@ -293,6 +294,37 @@ def test_another_number_of_processes_is_refused(
         resume(Path("run"))
     assert "torchrun --nproc-per-node 1" in str(refused.value)
     assert snapshot(Path("run")) == before
+
+
+def test_other_images_than_those_it_began_with_are_refused(start: Start) -> None:
+    start()
+    config = Path("run/config.yaml")
+    config.write_text(config.read_text().replace("train_images: 40", "train_images: 41"))
+    before = snapshot(Path("run"))
+    with pytest.raises(InputError, match="run: the training images are not those that it began"):
+        resume(Path("run"))
+    assert snapshot(Path("run")) == before
+
+
+def test_keys_that_leave_the_result_alone_may_change(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("run.directory=whole")
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
+        stop_at_once(patch)
+        start()
+    before = Path("run/config.yaml").read_text()
+    resume(Path("run"), ["speed.images=files", "run.log_every=1", "data.on_bad_image=skip"])
+    ours, theirs = load_newest(Path("run")).tensors, load_newest(Path("whole")).tensors
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert Path("run/config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("override", ["epochs=9", "seed=1", "run.directory=b", "data.seed=1"])
+def test_keys_that_make_another_run_are_refused(override: str, start: Start) -> None:
+    start("epochs=1")
+    with pytest.raises(InputError, match="cannot change while a run goes on"):
+        resume(Path("run"), [override])
 
 
 def test_the_file_a_run_started_from_is_needed_no_more(

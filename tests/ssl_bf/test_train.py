@@ -266,7 +266,7 @@ def test_a_signal_saves_the_step_under_way_and_names_the_way_on(
         f"stopped at step 4 of {STEPS} and saved; go on with: ssl-bf resume {tmp_path}"
     )
     assert checkpoints(tmp_path) == [4]
-    assert load_newest(tmp_path).state == {"world_size": 1, "seed": 0}
+    assert load_newest(tmp_path).state == {"world_size": 1, "seed": 0, "images": run.images}
     assert not (tmp_path / "backbone.safetensors").exists()
 
 
