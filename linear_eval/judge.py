@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,10 +53,11 @@ def judge(
     images = config.transform()
     shown = images.crop or images.resize
     if contestant.image_size is not None and shown not in (None, contestant.image_size):
-        row.notes["images"] = (
+        row.notes["images"] = note = (
             f"trained at {contestant.image_size} pixels, judged at {shown} as the config says; "
             f"for its own size set {_size_keys(config, contestant.image_size)}"
         )
+        _say(row, note)
     with _timed(row, "features"):
         tables = agreed(
             partial(
@@ -134,3 +136,10 @@ def _timed(row: Row, stage: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     row.seconds[stage] = round(time.monotonic() - start, 3)
+    _say(row, f"{stage}, {row.seconds[stage]:.1f} s")
+
+
+def _say(row: Row, what: str) -> None:
+    """A line of progress where no terminal shows a bar."""
+    if is_main() and not sys.stderr.isatty():
+        print(f"{row.contestant.title}: {what}", file=sys.stderr, flush=True)

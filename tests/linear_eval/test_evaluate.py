@@ -461,10 +461,21 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     given = [text.format(place=place, judged=_judged(place)) for text in overrides]
     assert _run(place, *given) == 2
     captured = capsys.readouterr()
-    assert said in captured.err
-    assert captured.err.count("\n") == 1
+    *progress, error = captured.err.splitlines()
+    assert said in error
+    assert all(line.startswith("pretrained ") for line in progress)
     assert captured.out == ""
     assert sorted(place.rglob("*")) == before
+
+
+def test_where_no_terminal_shows_a_bar_every_stage_is_a_line(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(place, _judged(place), "evaluators=[knn, retrieval]") == 0
+    stages = [
+        line.rpartition(": ")[2].split(",")[0] for line in capsys.readouterr().err.splitlines()
+    ]
+    assert stages == ["features", "knn", "retrieval"]
 
 
 def test_notes_are_short_where_contestants_agree() -> None:
