@@ -81,7 +81,7 @@ bench: $(STAMP)
 	$(call run_each,$(filter-out $(GPU_ROWS),$(BENCHES)))
 
 bench-gpu: $(STAMP)
-	$(call run_each,$(filter-out memory,$(BENCHES)),--device cuda $(if $(DATA),--data $(DATA)))
+	$(call run_each,$(BENCHES),--device cuda $(if $(DATA),--data $(DATA)))
 
 bench-judge: $(STAMP)
 	$(call run_each,$(JUDGE))

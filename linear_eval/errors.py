@@ -49,7 +49,8 @@ def run_command(command: Callable[[], None]) -> int:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except StoppedBySignal as stop:
-        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
+        alone = os.environ.get("WORLD_SIZE", "1") == "1"
+        if alone or os.environ.get("RANK") == "0":  # of torchrun's processes, one speaks
             print(one_line(str(stop)) or "stopped by a signal", file=sys.stderr)
         return EXIT_STOPPED
     except KeyboardInterrupt:  # before or after the part of a run that saves when interrupted

@@ -110,7 +110,8 @@ def build_run(config: PretrainConfig) -> Run:
     ]
     monitor = _build_monitor(config, train, holdout, device)
     if monitor is None and config.run.monitor_every:
-        why = "the images have no labels" if config.data.holdout else "data.holdout is 0"
+        unlabelled = bool((train.labels < 0).any())
+        why = "the images have no labels" if unlabelled else "data.holdout leaves no images for it"
         notes.append(f"no k-NN monitor: {why}")
     return Run(
         config=config,

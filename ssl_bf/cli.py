@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="speed.*, run.* or data.on_bad_image: keys that leave the result alone",
+        help="of speed.*, run.* and data.on_bad_image, for this time",
     )
 
     command = commands.add_parser(

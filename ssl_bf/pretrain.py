@@ -45,7 +45,7 @@ RUN_ENTRIES = (
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
 JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")
 
-# Keys that `resume` takes.
+# Keys that `resume` takes: all but the last leave the result alone, and that one good images.
 RESUMABLE = ("speed.", "run.", "data.on_bad_image")
 
 DEFAULT_EXPORTS: dict[Format, str] = {
@@ -83,7 +83,7 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
 
     Args:
         directory: of the run.
-        overrides: of keys that leave the result alone, `RESUMABLE`, for this time only.
+        overrides: of the keys `RESUMABLE`, for this time only.
     """
     for key in (text.partition("=")[0] for text in overrides):
         if not key.startswith(RESUMABLE) or key in ("run.directory", "run.overwrite"):
@@ -152,7 +152,7 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     # The weights come from the checkpoint; the file that the run began with may be gone.
     without_init = replace(config, backbone=replace(config.backbone, init=None))
     run = replace(build_run(without_init), config=config)
-    if saved.state.get("images", run.images) != run.images:
+    if saved.state.get("images", run.images) != run.images:  # earlier versions saved none
         raise InputError(
             f"{directory}: the training images are not those that it began with (others in number, "
             "name, label or file size); put these back, or start a new run"

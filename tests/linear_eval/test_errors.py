@@ -39,6 +39,18 @@ def test_a_saved_stop_is_exit_code_75(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "stopped at step 7\n"
 
 
+@pytest.mark.parametrize(("rank", "said"), [("0", "stopped\n"), ("1", "")])
+def test_one_process_of_torchruns_says_that_it_stopped(
+    rank: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    assert run_command(raises(StoppedBySignal("stopped"))) == 75
+    assert capsys.readouterr().err == "stopped\n"  # it is alone
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run_command(raises(StoppedBySignal("stopped"))) == 75
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), BrokenPipeError("a worker")])
 def test_any_other_failure_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:

@@ -260,6 +260,8 @@ def test_the_lightly_engine_is_as_reproducible() -> None:
 def test_fewer_images_than_a_batch_are_refused_with_both_numbers() -> None:
     with pytest.raises(InputError, match=r"^batch_size: 4 is more than the 3 training images"):
         open_loader(3)
+    with pytest.raises(InputError, match=r"^batch_size: 4 is more than the 3 .* can be decoded"):
+        open_loader(open_store(5, bad=[1, 2]))
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
