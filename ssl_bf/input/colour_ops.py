@@ -6,8 +6,6 @@ per sample and one batched product, whatever the mixture inside the batch. Funct
 only some rows get row numbers from the caller, who drew them on the CPU: no wait for the device.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -121,34 +119,32 @@ def shift_hue_(planes: Tensor, shift: Tensor | float) -> Tensor:
     Returns:
         `planes`.
 
-    Source: equal to torchvision's `adjust_hue`, without its way to HSV and back. On the circle a
-    channel rises or falls by 6 chroma per turn between the smallest and the largest channel, where
-    it stays for a third of the circle. So a channel x that is followed by y and z (red, green,
-    blue, red, ...) becomes
+    Source: equal to torchvision's `adjust_hue`, without its way to HSV and back. A channel x, whose
+    neighbour on the circle is y (the one before it in red, green, blue for a turn forward, else the
+    one after it) and z the third, becomes, with d the turn in sixths of the circle,
 
-        clamp(2 x - middle - sign(y - z) 6 shift chroma, smallest, largest).
+        clamp(x - z - (1 - 2 d) y + (1 - d) (largest + smallest), smallest, largest).
+
+    Where y is smallest, x falls with x - z + largest - d chroma; where it is largest, x rises with
+    x - z + smallest + d chroma; where it is in between, x stays largest or smallest.
     """
     red, green, blue = planes.unbind()
-    high, low = torch.maximum(red, green), torch.minimum(red, green)
-    largest, smallest = torch.maximum(high, blue), torch.minimum(low, blue)
-    middle = torch.maximum(low, torch.minimum(high, blue, out=high), out=low)
-    turn: Tensor | float = shift.abs() if isinstance(shift, Tensor) else abs(shift)
-    limit = torch.sub(largest, smallest, out=high).mul_(turn * (6 / STEEP))
-    change = torch.empty_like(planes)
-    for out, y, z in zip(change.unbind(), (green, blue, red), (blue, red, green), strict=True):
-        torch.sub(y, z, out=out)
-    torch.clamp(change, -limit, limit, out=change)
+    largest, smallest = planes.amax(0), planes.amin(0)
+    turn: Tensor | float = 6 * abs(shift)
+    rest = torch.add(largest, smallest).mul_(1 - turn).sub_(red).sub_(green).sub_(blue)
+    turned = torch.empty_like(planes)
+    befores, afters = (blue, red, green), (green, blue, red)
+    circle = zip(turned.unbind(), planes.unbind(), befores, afters, strict=True)
     if isinstance(shift, Tensor):
-        planes.addcmul_(change, shift.sign(), value=-STEEP / 2)
+        forward, backward = (6 * shift).clamp(min=0), (-6 * shift).clamp(min=0)
+        for out, x, before, after in circle:
+            torch.addcmul(x, before, forward, out=out).addcmul_(after, backward)
     else:
-        planes.sub_(change, alpha=math.copysign(STEEP / 2, shift))
-    torch.add(middle.neg_(), planes, alpha=2, out=planes)
-    return torch.clamp(planes, smallest, largest, out=planes)
-
-
-# Clamped to a limit, a difference of two channels times this is the limit with its sign. Where they
-# are too close for that, the third is the largest or smallest, and stays it with either sign.
-STEEP = 2.0**20
+        for out, x, before, after in circle:
+            torch.add(x, before if shift > 0 else after, alpha=6 * abs(shift), out=out)
+    # x - z - (1 - 2 d) y is 2 (x + d y) less the sum of all three
+    torch.add(rest, turned, alpha=2, out=turned)
+    return torch.clamp(turned, smallest, largest, out=planes)
 
 
 def grayscale_(images: Tensor, rows: Tensor) -> Tensor:
