@@ -17,6 +17,7 @@ from torch import Tensor
 LARGEST_DENSE = 64  # pixels; from here on a CPU is slower with dense products
 BLOCK = 16  # outputs of one product: fewer waste its overhead, more multiply zeros
 RADIUS = 11  # of the kernel with 23 taps
+WHITE = 255.0
 
 
 def prefer_one_at_a_time(device: torch.device, size: int) -> bool:
@@ -43,6 +44,8 @@ def crop_and_resize_each(
         images, boxes.tolist(), flip.tolist(), planes.unbind(1), strict=True
     ):
         view.copy_(cropped(image, box, size, mirrored=mirrored))
+    if images[0].dtype == torch.uint8:
+        planes.div_(WHITE)
     return planes.transpose(0, 1)
 
 
@@ -56,7 +59,7 @@ def cropped(image: Tensor, box: Sequence[int], size: int, *, mirrored: bool) -> 
         mirrored: left to right.
 
     Returns:
-        (3, S, S) float32 in [0, 1], new memory.
+        (3, S, S) float32, new memory, in the range of `image`: bytes are not divided by 255.
 
     On the CPU the bytes of large images become bytes, by the kernel and with the rounding of
     torchvision (and of PIL), five times as fast as float32. Those of small ones do not, so that a
@@ -64,16 +67,14 @@ def cropped(image: Tensor, box: Sequence[int], size: int, *, mirrored: bool) -> 
     """
     top, left, height, width = box
     crop = image[None, :, top : top + height, left : left + width]
-    is_bytes = image.dtype == torch.uint8
-    if is_bytes and prefer_one_at_a_time(image.device, max(image.shape[-2:])):
-        # the layout that the kernel is fast for; it would convert a part of an image slowly
-        crop = crop.contiguous(memory_format=torch.channels_last)
+    if image.dtype == torch.uint8 and prefer_one_at_a_time(image.device, max(image.shape[-2:])):
+        # pixel by pixel, which the kernel is fast for; it would convert a part of an image slowly
+        crop = crop.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     else:
         crop = crop.to(torch.float32)
     resized = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
-    resized = resized.flip(-1) if mirrored else resized
-    view = torch.empty((3, size, size), device=image.device).copy_(resized)
-    return view.mul_(1 / 255) if is_bytes else view
+    planes = resized.contiguous()  # while they are bytes: it and the flip are cheap
+    return (planes.flip(-1) if mirrored else planes).to(torch.float32)
 
 
 def blurred(image: Tensor, sigma: float) -> Tensor:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from linear_eval.errors import InputError
 from ssl_bf.input.keyed_random import generator
-from ssl_bf.input.packed_images import Images, PackedImages
+from ssl_bf.input.packed_images import Images, LooseImages, PackedImages
 from ssl_bf.input.store import ImageStore, decode_threads
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
 
-Read = tuple[PackedImages, Tensor]  # of N images, and (N,) their indices in the split
+Read = tuple[PackedImages | LooseImages, Tensor]  # of N images, and (N,) their indices in the split
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,6 +98,27 @@ class PackedImages:
         return batch.view(-1, height, width, CHANNELS).permute(0, 3, 1, 2)
 
 
+@dataclass(frozen=True, eq=False)
+class LooseImages:
+    """Images on the CPU, each in memory of its own: nothing is copied where they are used there.
+
+    Attributes:
+        each: M tensors (3, H_i, W_i) uint8.
+    """
+
+    each: list[Tensor]
+
+    def to(self, device: torch.device) -> LooseImages | PackedImages:
+        """The same on a device."""
+        return self if device.type == "cpu" else PackedImages.of(self.each).to(device)
+
+    def images(self) -> Images:
+        """See `PackedImages.images`."""
+        if any(image.shape != self.each[0].shape for image in self.each):
+            return self.each
+        return PackedImages.of(self.each).images()
+
+
 def num_bytes(sizes: Tensor) -> Tensor:
     """Bytes of images of these sizes; (..., 2) -> (...) int64."""
     return sizes.prod(-1) * CHANNELS

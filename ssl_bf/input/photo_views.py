@@ -87,7 +87,15 @@ class Photos:
 
 
 def view_of_one(image: Tensor, photo: Photo, size: int) -> Tensor:
-    """The view that `Photos.views` gives, of a single image on the CPU: (3, S, S).
+    """The view that `Photos.views` gives, of a single image on the CPU.
+
+    Args:
+        image: (3, H, W) uint8.
+        photo: what is done to it.
+        size: S.
+
+    Returns:
+        (3, S, S) float32 in [0, 255].
 
     What a large image needs is known from its row alone, nothing else is computed, and its view
     stays in the processor's cache meanwhile.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError
-from ssl_bf.input.packed_images import PackedImages
+from ssl_bf.input.packed_images import LooseImages, PackedImages
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class ImageStore(ABC):
     @abstractmethod
     def read(
         self, rows: Tensor, *, substitutes: Sequence[Iterable[int]] | None = None
-    ) -> tuple[PackedImages, Tensor]:
+    ) -> tuple[PackedImages | LooseImages, Tensor]:
         """Pixels of some images.
 
         Args:
@@ -94,14 +94,16 @@ class HeldImages(ImageStore):
             images: of the split, row by row.
             bad_images: message of each that is not there.
             note: see `ImageStore`.
-            is_mapped: read batches in several threads, since the disk may have to be waited for.
+            is_mapped: read batches in several threads, since the disk may have to be waited for;
+                on a single core nothing is copied, and views read the mapped file.
             pinned: copy batches to memory that a GPU can read while it computes.
         """
         super().__init__(len(images), note)
         self.images = images
         self.bad_images.update(bad_images)
         self._pinned = pinned
-        self._threads = ThreadPoolExecutor(decode_threads(), "read") if is_mapped else None
+        in_threads = is_mapped and decode_threads() > 1
+        self._threads = ThreadPoolExecutor(decode_threads(), "read") if in_threads else None
 
     @property
     def takes_time(self) -> bool:
@@ -166,14 +168,17 @@ class DecodedImages(ImageStore):
 
     def read(
         self, rows: Tensor, *, substitutes: Sequence[Iterable[int]] | None = None
-    ) -> tuple[PackedImages, Tensor]:
+    ) -> tuple[PackedImages | LooseImages, Tensor]:
         """See `ImageStore`."""
         tries = substitutes or [()] * len(rows)
         # handing images to a single thread one by one takes longer than decoding them here
         each = self._threads.map if decode_threads() > 1 else map
         found = list(each(self._decode_one_of, rows.tolist(), tries))
-        images = PackedImages.of([image for image, _ in found], pinned=self._pinned)
-        return images, torch.tensor([row for _, row in found])
+        ids = torch.tensor([row for _, row in found])
+        each = [image for image, _ in found]
+        if self._pinned:
+            return PackedImages.of(each, pinned=True), ids
+        return LooseImages(each), ids
 
     def close(self) -> None:
         """See `ImageStore`."""

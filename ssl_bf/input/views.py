@@ -20,6 +20,7 @@ from linear_eval.errors import InputError
 from ssl_bf.input.batch_ops import normalize_into
 from ssl_bf.input.colour_ops import NEUTRAL, texture_colours
 from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
+from ssl_bf.input.image_colours import normalize_levels_into
 from ssl_bf.input.image_ops import prefer_one_at_a_time
 from ssl_bf.input.photo_views import Photos, view_of_one
 from ssl_bf.input.preparation import Preparation
@@ -107,7 +108,7 @@ def make_view(
         if isinstance(drawn, Photos) and prefer_one_at_a_time(device, size):
             for view, image, photo in zip(views, images, drawn.each(), strict=True):
                 pixels = view_of_one(image, photo, size)
-                normalize_into(view[None], pixels[None], config.mean, config.std)
+                normalize_levels_into(view, pixels, config.mean, config.std)
             return views
         at_once = max(8, CHUNK_BYTES // (12 * size * size)) if device.type == "cpu" else count
         for start in range(0, count, at_once):

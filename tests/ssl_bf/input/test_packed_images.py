@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_bf.input.packed_images import PackedImages
+from ssl_bf.input.packed_images import LooseImages, PackedImages
 
 
 def images_of(sizes: list[tuple[int, int]]) -> list[Tensor]:
@@ -50,3 +50,19 @@ def test_in_memory_nothing_is_copied_before_it_must_be() -> None:
     packed = PackedImages.of(images_of(UNEQUAL))
     packed.data.zero_()
     assert not any(bool(image.any()) for image in packed.select(torch.tensor([3, 5])).images())
+
+
+def test_loose_images_are_not_copied_on_a_cpu() -> None:
+    images = images_of(UNEQUAL)
+    found = LooseImages(images).to(torch.device("cpu")).images()
+    assert all(one is other for one, other in zip(found, images, strict=True))
+
+
+def test_loose_images_of_one_size_or_for_another_device_lie_in_one_buffer() -> None:
+    images = images_of([(4, 5)] * 3)
+    batch = LooseImages(images).images()
+    assert isinstance(batch, Tensor)
+    assert torch.equal(batch, torch.stack(images))
+    moved = LooseImages(images_of(UNEQUAL)).to(torch.device("meta"))
+    assert isinstance(moved, PackedImages)
+    assert moved.data.is_meta

@@ -72,7 +72,7 @@ def test_views_of_one_large_image_equal_torchvision_and_those_of_a_batch(as_list
     pixels, drawn = random_pixels(70), random_photos(70)
     views = drawn.views(list(pixels) if as_list else pixels, 66)
     for image, view, photo in zip(pixels, views, drawn.each(), strict=True):
-        alone = view_of_one(image, photo, 66)
+        alone = view_of_one(image, photo, 66) / 255
         assert_close(alone, expected_view(image, photo, 66))  # bytes are resized to bytes
         assert_close(alone, view)
 
