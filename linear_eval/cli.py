@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unexpected: {' '.join(late)}, expected all files before the options")
     if late:
         getattr(given, given.late_go_to).extend(late)
-    return run_command(lambda: given.command(given))
+    return run_command(lambda: given.command(given), if_interrupted=given.if_interrupted)
 
 
 def _parser() -> argparse.ArgumentParser:

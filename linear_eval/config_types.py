@@ -226,7 +226,7 @@ def _convert_to_sequence(value: Any, annotation: Any) -> Any:
     try:
         converted = [convert(each, kind) for each, kind in zip(value, types_of_items, strict=True)]
     except Mismatch as error:
-        raise Mismatch(f"expected {describe(annotation)}, but in it {error}") from error
+        raise Mismatch(f"in its list, {error}") from error
     return converted if typing.get_origin(annotation) is list else tuple(converted)
 
 

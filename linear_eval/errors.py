@@ -1,16 +1,18 @@
 """What can go wrong at the user's side, and the exit code of a command."""
 
-import importlib.metadata
 import io
 import os
 import select
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL: start the same run again and it goes on
+EXIT_INTERRUPTED = 130  # as of any program that Ctrl-C ends
 
 
 class InputError(ValueError):
@@ -28,34 +30,35 @@ class StoppedBySignal(Exception):  # noqa: N818 - a run that stops when asked is
     """A signal asked the run to stop, and its state is saved."""
 
 
-def run_command(command: Callable[[], None]) -> int:
+def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     """Run a command and return its exit code.
 
     Args:
         command: does the work; raises `InputError` or `StoppedBySignal` where these apply.
+        if_interrupted: says what there is, and how to go on, whenever Ctrl-C ends the command.
 
     Returns:
         0 done; 2 the user's input is wrong (one line on stderr, no traceback); 75 stopped by a
-        signal and saved; 1 when interrupted or when the reader of the output went away.
+        signal and saved; 130 interrupted (one line again); 1 when the reader of the output left.
 
     Raises:
         Exception: whatever else `command` raises is left to Python: a traceback and exit code 1.
     """
+    interruption = f"interrupted: {if_interrupted}"
     try:
-        require_matching_torch()
+        with _ending_at_once(interruption):
+            require_matching_torch()
         command()
         sys.stdout.flush()  # so that a closed pipe is met here and not while Python shuts down
     except InputError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except StoppedBySignal as stop:
-        alone = os.environ.get("WORLD_SIZE", "1") == "1"
-        if alone or os.environ.get("RANK") == "0":  # of torchrun's processes, one speaks
-            print(one_line(str(stop)) or "stopped by a signal", file=sys.stderr)
+        _say_once(one_line(str(stop)) or "stopped by a signal")
         return EXIT_STOPPED
-    except KeyboardInterrupt:  # before or after the part of a run that saves when interrupted
-        print("interrupted", file=sys.stderr)
-        return EXIT_FAILED
+    except KeyboardInterrupt:  # outside of the part of a run that saves when interrupted
+        _say_once(interruption)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         if not _reader_is_gone():
             raise  # another pipe broke, and that is a failure to be seen
@@ -70,6 +73,8 @@ def require_matching_torch() -> None:
         InputError: one of them is missing, or torchvision was compiled for another torch (its
             operators then do not register, and every command would die with a traceback).
     """
+    import importlib.metadata  # takes longer than all else here, and Ctrl-C is caught by now
+
     versions = {}
     for package in ("torch", "torchvision"):
         try:
@@ -94,6 +99,30 @@ def one_line(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
         for letter in joined
     )
+
+
+def _say_once(line: str) -> None:
+    """Tell the user; of torchrun's processes, one speaks."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0":
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _ending_at_once(line: str) -> Iterator[None]:
+    """Let Ctrl-C end the process where torch is loaded: its C++ aborts on a KeyboardInterrupt."""
+
+    def end(*_: object) -> None:
+        _say_once(line)
+        os._exit(EXIT_INTERRUPTED)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # ignored, or somebody else's
+        return
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _reader_is_gone() -> bool:

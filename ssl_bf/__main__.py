@@ -1,7 +1,20 @@
-"""`python -m ssl_bf`, for torchrun."""
+"""`python -m ssl_bf`, for torchrun, and the command `ssl-bf`: Ctrl-C is one line, however early."""
 
 import sys
 
-from ssl_bf.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line and return its exit code."""
+    try:
+        from ssl_bf.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        from linear_eval.errors import EXIT_INTERRUPTED
+
+        print("interrupted: nothing was begun", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

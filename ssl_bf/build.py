@@ -201,6 +201,7 @@ def _build_loader(
         world_size=world_size(),
         device=device,
         channels_last=config.speed.channels_last,
+        compiled=config.speed.compile,
     )
 
 

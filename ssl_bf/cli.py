@@ -17,11 +17,24 @@ CONFIG_HELP = (
 OVERRIDES_HELP = "settings that replace those of the file, such as epochs=10 method.temperature=0.2"
 
 
+# A run that makes steps is asked to stop, saves and says so itself.
+IF_INTERRUPTED = {
+    "pretrain": "no step was made and run.directory is as it was; what is packed is kept",
+    "resume": "the run is as its newest checkpoint left it; the same command goes on",
+    "export": "no file was written",
+    "pack": "what is packed is kept, in .NAME.partial beside OUTPUT until it is complete; the same "
+    "command goes on",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 2 wrong input, 75 stopped and saved, 1 else."""
+    """Run one command and return its exit code, as `run_command` and, for a broken loss, 1."""
     options = _parser().parse_args(arguments)
     codes: list[int] = []
-    return run_command(lambda: codes.append(_run(options))) or codes[0]
+    ended = run_command(
+        lambda: codes.append(_run(options)), if_interrupted=IF_INTERRUPTED[options.command]
+    )
+    return ended or codes[0]
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -108,7 +121,3 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the store")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

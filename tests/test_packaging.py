@@ -68,6 +68,13 @@ def test_every_setting_has_one_home() -> None:
     assert [name for name in second_homes.split() if (ROOT / name).exists()] == []
 
 
+def test_the_commands_start_where_ctrl_c_is_caught() -> None:
+    assert lines("options.entry_points", "console_scripts") == [
+        "ssl-bf = ssl_bf.__main__:main",
+        "linear-eval = linear_eval.__main__:main",
+    ]
+
+
 def test_both_packages_have_the_version_that_is_installed() -> None:
     assert SETTINGS["metadata"]["version"] == "attr: linear_eval.__version__"
     assert ssl_bf.__version__ == linear_eval.__version__

@@ -29,6 +29,7 @@ from linear_eval.errors import InputError
 # Counts training steps and changes no feature; files from before PyTorch 0.4.1 lack it.
 OPTIONAL = ".num_batches_tracked"
 _NUM_NAMED = 3
+_FEW_MISSING = 0.1  # of those found; of another architecture's tensors, more are missing
 _NUM_UNKNOWN = 10
 
 
@@ -184,6 +185,13 @@ def _no_match(attempts: list[Match], tensors: dict[str, Tensor], architecture: s
             "or save the backbone's own state_dict"
         )
     where = f"{best.layout.name}, '{best.root}'" if best.root else best.layout.name
+    is_other = best.misshapen or best.unknown or len(best.missing) > best.found * _FEW_MISSING
+    if best.missing and not is_other:
+        return InputError(
+            f"checkpoint: has {best.found} tensors of {architecture} and lacks {len(best.missing)} "
+            f"(layout: {where}): {_some(best.missing, _NUM_NAMED)}; it was saved in part or "
+            "damaged, and no value can stand in for a trained one: get the whole file"
+        )
     if best.missing or best.misshapen:
         problems = {"missing": best.missing, "of another shape": best.misshapen}
         listed = "; ".join(

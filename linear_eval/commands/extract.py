@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import add_overrides, add_parser, add_split
+from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_split
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -26,7 +26,11 @@ image_size= or images.* say otherwise.
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = add_parser(
-        commands, "extract", says="write a backbone's features for one's own tools", example=EXAMPLE
+        commands,
+        "extract",
+        says="write a backbone's features for one's own tools",
+        example=EXAMPLE,
+        if_interrupted=STORED_FEATURES,
     )
     add_split(parser)
     parser.add_argument("--output", metavar="FILE.npy", type=Path, required=True)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import add_overrides, add_parser, add_split
+from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_split
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -29,6 +29,7 @@ def add(commands: Commands) -> None:
         "index",
         says="make images searchable by their features (needs faiss)",
         example=EXAMPLE,
+        if_interrupted=STORED_FEATURES,
     )
     add_split(parser)
     parser.add_argument("--output", metavar="FOLDER", type=Path, required=True)

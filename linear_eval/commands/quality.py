@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import add_overrides, add_parser, add_split
+from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_split
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -24,8 +24,13 @@ at. A folder of images is read as by linear-eval extract.
 
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
-    says = "judge features without labels: RankMe, alignment, uniformity"
-    parser = add_parser(commands, "quality", says=says, example=EXAMPLE)
+    parser = add_parser(
+        commands,
+        "quality",
+        says="judge features without labels: RankMe, alignment, uniformity",
+        example=EXAMPLE,
+        if_interrupted=STORED_FEATURES,
+    )
     add_split(parser)
     parser.add_argument("--json", metavar="FILE.json", type=Path, help="write the numbers too")
     add_overrides(parser)

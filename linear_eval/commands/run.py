@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import add_overrides, add_parser
+from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -26,7 +26,11 @@ Prints a table and writes results.json beside the backbone, or to output=FILE.
 def add(commands: Commands) -> None:
     """Add the command to the command line."""
     parser = add_parser(
-        commands, "run", says="evaluate a backbone, and baselines beside it", example=EXAMPLE
+        commands,
+        "run",
+        says="evaluate a backbone, and baselines beside it",
+        example=EXAMPLE,
+        if_interrupted=STORED_FEATURES,
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
     parser.add_argument("--show", action="store_true", help="print the whole config and stop")

@@ -11,9 +11,16 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[LineParser]
 
+STORED_FEATURES = "no results were written; features that are stored are read the next time"
+
 
 def add_parser(
-    commands: Commands, name: str, *, says: str, example: str
+    commands: Commands,
+    name: str,
+    *,
+    says: str,
+    example: str,
+    if_interrupted: str = "nothing was written",
 ) -> argparse.ArgumentParser:
     """Parser of one command.
 
@@ -22,8 +29,9 @@ def add_parser(
         name: the command.
         says: what it does, for the list of commands and its own help.
         example: below its own help.
+        if_interrupted: what there is then, and how to go on.
     """
-    return commands.add_parser(
+    parser = commands.add_parser(
         name,
         help=says,
         description=f"{says[0].upper()}{says[1:]}.",
@@ -31,6 +39,8 @@ def add_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.set_defaults(if_interrupted=if_interrupted)
+    return parser
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:

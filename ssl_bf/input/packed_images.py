@@ -42,8 +42,8 @@ class PackedImages:
         torch.cat([image_bytes(image) for image in images], out=data)
         return cls(data, starts_of(sizes), sizes)
 
-    def select(self, rows: Tensor) -> PackedImages:
-        """Some images, (N,) int64, in the order given; nothing is copied."""
+    def __getitem__(self, rows: Tensor | slice) -> PackedImages:
+        """Some images, in the order given; nothing is copied."""
         return replace(self, starts=self.starts[rows], sizes=self.sizes[rows])
 
     def compact(self, *, pinned: bool = False, threads: Executor | None = None) -> PackedImages:
@@ -58,7 +58,7 @@ class PackedImages:
         copy = replace(self, data=data, starts=starts)
 
         def copy_part(rows: Tensor) -> None:
-            parts, first = self.select(rows), int(starts[rows[0]])
+            parts, first = self[rows], int(starts[rows[0]])
             last = int(rows[-1])
             end = int(starts[last] + num_bytes(self.sizes[last]))
             torch.cat(parts.flat(), out=data[first:end])
@@ -78,9 +78,19 @@ class PackedImages:
         pairs = zip(self.starts.tolist(), ends.tolist(), strict=True)
         return [self.data[start:end] for start, end in pairs]
 
+    @property
+    def share_a_size(self) -> bool:
+        """Whether there are images, all of one size."""
+        return len(self) > 0 and bool((self.sizes == self.sizes[0]).all())
+
+    def for_views(self) -> Images | PackedImages:
+        """The images as `make_view` wants them: unequal ones stay together on a GPU."""
+        on_cpu = self.data.device.type == "cpu"
+        return self.images() if on_cpu or self.share_a_size else self
+
     def images(self) -> Images:
         """All images: (M, 3, H, W) where they share a size, else M tensors (3, H_i, W_i)."""
-        if not len(self) or not bool((self.sizes == self.sizes[0]).all()):
+        if not self.share_a_size:
             shapes = self.sizes.tolist()
             return [
                 flat.view(height, width, CHANNELS).permute(2, 0, 1)
@@ -111,6 +121,10 @@ class LooseImages:
     def to(self, device: torch.device) -> LooseImages | PackedImages:
         """The same on a device."""
         return self if device.type == "cpu" else PackedImages.of(self.each).to(device)
+
+    def for_views(self) -> Images:
+        """See `PackedImages.for_views`."""
+        return self.images()
 
     def images(self) -> Images:
         """See `PackedImages.images`."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
+from linear_eval.errors import InputError
 from ssl_bf.input.fill import NoRoomError, fill, load
 from ssl_bf.input.pack import pack
 from ssl_bf.input.packed_images import num_bytes
@@ -58,12 +59,16 @@ def open_images(
     """The training pixels of a split of `source`, kept as asked for, or one level further down.
 
     Raises:
-        InputError: the store cannot be used or made.
+        InputError: the store cannot be used or made, or `device` is asked for and is a CPU.
         BadImageError: an image cannot be decoded and `on_bad_image` is error.
     """
-    store = _find_store(source, preparation, residency, on_bad_image)
-    opened = _Opening(split, preparation, store, device, on_bad_image)
     is_cuda = device.type == "cuda"
+    if residency.images == "device" and not is_cuda:
+        raise InputError(
+            "speed.images: device needs a GPU, this run has a CPU; set speed.images=memory or auto"
+        )
+    store = _find_store(source, preparation, residency, on_bad_image)
+    opened = _Opening(split, preparation, store, device, on_bad_image, asked=residency.images)
     levels: dict[Place, list[Place]] = {
         "auto": ["device", "memory", "disk", "files"],
         "device": ["device", "memory", "disk", "files"],
@@ -94,8 +99,10 @@ class _Opening:
         store: PackedStore | None,
         device: torch.device,
         on_bad_image: Literal["error", "skip"],
+        asked: Place,
     ) -> None:
         self.reasons: list[str] = []
+        self._asked = asked
         self._split = split
         self._preparation = preparation
         self._store = store
@@ -182,8 +189,12 @@ class _Opening:
         return bad
 
     def _note(self, text: str) -> str:
-        because = f" ({'; '.join(self.reasons)})" if self.reasons else ""
-        return f"images: {text}{because}"
+        if not self.reasons:
+            return f"images: {text}"
+        because = "; ".join(self.reasons)
+        if self._asked == "auto":  # which takes the first place that fits
+            return f"images: {text} ({because})"
+        return f"warning: images: {text}, not as speed.images={self._asked} asks ({because})"
 
 
 def default_place(source: Source, preparation: Preparation) -> Path:

@@ -62,6 +62,14 @@ def test_a_list_becomes_what_is_annotated() -> None:
     assert convert((1, 2), list[float]) == [1.0, 2.0]
 
 
+def test_what_a_list_may_hold_is_said_once() -> None:
+    with pytest.raises(Mismatch) as caught:
+        convert([Plain("moco"), Plain("our")], tuple[Literal["ours", "moco"], ...])
+    assert str(caught.value) == (
+        "in its list, 'our' is not one of ['ours', 'moco']. Did you mean 'ours'?"
+    )
+
+
 @pytest.mark.parametrize("word", ["on", "On", "true", "yes", True])
 def test_a_switch_takes_every_word_of_yaml(word: Any) -> None:
     plain = Plain(word) if isinstance(word, str) else word

@@ -15,6 +15,10 @@ from linear_eval.errors import ConfigError, InputError, StoppedBySignal, one_lin
 ROOT = Path(__file__).parents[2]
 
 
+def ended(command: Callable[[], None]) -> int:
+    return run_command(command, if_interrupted="all is kept; go on")
+
+
 def raises(error: BaseException) -> Callable[[], None]:
     def command() -> None:
         raise error
@@ -23,19 +27,19 @@ def raises(error: BaseException) -> Callable[[], None]:
 
 
 def test_a_command_that_returns_is_done() -> None:
-    assert run_command(lambda: None) == 0
+    assert ended(lambda: None) == 0
 
 
 @pytest.mark.parametrize("error_class", [InputError, ConfigError])
 def test_wrong_input_is_one_line_and_exit_code_2(
     error_class: type[InputError], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_command(raises(error_class("a\nb\x1b[2J: no such\tfile"))) == 2
+    assert ended(raises(error_class("a\nb\x1b[2J: no such\tfile"))) == 2
     assert capsys.readouterr() == ("", "error: a b\\x1b[2J: no such\\tfile\n")
 
 
 def test_a_saved_stop_is_exit_code_75(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(raises(StoppedBySignal("stopped at step 7"))) == 75
+    assert ended(raises(StoppedBySignal("stopped at step 7"))) == 75
     assert capsys.readouterr().err == "stopped at step 7\n"
 
 
@@ -44,17 +48,17 @@ def test_one_process_of_torchruns_says_that_it_stopped(
     rank: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", rank)
-    assert run_command(raises(StoppedBySignal("stopped"))) == 75
+    assert ended(raises(StoppedBySignal("stopped"))) == 75
     assert capsys.readouterr().err == "stopped\n"  # it is alone
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run_command(raises(StoppedBySignal("stopped"))) == 75
+    assert ended(raises(StoppedBySignal("stopped"))) == 75
     assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), BrokenPipeError("a worker")])
 def test_any_other_failure_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
-        run_command(raises(error))
+        ended(raises(error))
     assert caught.value is error
 
 
@@ -64,7 +68,7 @@ def test_a_reader_that_goes_away_is_met_quietly() -> None:
         "sys.modules['torchvision'] = types.ModuleType('torchvision')  # fast\n"
         "def command():\n"
         "    for _ in range(100_000): print('x' * 80)\n"
-        "sys.exit(run_command(command))"
+        "sys.exit(run_command(command, if_interrupted=''))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
@@ -97,7 +101,7 @@ def test_a_broken_pair_of_torch_and_torchvision_is_one_line_with_both_versions(
 
     monkeypatch.setattr(builtins, "__import__", broken)
     monkeypatch.setattr(importlib.metadata, "version", {"torch": "2.13", "torchvision": "0.9"}.get)
-    assert run_command(lambda: pytest.fail("the command must not start")) == 2
+    assert ended(lambda: pytest.fail("the command must not start")) == 2
     assert capsys.readouterr().err == (
         "error: torch 2.13 and torchvision 0.9 are different builds; "
         f"reinstall both from one index ({error})\n"
@@ -113,7 +117,7 @@ def test_a_missing_torchvision_is_named(
         return "2.15"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    assert run_command(lambda: None) == 2
+    assert ended(lambda: None) == 2
     assert capsys.readouterr().err.startswith("error: torchvision: not installed; install torch")
 
 
@@ -121,9 +125,8 @@ def test_a_file_name_that_is_not_text_is_escaped() -> None:
     assert one_line("a\udce4b\u202e é.jpg ") == "a\\udce4b\\u202e é.jpg"
 
 
-def test_an_interruption_is_one_line_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    assert run_command(interrupted) == 1
-    assert capsys.readouterr().err == "interrupted\n"
+def test_an_interruption_is_one_line_that_says_what_there_is_and_exit_130(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ended(raises(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "interrupted: all is kept; go on\n"

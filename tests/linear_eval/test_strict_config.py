@@ -195,8 +195,7 @@ def test_what_plain_yaml_loading_makes_of_numbers_and_switches_is_accepted() -> 
         ("ks=[1, 2", "ks: expected a list of whole numbers, got '[1, 2' (str)"),
         (
             "ks=[1, x]",
-            "ks: expected a list of whole numbers, but in it expected a whole number, "
-            "got 'x' (str)",
+            "ks: in its list, expected a whole number, got 'x' (str)",
         ),
         ("chain=[{radios: 3}]", "chain[0].radios: no such key. Did you mean 'radius'?"),
         ("chain=[3]", "chain[0]: is a section, got 3 (int); write chain[0].KEY=VALUE with KEY one"),

@@ -33,6 +33,23 @@ def test_a_folder_is_packed_and_checked_when_asked_again(
     assert printed.err.count("packing 6 of 6 images") == 1
 
 
+def test_a_store_that_lacks_bad_images_is_refused_where_a_fresh_pack_would_be(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["pack", str(folder), str(tmp_path / "store")]
+    assert main([*command, "data.on_bad_image=skip"]) == 0
+    capsys.readouterr()
+    assert main(command) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(
+        f"error: {tmp_path / 'store'}: was packed without 1 image(s) that cannot be decoded, as "
+        f"data.on_bad_image=skip told ({folder / 'a' / '9.jpg'}: "
+    )
+    assert printed.err.count("\n") == 1
+    assert main([*command, "data.on_bad_image=skip"]) == 0
+
+
 def test_wrong_input_is_one_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

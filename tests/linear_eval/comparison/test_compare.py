@@ -324,6 +324,9 @@ def test_what_does_not_compare_is_one_line_and_exit_2(
         ("{p}/a {p}/notes.txt", "notes.txt: is no JSON"),
         ("{p}/a {p}/list.json", "list.json: holds no JSON object"),
         ("{p}/a {p}/latin.json", "latin.json: is no JSON"),
+        ("{p}/a {p}/half.json", "half.json: is cut off or damaged (Unterminated string"),
+        ("{p}/a {p}/half.json", "; copy it once more, or judge again"),
+        ("{p}/a {p}/empty.json", "empty.json: is cut off or damaged"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(
@@ -334,6 +337,8 @@ def test_wrong_arguments_are_one_line_and_exit_2(
     _write(tmp_path / "again", 0)
     (tmp_path / "notes.txt").write_text("no results")
     (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "half.json").write_text('{"metrics": {"knn_t')
+    (tmp_path / "empty.json").write_text("")
     (tmp_path / "latin.json").write_bytes(b'{"a": "\xe4"}')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert main(["compare", *arguments.format(p=tmp_path).split()]) == 2

@@ -26,7 +26,7 @@ def test_images_come_out_as_they_went_in(
     sizes: list[tuple[int, int]], rows: list[int], how: str
 ) -> None:
     images = images_of(sizes)
-    packed = PackedImages.of(images).select(torch.tensor(rows))
+    packed = PackedImages.of(images)[torch.tensor(rows)]
     if how != "selected":
         with ThreadPoolExecutor(2) as threads:
             packed = packed.compact(threads=threads if how == "in threads" else None)
@@ -41,7 +41,7 @@ def test_images_come_out_as_they_went_in(
 def test_images_that_are_not_there_take_no_room() -> None:
     images = images_of([(4, 5)] * 2)
     packed = PackedImages.of([images[0], torch.empty((3, 0, 0), dtype=torch.uint8), images[1]])
-    found = packed.select(torch.tensor([2, 0])).images()
+    found = packed[torch.tensor([2, 0])].images()
     assert torch.equal(found[0], images[1])
     assert torch.equal(found[1], images[0])
 
@@ -49,20 +49,28 @@ def test_images_that_are_not_there_take_no_room() -> None:
 def test_in_memory_nothing_is_copied_before_it_must_be() -> None:
     packed = PackedImages.of(images_of(UNEQUAL))
     packed.data.zero_()
-    assert not any(bool(image.any()) for image in packed.select(torch.tensor([3, 5])).images())
+    assert not any(bool(image.any()) for image in packed[torch.tensor([3, 5])].images())
 
 
 def test_loose_images_are_not_copied_on_a_cpu() -> None:
     images = images_of(UNEQUAL)
-    found = LooseImages(images).to(torch.device("cpu")).images()
+    found = LooseImages(images).to(torch.device("cpu")).for_views()
     assert all(one is other for one, other in zip(found, images, strict=True))
 
 
 def test_loose_images_of_one_size_or_for_another_device_lie_in_one_buffer() -> None:
     images = images_of([(4, 5)] * 3)
-    batch = LooseImages(images).images()
+    batch = LooseImages(images).for_views()
     assert isinstance(batch, Tensor)
     assert torch.equal(batch, torch.stack(images))
     moved = LooseImages(images_of(UNEQUAL)).to(torch.device("meta"))
     assert isinstance(moved, PackedImages)
     assert moved.data.is_meta
+
+
+def test_what_views_are_made_of_stays_packed_only_on_a_gpu() -> None:
+    packed = PackedImages.of(images_of(UNEQUAL))
+    assert isinstance(packed.for_views(), list)
+    moved = packed.to(torch.device("meta"))
+    assert moved.for_views() is moved
+    assert isinstance(moved[torch.tensor([0, 2])].for_views(), Tensor)

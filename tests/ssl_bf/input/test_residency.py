@@ -90,7 +90,7 @@ def test_views_do_not_depend_on_where_the_images_are(
         assert all(torch.equal(a, b) for a, b in zip(expected, other, strict=True))
 
 
-@pytest.mark.parametrize("images", ["auto", "device", "memory"])
+@pytest.mark.parametrize("images", ["auto", "memory"])
 def test_without_a_gpu_images_are_in_memory_where_they_fit(
     images: str, make_source: MakeSource
 ) -> None:
@@ -100,15 +100,26 @@ def test_without_a_gpu_images_are_in_memory_where_they_fit(
     assert store.note == "images: in memory, 1 MiB"
 
 
-@pytest.mark.parametrize("images", ["auto", "device", "memory"])
+def test_a_place_that_this_machine_lacks_is_refused_before_anything_is_packed(
+    make_source: MakeSource, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="^speed.images: device needs a GPU, this run has a CPU"):
+        opened(make_source(), "device", store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "warning", "against"),
+    [("auto", "", ""), ("memory", "warning: ", ", not as speed.images=memory asks")],
+)
 def test_what_does_not_fit_is_read_from_files_and_says_what_would_help(
-    images: str, make_source: MakeSource, tmp_path: Path
+    images: str, warning: str, against: str, make_source: MakeSource, tmp_path: Path
 ) -> None:
     store = opened(make_source(), images, memory_mib=0)
     assert isinstance(store, DecodedImages)
     assert store.note == (
-        "images: decoded from their files at every use (memory: 1 MiB do not fit into 0 MiB); "
-        "speed.store=FOLDER would decode them once"
+        f"{warning}images: decoded from their files at every use{against} (memory: 1 MiB do not "
+        "fit into 0 MiB); speed.store=FOLDER would decode them once"
     )
     assert not (tmp_path / "cache").exists()  # no disk is filled unasked
     store.close()
@@ -121,7 +132,12 @@ def test_what_does_not_fit_is_read_from_its_store(
     store = opened(make_source(), images, memory_mib=0, store=tmp_path / "store")
     assert isinstance(store, HeldImages)
     assert store.takes_time
-    assert store.note.startswith(f"images: in {tmp_path / 'store'} (memory: ")
+    warning, against = (
+        ("", "") if images == "auto" else ("warning: ", ", not as speed.images=memory asks")
+    )
+    assert store.note.startswith(
+        f"{warning}images: in {tmp_path / 'store'}{against} (memory: 1 MiB do not fit"
+    )
     store.close()
 
 
@@ -207,10 +223,17 @@ class FullGpu:
     ("free", "says"),
     [(1000, "GPU memory: 1 MiB do not fit into 0 MiB"), (2**30, "GPU memory: 1 MiB could not be")],
 )
+@pytest.mark.parametrize(
+    ("images", "warning", "against"),
+    [("auto", "", ""), ("device", "warning: ", ", not as speed.images=device asks")],
+)
 @pytest.mark.parametrize("in_store", [False, True])
 def test_a_gpu_with_less_memory_than_planned_leaves_the_images_in_memory(
     free: int,
     says: str,
+    images: Any,
+    warning: str,
+    against: str,
     in_store: bool,
     make_source: MakeSource,
     tmp_path: Path,
@@ -225,11 +248,11 @@ def test_a_gpu_with_less_memory_than_planned_leaves_the_images_in_memory(
         source.split,
         source,
         PREPARATIONS[0],
-        residency=Residency(images="auto", store=place, memory_mib=1),
+        residency=Residency(images=images, store=place, memory_mib=1),
         device=torch.device("cuda:0"),
         on_bad_image="error",
     )
     assert isinstance(store, HeldImages)
     assert store.images.data.device == CPU
     assert store.takes_time  # copied to pinned memory, ahead
-    assert store.note.startswith(f"images: in memory, 1 MiB ({says}")
+    assert store.note.startswith(f"{warning}images: in memory, 1 MiB{against} ({says}")
