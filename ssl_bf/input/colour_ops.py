@@ -130,7 +130,7 @@ def shift_hue_(planes: Tensor, shift: Tensor | float) -> Tensor:
     """
     red, green, blue = planes.unbind()
     largest, smallest = planes.amax(0), planes.amin(0)
-    turn: Tensor | float = 6 * abs(shift)
+    turn = 6 * (shift.abs() if isinstance(shift, Tensor) else abs(shift))
     rest = torch.add(largest, smallest).mul_(1 - turn).sub_(red).sub_(green).sub_(blue)
     turned = torch.empty_like(planes)
     befores, afters = (blue, red, green), (green, blue, red)

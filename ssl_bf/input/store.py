@@ -174,11 +174,8 @@ class DecodedImages(ImageStore):
         # handing images to a single thread one by one takes longer than decoding them here
         each = self._threads.map if decode_threads() > 1 else map
         found = list(each(self._decode_one_of, rows.tolist(), tries))
-        ids = torch.tensor([row for _, row in found])
-        each = [image for image, _ in found]
-        if self._pinned:
-            return PackedImages.of(each, pinned=True), ids
-        return LooseImages(each), ids
+        images, ids = [image for image, _ in found], torch.tensor([row for _, row in found])
+        return PackedImages.of(images, pinned=True) if self._pinned else LooseImages(images), ids
 
     def close(self) -> None:
         """See `ImageStore`."""

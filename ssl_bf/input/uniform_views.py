@@ -147,7 +147,11 @@ def _contrast(channels: Channels, factor: Tensor) -> Channels:
 
 
 def _shift_hue(channels: Channels, shift: Tensor) -> Channels:
-    """`shift_hue_`, with its formula as it stands there."""
+    """`shift_hue_`, exact where the shift is 0.
+
+    On the circle a channel rises or falls by 6 chroma per turn between the smallest and the largest
+    channel, where it stays for a third of the circle.
+    """
     red, green, blue = channels
     high, low = torch.maximum(red, green), torch.minimum(red, green)
     largest, smallest = torch.maximum(high, blue), torch.minimum(low, blue)

@@ -54,7 +54,9 @@ def test_in_memory_nothing_is_copied_before_it_must_be() -> None:
 
 def test_loose_images_are_not_copied_on_a_cpu() -> None:
     images = images_of(UNEQUAL)
-    found = LooseImages(images).to(torch.device("cpu")).for_views()
+    loose = LooseImages(images)
+    assert loose.to(torch.device("cpu")) is loose
+    found = loose.for_views()
     assert all(one is other for one, other in zip(found, images, strict=True))
 
 

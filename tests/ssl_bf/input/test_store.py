@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError
-from ssl_bf.input.packed_images import PackedImages
+from ssl_bf.input.packed_images import LooseImages, PackedImages
 from ssl_bf.input.store import (
     DecodedImages,
     HeldImages,
@@ -47,7 +47,7 @@ def opened(kind: str, count: int, *, bad: Sequence[int] = ()) -> ImageStore:
 KINDS = ("decoded", "held", "mapped")
 
 
-def values(images: PackedImages) -> list[int]:
+def values(images: PackedImages | LooseImages) -> list[int]:
     return [int(one[0, 0, 0]) for one in images.images()]
 
 
