@@ -31,7 +31,7 @@ from ssl_bf.optimizers import build_optimizer, peak_learning_rate
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.relation import TwoStreamConfig
 from ssl_bf.schedules import Plan
-from ssl_bf.speed_checks import check_cuda_graph, speed_notes
+from ssl_bf.speed_checks import check_compiler, check_cuda_graph, speed_notes
 
 RELATION_TITLES = {"none": "without relation", "batchformer": "with BatchFormer"}
 
@@ -75,6 +75,7 @@ def build_run(config: PretrainConfig) -> Run:
     if config.speed.threads is not None:
         torch.set_num_threads(config.speed.threads)
     check_cuda_graph(config, device)
+    check_compiler(config, device)
     source = open_source(config.data)
     train, holdout = _split_data(config, source)
     if config.batch_size > len(train):

@@ -133,6 +133,20 @@ class LooseImages:
         return PackedImages.of(self.each).images()
 
 
+def device_of(images: Images | PackedImages) -> torch.device:
+    """Where the pixels lie; of at least one image."""
+    return images.data.device if isinstance(images, PackedImages) else images[0].device
+
+
+def sizes_of(images: Images | PackedImages) -> Tensor:
+    """(N, 2) int64 on the CPU: height and width of every image."""
+    if isinstance(images, PackedImages):
+        return images.sizes
+    if isinstance(images, Tensor):
+        return torch.tensor([images.shape[-2:]]).expand(len(images), -1)
+    return torch.tensor([image.shape[-2:] for image in images])
+
+
 def num_bytes(sizes: Tensor) -> Tensor:
     """Bytes of images of these sizes; (..., 2) -> (...) int64."""
     return sizes.prod(-1) * CHANNELS

@@ -22,7 +22,7 @@ from ssl_bf.input.colour_ops import NEUTRAL, texture_colours
 from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
 from ssl_bf.input.image_colours import normalize_levels_into
 from ssl_bf.input.image_ops import prefer_one_at_a_time
-from ssl_bf.input.packed_images import Images, PackedImages
+from ssl_bf.input.packed_images import Images, PackedImages, device_of, sizes_of
 from ssl_bf.input.photo_views import Photos, view_of_one
 from ssl_bf.input.preparation import Preparation
 from ssl_bf.input.texture_views import TextureWindows
@@ -105,10 +105,10 @@ def make_view(
     Returns:
         (N, 3, S, S) float32.
     """
-    size, count, device = config.size, len(images), _device_of(images)
-    if isinstance(images, PackedImages) and (device.type == "cpu" or images.share_a_size):
-        images = images.images()
-    drawn = RECIPES[config.recipe](_sizes(images), draws, config)
+    size, count, device = config.size, len(images), device_of(images)
+    if isinstance(images, PackedImages):
+        images = images.for_views()
+    drawn = RECIPES[config.recipe](sizes_of(images), draws, config)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     views = torch.empty((count, 3, size, size), device=device, memory_format=layout)
     # Products of pixels keep float32 even if the caller trains in a lower precision. Nothing made
@@ -232,20 +232,6 @@ def enough_rows(count: int, probability: float) -> int:
     """So many of `count` rows that more are chosen in less than one of a million batches."""
     deviation = math.sqrt(count * probability * (1 - probability))
     return min(count, math.ceil(count * probability + 6 * deviation))
-
-
-def _device_of(images: Images | PackedImages) -> torch.device:
-    """Where the pixels lie."""
-    return images.data.device if isinstance(images, PackedImages) else images[0].device
-
-
-def _sizes(images: Images | PackedImages) -> Tensor:
-    """(N, 2) int64: height and width of every image."""
-    if isinstance(images, PackedImages):
-        return images.sizes
-    if isinstance(images, Tensor):
-        return torch.tensor([images.shape[-2:]]).expand(len(images), -1)
-    return torch.tensor([image.shape[-2:] for image in images])
 
 
 Recipe = Callable[[Tensor, ViewDraws, ViewsConfig], Photos | TextureWindows]
