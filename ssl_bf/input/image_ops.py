@@ -1,8 +1,8 @@
-"""Resizing and blurring one image after the other: what a CPU does fastest on large images.
+"""What a CPU does faster than the dense products of `batch_ops`, whose operations these are.
 
-`batch_ops` has the same operations as dense products over the whole batch: cheap where images are
-small, and on a GPU. Here the work grows with the pixels instead of their square, and every image
-costs some twenty calls.
+Products are cheap on a GPU. Here the work grows with the pixels instead of their square: large
+images are resized and blurred one after the other, at some twenty calls each; small ones that
+become no smaller, all at once.
 
 Shapes: N images, (N, 3, S, S) laid out channel by channel.
 """
@@ -23,6 +23,43 @@ WHITE = 255.0
 def prefer_one_at_a_time(device: torch.device, size: int) -> bool:
     """Whether images of this side are better worked on one at a time."""
     return device.type == "cpu" and size > LARGEST_DENSE
+
+
+def crop_and_enlarge(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
+    """`crop_and_resize` to a view that no box is larger than: plain bilinear.
+
+    Two thirds of the time of the products at 32 px. Positions are rounded to a few millionths of a
+    pixel, which is how much values may differ.
+
+    Args:
+        images: (N, 3, H, W) uint8 or float32 on the CPU.
+        boxes: (N, 4).
+        flip: (N,) bool.
+        size: S, at least H and W.
+
+    Returns:
+        (N, 3, S, S) float32 in [0, 1].
+    """
+    count, _, height, width = images.shape
+    top, left, box_height, box_width = boxes.to(torch.float32).unbind(1)
+    outputs = torch.arange(size, dtype=torch.float32)
+    mirrored = torch.where(flip[:, None], outputs.flip(0), outputs)
+    grid = torch.empty((2, count, size, size))
+    grid[0] = _positions(mirrored, left, box_width, length=width)[:, None]
+    grid[1] = _positions(outputs, top, box_height, length=height)[:, :, None]
+    pixels = images.contiguous().to(torch.float32)  # faster than both at once
+    if images.dtype == torch.uint8:
+        pixels.mul_(1 / WHITE)
+    # No position lies outside of the image; this way of padding is the cheapest.
+    grid = grid.permute(1, 2, 3, 0)
+    return F.grid_sample(pixels, grid, padding_mode="zeros", align_corners=False)
+
+
+def _positions(outputs: Tensor, start: Tensor, extent: Tensor, *, length: int) -> Tensor:
+    """Where output pixels, (S,) or (N, S), lie in images whose borders are -1 and 1; (N, S)."""
+    start, extent = start[:, None], extent[:, None]
+    in_box = (extent / outputs.shape[-1] * (outputs + 0.5) - 0.5).clamp_(min=0)
+    return (torch.minimum(in_box, extent - 1) + start + 0.5) * (2 / length) - 1
 
 
 def crop_and_resize_each(

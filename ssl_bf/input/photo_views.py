@@ -14,7 +14,13 @@ from torch import Tensor
 from ssl_bf.input.batch_ops import Resize, crop_and_resize, gaussian_blur_
 from ssl_bf.input.colour_ops import colour_jitter, grayscale_, luma, solarize_
 from ssl_bf.input.image_colours import jitter_, solarized
-from ssl_bf.input.image_ops import blurred, crop_and_resize_each, cropped, prefer_one_at_a_time
+from ssl_bf.input.image_ops import (
+    blurred,
+    crop_and_enlarge,
+    crop_and_resize_each,
+    cropped,
+    prefer_one_at_a_time,
+)
 from ssl_bf.input.packed_crops import crop_and_resize_packed
 from ssl_bf.input.packed_images import Images, PackedImages
 
@@ -85,11 +91,11 @@ class Photos:
         """
         if isinstance(images, PackedImages):
             return crop_and_resize_packed(images, self.box, self.flip, size)
-        if isinstance(images, Tensor) and not prefer_one_at_a_time(
-            images.device, max(images.shape[-2:])
-        ):
-            return resize(images, self.box, self.flip, size)
-        return crop_and_resize_each(list(images), self.box, self.flip, size)
+        if isinstance(images, list) or prefer_one_at_a_time(images.device, max(images.shape[-2:])):
+            return crop_and_resize_each(list(images), self.box, self.flip, size)
+        if images.device.type == "cpu" and max(images.shape[-2:]) <= size:
+            return crop_and_enlarge(images, self.box, self.flip, size)
+        return resize(images, self.box, self.flip, size)
 
     def views(self, images: Images | PackedImages, size: int) -> Tensor:
         """All of it to a batch at once; arguments and result as in `cropped`."""

@@ -6,6 +6,7 @@ from torch import Tensor
 from ssl_bf.input.batch_ops import crop_and_resize, gaussian_blur_
 from ssl_bf.input.image_ops import (
     blurred,
+    crop_and_enlarge,
     crop_and_resize_each,
     cropped,
     prefer_one_at_a_time,
@@ -13,6 +14,7 @@ from ssl_bf.input.image_ops import (
 
 # Both sides compute the weights alike and only sum the products in another order.
 ROUNDING = 1e-6
+POSITIONS = 1e-5  # of pixels, up to 64; neighbours differ by up to 1
 
 
 def random_images(count: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -33,6 +35,28 @@ def test_images_of_unequal_size_are_cropped_like_a_batch_of_one() -> None:
         rows = slice(i, i + 1)
         alone = crop_and_resize(image[None], boxes[rows], flip[rows], 24)
         torch.testing.assert_close(views[rows], alone, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(32, 32, 32), (64, 64, 64), (20, 30, 45), (1, 9, 16)]
+)
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_crops_that_become_no_smaller_equal_products(
+    height: int, width: int, size: int, kind: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    images = random_images(64, height, width)
+    images = (255 * images).to(kind) if kind == torch.uint8 else images
+    room = torch.tensor([height, width])
+    extents = 1 + (torch.rand(64, 2, generator=generator) * room).long()
+    starts = (torch.rand(64, 2, generator=generator) * (room - extents + 1)).long()
+    boxes = torch.cat((starts, extents), dim=1)
+    boxes[0] = torch.tensor([0, 0, height, width])
+    flip = torch.rand(64, generator=generator) < 0.5
+    expected = crop_and_resize(images, boxes, flip, size)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        views = crop_and_enlarge(images.contiguous(memory_format=layout), boxes, flip, size)
+        torch.testing.assert_close(views, expected, rtol=0, atol=POSITIONS)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
