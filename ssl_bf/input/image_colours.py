@@ -4,7 +4,10 @@
 them. Shapes: (3, H, W) float32 in [0, 255], as bytes are.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,16 +56,26 @@ def solarized(image: Tensor) -> Tensor:
     return torch.where(image >= WHITE * SOLARIZE_THRESHOLD, WHITE - image, image)
 
 
-def normalize_levels_into(
-    view: Tensor, image: Tensor, mean: Sequence[float], std: Sequence[float]
-) -> None:
-    """Write (image / 255 - mean) / std per channel, in one pass over the pixels.
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """(levels / 255 - mean) / std per channel, as one product and one sum.
 
-    Args:
-        view: (3, H, W) float32, overwritten; any memory format.
-        image: (3, H, W).
-        mean: of each channel, of images in [0, 1].
-        std: of each channel, > 0.
+    Attributes:
+        scales: of each channel.
+        offsets: likewise, 0-d tensors: making them takes as long as a pass over a plane.
     """
-    for out, channel, shift, scale in zip(view, image, mean, std, strict=True):
-        torch.add(torch.tensor(-shift / scale), channel, alpha=1 / (WHITE * scale), out=out)
+
+    scales: list[float]
+    offsets: list[Tensor]
+
+    @classmethod
+    def of(cls, mean: Sequence[float], std: Sequence[float]) -> Normalization:
+        """By mean and standard deviation of each channel, of images in [0, 1]."""
+        offsets = [torch.tensor(-shift / scale) for shift, scale in zip(mean, std, strict=True)]
+        return cls([1 / (WHITE * scale) for scale in std], offsets)
+
+    def write(self, view: Tensor, image: Tensor) -> None:
+        """Write what becomes of `image` (3, H, W) to `view`, of any memory format."""
+        channels = zip(view, image, self.scales, self.offsets, strict=True)
+        for out, channel, scale, offset in channels:
+            torch.add(offset, channel, alpha=scale, out=out)

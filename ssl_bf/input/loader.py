@@ -16,7 +16,7 @@ from ssl_bf.input.keyed_random import generator
 from ssl_bf.input.packed_images import Images, LooseImages, PackedImages
 from ssl_bf.input.store import ImageStore, decode_threads
 from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import ViewsConfig, make_view
+from ssl_bf.input.views import ViewsConfig, make_views
 
 Read = tuple[PackedImages | LooseImages, Tensor]  # of N images, and (N,) their indices in the split
 
@@ -73,7 +73,7 @@ class TwoViewLoader:
             world_size: number of processes.
             device: where views are made and left.
             channels_last: memory format of the views.
-            compiled: see `make_view`.
+            compiled: see `make_views`.
 
         Raises:
             InputError: fewer images than a batch, or a batch that the ranks cannot share.
@@ -153,15 +153,12 @@ class TwoViewLoader:
         self, images: Images | PackedImages, ids: Tensor, *, epoch: int
     ) -> tuple[Tensor, Tensor]:
         """Both views, made on the device."""
-        view_1, view_2 = (
-            make_view(
-                images,
-                ViewDraws(self._seed, epoch, view, ids),
-                self._views,
-                channels_last=self._channels_last,
-                compiled=self._compiled,
-            )
-            for view in (1, 2)
+        view_1, view_2 = make_views(
+            images,
+            [ViewDraws(self._seed, epoch, view, ids) for view in (1, 2)],
+            self._views,
+            channels_last=self._channels_last,
+            compiled=self._compiled,
         )
         return view_1, view_2
 

@@ -9,7 +9,7 @@ Shapes: N images of a batch, S x S pixels of a view.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,21 +17,14 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
-from ssl_bf.input.batch_ops import normalize_into
 from ssl_bf.input.colour_ops import NEUTRAL, texture_colours
 from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
-from ssl_bf.input.image_colours import normalize_levels_into
-from ssl_bf.input.image_ops import prefer_one_at_a_time
 from ssl_bf.input.packed_images import Images, PackedImages, device_of, sizes_of
-from ssl_bf.input.photo_views import Photos, view_of_one
+from ssl_bf.input.photo_views import Photos
 from ssl_bf.input.preparation import Preparation
 from ssl_bf.input.texture_views import TextureWindows
-from ssl_bf.input.uniform_views import write_compiled
 from ssl_bf.input.view_draws import ViewDraws
-
-# Float32 views that a CPU works on at a time: small enough for its cache, large enough to hide the
-# cost of calling some 500 operations.
-CHUNK_BYTES = 2_500_000
+from ssl_bf.input.write_views import write_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,42 +85,44 @@ def make_view(
     channels_last: bool = False,
     compiled: bool = False,
 ) -> Tensor:
-    """One normalised view of every image, on the device of the images.
+    """The only one of `make_views`."""
+    (view,) = make_views(images, [draws], config, channels_last=channels_last, compiled=compiled)
+    return view
+
+
+def make_views(
+    images: Images | PackedImages,
+    draws: Sequence[ViewDraws],
+    config: ViewsConfig,
+    *,
+    channels_last: bool = False,
+    compiled: bool = False,
+) -> list[Tensor]:
+    """Normalised views of every image, on the device of the images.
 
     Args:
         images: (N, 3, H, W) uint8, N tensors (3, H_i, W_i) uint8, or N packed images.
-        draws: names the view; its image ids belong to `images` row by row.
+        draws: names each of the views; its image ids belong to `images` row by row.
         config: recipe, size and normalisation.
         channels_last: memory format of the result.
         compiled: by `torch.compile`, which the first call waits for; not where a CPU works on one
             image at a time, and not for textures.
 
     Returns:
-        (N, 3, S, S) float32.
+        (N, 3, S, S) float32 for each of `draws`.
     """
     size, count, device = config.size, len(images), device_of(images)
     if isinstance(images, PackedImages):
         images = images.for_views()
-    drawn = RECIPES[config.recipe](sizes_of(images), draws, config)
+    drawn = [RECIPES[config.recipe](sizes_of(images), view, config) for view in draws]
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    views = torch.empty((count, 3, size, size), device=device, memory_format=layout)
+    views = [
+        torch.empty((count, 3, size, size), device=device, memory_format=layout) for _ in draws
+    ]
     # Products of pixels keep float32 even if the caller trains in a lower precision. Nothing made
-    # in here leaves: `views` itself is an ordinary tensor.
+    # in here leaves: `views` themselves are ordinary tensors.
     with torch.autocast(device.type, enabled=False), torch.inference_mode():
-        if isinstance(drawn, Photos) and prefer_one_at_a_time(device, size):
-            assert not isinstance(images, PackedImages)  # which a CPU does not work on
-            for view, image, photo in zip(views, images, drawn.each(), strict=True):
-                pixels = view_of_one(image, photo, size)
-                normalize_levels_into(view, pixels, config.mean, config.std)
-            return views
-        if compiled and isinstance(drawn, Photos) and drawn.blur_fits:
-            write_compiled(views, images, drawn, config.mean, config.std)
-            return views
-        at_once = max(8, CHUNK_BYTES // (12 * size * size)) if device.type == "cpu" else count
-        for start in range(0, count, at_once):
-            part = slice(start, start + at_once)
-            pixels = drawn[part].views(images[part], size)
-            normalize_into(views[part], pixels, config.mean, config.std)
+        write_views(views, images, drawn, config.mean, config.std, compiled=compiled)
     return views
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssl_bf.input.batch_ops import normalize_into
 from ssl_bf.input.colour_ops import NEUTRAL, colour_jitter
-from ssl_bf.input.image_colours import jitter_, normalize_levels_into, solarized
+from ssl_bf.input.image_colours import Normalization, jitter_, solarized
 from ssl_bf.input.image_ops import WHITE
 
 # The same tolerance as for batches: five operations, one of which follows a mean.
@@ -86,6 +86,6 @@ def test_levels_are_normalized_like_values_of_a_batch(
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     view, batch = torch.empty((2, 1, 3, 14, 10)).unbind()
     view = view.contiguous(memory_format=layout)
-    normalize_levels_into(view[0], WHITE * image, mean, std)
+    Normalization.of(mean, std).write(view[0], WHITE * image)
     normalize_into(batch, image[None], mean, std)
     torch.testing.assert_close(view, batch, rtol=0, atol=1e-6)

@@ -15,7 +15,7 @@ from ssl_bf.input.keyed_random import generator
 from ssl_bf.input.loader import Batch, TwoViewLoader
 from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore
 from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import ViewsConfig, make_view
+from ssl_bf.input.views import ViewsConfig, make_view, make_views
 
 CONFIG = ViewsConfig(recipe="moco_v2", size=8)
 
@@ -201,14 +201,14 @@ def test_the_next_images_are_read_while_a_step_trains(monkeypatch: pytest.Monkey
 def test_views_are_made_in_the_callers_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     made_in: list[str] = []
 
-    def spy(*arguments: Any, **keywords: Any) -> Tensor:
+    def spy(*arguments: Any, **keywords: Any) -> list[Tensor]:
         made_in.append(threading.current_thread().name)
-        return make_view(*arguments, **keywords)
+        return make_views(*arguments, **keywords)
 
-    monkeypatch.setattr(loader_module, "make_view", spy)
+    monkeypatch.setattr(loader_module, "make_views", spy)
     with open_loader(open_store(22, in_memory=False)) as loader:
         loader.batch(0)
-    assert made_in == [threading.current_thread().name] * 2
+    assert made_in == [threading.current_thread().name]
 
 
 def test_a_single_core_reads_and_makes_views_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

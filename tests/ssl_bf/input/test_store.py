@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError
+from ssl_bf.input import store as store_module
 from ssl_bf.input.packed_images import LooseImages, PackedImages
 from ssl_bf.input.store import (
     DecodedImages,
@@ -57,6 +58,20 @@ def test_images_come_with_their_numbers_in_the_order_asked_for(kind: str) -> Non
     assert len(store) == 50
     images, ids = store.read(torch.tensor([7, 7, 49, 0]))
     assert values(images) == ids.tolist() == [7, 7, 49, 0]
+    store.close()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_only_several_cores_copy_what_lies_in_a_file(
+    cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "decode_threads", lambda: cores)
+    store = opened("mapped", 10)
+    assert isinstance(store, HeldImages)
+    images, _ = store.read(torch.tensor([4, 2]))
+    assert isinstance(images, PackedImages)
+    assert (images.data is store.images.data) == (cores == 1)
+    assert store.takes_time == (cores > 1)
     store.close()
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
-from ssl_bf.input import views
+from ssl_bf.input import write_views
 from ssl_bf.input.colour_ops import NEUTRAL
 from ssl_bf.input.photo_views import Photo, Photos
 from ssl_bf.input.texture_views import TextureWindows
 from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import RECIPES, ViewsConfig, make_view
+from ssl_bf.input.views import RECIPES, ViewsConfig, make_view, make_views
 
 RecipeName = Literal["moco_v2", "moco_v3", "simsiam", "textures"]
 PAPERS: tuple[RecipeName, ...] = ("moco_v2", "moco_v3", "simsiam")
@@ -139,7 +139,7 @@ def test_a_view_does_not_depend_on_the_batch_it_is_made_in(
     rows = torch.tensor([59, 3, 17])
     few = make_view(pixels[rows], ViewDraws(0, 0, view, rows), config)
     torch.testing.assert_close(few, together[rows], rtol=0, atol=ROUNDING)
-    monkeypatch.setattr(views, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(write_views, "CHUNK_BYTES", 1)
     in_chunks = make_view(pixels, draws(60, view=view), config)
     torch.testing.assert_close(in_chunks, together, rtol=0, atol=ROUNDING)
 
@@ -169,6 +169,14 @@ def test_large_views_are_made_one_at_a_time_and_do_not_depend_on_the_batch_eithe
     rows = torch.tensor([19, 3, 7])
     few = make_view(list(pixels[rows]), ViewDraws(0, 0, 2, rows), config)
     assert torch.equal(few, together[rows])
+
+
+@pytest.mark.parametrize(("recipe", "size"), [("moco_v3", 12), ("moco_v3", 66), ("textures", 12)])
+def test_views_made_together_are_those_made_one_after_the_other(recipe: Any, size: int) -> None:
+    pixels, config = random_pixels(9, 70, 70), ViewsConfig(recipe=recipe, size=size)
+    together = make_views(pixels, [draws(9, view=1), draws(9, view=2)], config)
+    for view, one in enumerate(together, start=1):
+        assert torch.equal(one, make_view(pixels, draws(9, view=view), config))
 
 
 @pytest.mark.parametrize("size", [12, 66])
