@@ -2,7 +2,7 @@
 
 Both draw the same distributions: crop, flip, colour jitter, grayscale, blur, normalisation, each
 image by itself. kornia crops in two ways: `slice`, its default, and `resample`; both are measured.
-It needs images of one size; ours also takes a list of them, as a store of photographs gives it.
+It needs images of one size; ours may be unequal, as a store of photographs gives them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bench.rounds import compare
 from bench.views import BLACK, WHITE, alike, random_images
 from ssl_bf.input.batch_ops import BLUR_RADIUS
 from ssl_bf.input.crop_boxes import MAX_RATIO
+from ssl_bf.input.packed_images import PackedImages
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view
 
@@ -38,7 +39,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
         "kornia_views",
         {
             "ours": our_views(stored, config),
-            "ours, a list of images": our_views(list(stored), config),
+            "ours, compiled": our_views(stored, config, compiled=True),
+            "ours, unequal sizes": our_views(of_unequal_size(images), config),
             "kornia, slice": kornia_views(images, config, "slice"),
             "kornia, resample": kornia_views(images, config, "resample"),
         },
@@ -49,14 +51,19 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     )
 
 
-def our_views(images: Tensor | list[Tensor], config: ViewsConfig) -> Callable[[], list[Tensor]]:
+def our_views(
+    images: Tensor | PackedImages, config: ViewsConfig, *, compiled: bool = False
+) -> Callable[[], list[Tensor]]:
     """Views 1 and 2 of all images, (N, 3, S, S) each."""
-    ids = torch.arange(len(images))
+    draws = [ViewDraws(0, 0, view, torch.arange(len(images))) for view in (1, 2)]
+    return lambda: [make_view(images, draw, config, compiled=compiled) for draw in draws]
 
-    def views() -> list[Tensor]:
-        return [make_view(images, ViewDraws(0, 0, view, ids), config) for view in (1, 2)]
 
-    return views
+def of_unequal_size(images: Tensor) -> PackedImages:
+    """The same without up to three of their last rows."""
+    height = images.shape[2]
+    shorter = [image[:, : height - i % 4].cpu() for i, image in enumerate(images)]
+    return PackedImages.of(shorter).to(images.device)
 
 
 def kornia_views(images: Tensor, config: ViewsConfig, cropping: str) -> Callable[[], list[Tensor]]:

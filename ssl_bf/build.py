@@ -32,7 +32,7 @@ from ssl_bf.optimizers import build_optimizer, peak_learning_rate
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.relation import TwoStreamConfig
 from ssl_bf.schedules import Plan
-from ssl_bf.setting_checks import check_cuda_graph, setting_notes
+from ssl_bf.setting_checks import check_compiler, check_cuda_graph, setting_notes
 
 RELATION_TITLES = {"none": "without relation", "batchformer": "with BatchFormer"}
 
@@ -80,6 +80,7 @@ def build_run(config: PretrainConfig, *, directory: Path | None = None) -> Run:
     if config.speed.threads is not None:
         torch.set_num_threads(config.speed.threads)
     check_cuda_graph(config, device)
+    check_compiler(config, device)
     source = open_source(config.data)
     if directory is not None:
         check_outside(directory, source.split.folder, "run.directory")
@@ -208,6 +209,7 @@ def _build_loader(
         world_size=world_size(),
         device=device,
         channels_last=config.speed.channels_last,
+        compiled=config.speed.compile,
     )
 
 

@@ -57,7 +57,7 @@ class SpeedConfig:
     store: str | None = None  # folder of a packed store (`ssl-bf pack`), packed if missing
     image_memory_mib: int = 8192  # decoded images take at most so much memory, per process
     cuda_graph: bool = False  # launch each step as a whole; pays for small networks and images
-    compile: bool = False  # torch.compile of the backbone; pays on GPUs, costs on CPUs
+    compile: bool = False  # torch.compile of backbone and views; pays on GPUs, costs on CPUs
     per_view_backward: bool = False  # half the activations of MoCo-v3 and symmetric MoCo-v2
     deterministic: bool = False  # equal to the bit from run to run on one machine; slower
 

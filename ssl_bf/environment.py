@@ -38,6 +38,15 @@ def multiplies_bf16() -> bool | None:
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features.split())
 
 
+def compiler_fault(device: torch.device) -> str | None:
+    """Why torch.compile does not work for a device, in one line; None where it does."""
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except RuntimeError as error:  # no compiler, no Triton, an unknown version of Python
+        return " ".join(str(error).splitlines()[:2]).strip()
+    return None
+
+
 HERE = Path(__file__).parent
 CPU_FACTS = Path("/proc/cpuinfo")
 

@@ -7,7 +7,7 @@ import torch
 from linear_eval.distributed import world_size
 from linear_eval.errors import InputError
 from ssl_bf.config import PretrainConfig
-from ssl_bf.environment import multiplies_bf16
+from ssl_bf.environment import compiler_fault, multiplies_bf16
 
 
 def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
@@ -27,6 +27,20 @@ def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
             raise InputError(
                 f"speed.cuda_graph: needs {needed}, {instead}; set speed.cuda_graph=false"
             )
+
+
+def check_compiler(config: PretrainConfig, device: torch.device) -> None:
+    """Try `speed.compile` on something small first: later the run would have begun.
+
+    Raises:
+        InputError: it is asked for and does not work here.
+    """
+    fault = compiler_fault(device) if config.speed.compile else None
+    if fault is not None:
+        raise InputError(
+            f"speed.compile: torch.compile does not work here ({fault}); install what it misses "
+            "(a C++ compiler on CPUs, Triton on GPUs) or set speed.compile=false"
+        )
 
 
 def setting_notes(config: PretrainConfig, device: torch.device) -> list[str]:

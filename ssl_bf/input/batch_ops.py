@@ -6,13 +6,15 @@ Parameters may lie on any device: they are small and follow the images. Nothing 
 device. Products run in the matmul precision of the process: leave it at float32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_bf.input.rows import put_rows_, take_rows
+
+Resize = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # `crop_and_resize`
 
 
 def crop_and_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
@@ -42,7 +44,9 @@ def crop_and_resize(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> T
     rows = _triangle_filter(outputs, top, box_height, length=height, size=size)
     if images.dtype == torch.uint8:
         rows.div_(255)  # the small matrices, which saves a pass over the pixels
-    return _apply_separable(images.to(torch.float32), rows, columns)
+    # in one pass, also from bytes whose channels lie together
+    pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
+    return _apply_separable(pixels, rows, columns)
 
 
 def _triangle_filter(
@@ -109,29 +113,41 @@ def rotate_and_crop(
 
 
 def gaussian_blur_(images: Tensor, rows: Tensor, sigma: Tensor) -> Tensor:
-    """Blur some rows of a batch in place, each with its own width.
+    """Blur some rows of a batch in place.
 
     Args:
-        images: (N, 3, S, S) float32; other shapes need S >= 2 in both directions.
+        images: (N, 3, S, S) float32.
         rows: (R,) int64 rows to blur; all others keep their values.
-        sigma: (R,) standard deviations in pixels, > 0 and at most 2: the kernel has 23 taps
-            (fewer where the image is smaller, whose border it may reflect only once).
+        sigma: (R,), see `gaussian_blur`.
 
     Returns:
         `images`.
+    """
+    if len(rows) == 0:
+        return images
+    return put_rows_(images, rows, gaussian_blur(take_rows(images, rows), sigma))
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur every image, each with its own width.
+
+    Args:
+        images: (N, 3, S, S) float32; other shapes need S >= 2 in both directions.
+        sigma: (N,) standard deviations in pixels, > 0 and at most 2: the kernel has 23 taps
+            (fewer where the image is smaller, whose border it may reflect only once).
+
+    Returns:
+        (N, 3, S, S), new memory.
 
     Source: SimCLR's blur as MoCo-v2 uses it; equal to torchvision's `gaussian_blur`.
     Differs: PIL, in the published code, approximates the kernel by three box filters and repeats
     the border pixel instead of reflecting.
     """
-    if len(rows) == 0:
-        return images
     sigma = sigma.to(images.device, non_blocking=True)
     height, width = images.shape[-2:]
     vertical = _reflected_gaussian(sigma, height)
     horizontal = vertical if height == width else _reflected_gaussian(sigma, width)
-    blurred = _apply_separable(take_rows(images, rows), vertical, horizontal)
-    return put_rows_(images, rows, blurred)
+    return _apply_separable(images, vertical, horizontal)
 
 
 BLUR_RADIUS = 11  # 23 taps, 5.5 standard deviations of the widest published blur

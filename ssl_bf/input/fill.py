@@ -39,7 +39,7 @@ def load(images: PackedImages, where: torch.device, budget: int, name: str) -> P
     at_once = max(1, CHUNK_BYTES * len(images) // max(needed, 1))
     done = 0
     for rows in torch.arange(len(images)).split(at_once):
-        part = images.select(rows).compact().data
+        part = images[rows].compact().data
         data[done : done + len(part)] = part
         done += len(part)
     return PackedImages(data, starts_of(images.sizes), images.sizes)

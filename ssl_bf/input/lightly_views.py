@@ -18,7 +18,8 @@ from torch import Tensor
 
 from linear_eval.errors import InputError
 from ssl_bf.input.keyed_random import key
-from ssl_bf.input.views import Images, ViewsConfig
+from ssl_bf.input.packed_images import Images
+from ssl_bf.input.views import ViewsConfig
 
 TwoViewTransform = Callable[[Image.Image], list[Tensor]]
 

@@ -60,6 +60,7 @@ class TwoViewLoader:
         world_size: int,
         device: torch.device,
         channels_last: bool,
+        compiled: bool = False,
     ) -> None:
         """Check that at least one whole batch exists.
 
@@ -72,6 +73,7 @@ class TwoViewLoader:
             world_size: number of processes.
             device: where views are made and left.
             channels_last: memory format of the views.
+            compiled: see `make_view`.
 
         Raises:
             InputError: fewer images than a batch, or a batch that the ranks cannot share.
@@ -95,6 +97,7 @@ class TwoViewLoader:
         self._share = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
         self._device = _with_index(device)
         self._channels_last = channels_last
+        self._compiled = compiled
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
         self._reader = ThreadPoolExecutor(1, "next-batch")
         self._ahead: tuple[int, Future[Read]] | None = None
@@ -112,7 +115,9 @@ class TwoViewLoader:
         if self._views.engine == "lightly":
             view_1, view_2 = self._lightly_views(packed.images(), ids, epoch=epoch)
         else:
-            view_1, view_2 = self._views_of(packed.to(self._device).images(), ids, epoch=epoch)
+            images = packed.to(self._device)
+            batched = images.images() if images.share_a_size else images  # once for both views
+            view_1, view_2 = self._views_of(batched, ids, epoch=epoch)
         return Batch(view_1, view_2, ids.to(self._device, non_blocking=True))
 
     def close(self) -> None:
@@ -145,7 +150,9 @@ class TwoViewLoader:
         )
         return view_1, view_2
 
-    def _views_of(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, Tensor]:
+    def _views_of(
+        self, images: Images | PackedImages, ids: Tensor, *, epoch: int
+    ) -> tuple[Tensor, Tensor]:
         """Both views, made on the device."""
         view_1, view_2 = (
             make_view(
@@ -153,6 +160,7 @@ class TwoViewLoader:
                 ViewDraws(self._seed, epoch, view, ids),
                 self._views,
                 channels_last=self._channels_last,
+                compiled=self._compiled,
             )
             for view in (1, 2)
         )

@@ -42,8 +42,8 @@ class PackedImages:
         torch.cat([image_bytes(image) for image in images], out=data)
         return cls(data, starts_of(sizes), sizes)
 
-    def select(self, rows: Tensor) -> PackedImages:
-        """Some images, (N,) int64, in the order given; nothing is copied."""
+    def __getitem__(self, rows: Tensor | slice) -> PackedImages:
+        """Some images, in the order given; nothing is copied."""
         return replace(self, starts=self.starts[rows], sizes=self.sizes[rows])
 
     def compact(self, *, pinned: bool = False, threads: Executor | None = None) -> PackedImages:
@@ -58,7 +58,7 @@ class PackedImages:
         copy = replace(self, data=data, starts=starts)
 
         def copy_part(rows: Tensor) -> None:
-            parts, first = self.select(rows), int(starts[rows[0]])
+            parts, first = self[rows], int(starts[rows[0]])
             last = int(rows[-1])
             end = int(starts[last] + num_bytes(self.sizes[last]))
             torch.cat(parts.flat(), out=data[first:end])
@@ -78,9 +78,14 @@ class PackedImages:
         pairs = zip(self.starts.tolist(), ends.tolist(), strict=True)
         return [self.data[start:end] for start, end in pairs]
 
+    @property
+    def share_a_size(self) -> bool:
+        """Whether there are images, all of one size."""
+        return len(self) > 0 and bool((self.sizes == self.sizes[0]).all())
+
     def images(self) -> Images:
         """All images: (M, 3, H, W) where they share a size, else M tensors (3, H_i, W_i)."""
-        if not len(self) or not bool((self.sizes == self.sizes[0]).all()):
+        if not self.share_a_size:
             shapes = self.sizes.tolist()
             return [
                 flat.view(height, width, CHANNELS).permute(2, 0, 1)
@@ -96,6 +101,20 @@ class PackedImages:
             is_whole = len(rows) == len(aligned) and torch.equal(rows, torch.arange(len(rows)))
             batch = aligned if is_whole else aligned[rows.to(self.data.device, non_blocking=True)]
         return batch.view(-1, height, width, CHANNELS).permute(0, 3, 1, 2)
+
+
+def device_of(images: Images | PackedImages) -> torch.device:
+    """Where the pixels lie; of at least one image."""
+    return images.data.device if isinstance(images, PackedImages) else images[0].device
+
+
+def sizes_of(images: Images | PackedImages) -> Tensor:
+    """(N, 2) int64 on the CPU: height and width of every image."""
+    if isinstance(images, PackedImages):
+        return images.sizes
+    if isinstance(images, Tensor):
+        return torch.tensor([images.shape[-2:]]).expand(len(images), -1)
+    return torch.tensor([image.shape[-2:] for image in images])
 
 
 def num_bytes(sizes: Tensor) -> Tensor:

@@ -5,16 +5,18 @@ Shapes: N images of a batch, S x S pixels of a view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import Tensor
 
-from ssl_bf.input.batch_ops import crop_and_resize, gaussian_blur_
+from ssl_bf.input.batch_ops import Resize, crop_and_resize, gaussian_blur_
 from ssl_bf.input.colour_ops import colour_jitter, grayscale_, luma, solarize_
 from ssl_bf.input.image_colours import jitter_, solarized
 from ssl_bf.input.image_ops import blurred, crop_and_resize_each, cropped, prefer_one_at_a_time
+from ssl_bf.input.packed_crops import crop_and_resize_packed
+from ssl_bf.input.packed_images import Images, PackedImages
 
 
 class Photo(NamedTuple):
@@ -41,6 +43,7 @@ class Photos:
         gray: (N,) bool.
         sigma: (N,) standard deviation of the blur in pixels of the view; 0 leaves it out.
         solarize: (N,) bool.
+        blur_room: so many rows are blurred at most, but for one batch in a million.
     """
 
     box: Tensor
@@ -50,35 +53,47 @@ class Photos:
     gray: Tensor
     sigma: Tensor
     solarize: Tensor
+    blur_room: int
+
+    @property
+    def blur_fits(self) -> bool:
+        """Whether no more rows are blurred than `blur_room`."""
+        return int((self.sigma > 0).sum()) <= self.blur_room
 
     def __getitem__(self, rows: slice) -> Photos:
         """Those of some of the images."""
-        return Photos(*(column[rows] for column in self._columns()))
+        return replace(self, **{name: getattr(self, name)[rows] for name in Photo._fields})
 
     def each(self) -> Iterator[Photo]:
         """One image after the other."""
-        columns = (column.tolist() for column in self._columns())
+        columns = (getattr(self, name).tolist() for name in Photo._fields)
         return (Photo(*values) for values in zip(*columns, strict=True))
 
-    def _columns(self) -> Sequence[Tensor]:
-        return [getattr(self, name) for name in Photo._fields]
-
-    def views(self, images: Tensor | Sequence[Tensor], size: int) -> Tensor:
-        """All of it to a batch at once.
+    def cropped(
+        self, images: Images | PackedImages, size: int, *, resize: Resize = crop_and_resize
+    ) -> Tensor:
+        """Crop, resize and mirror a batch.
 
         Args:
-            images: (N, 3, H, W) uint8, or N tensors (3, H_i, W_i) uint8.
+            images: (N, 3, H, W) uint8, N tensors (3, H_i, W_i) uint8, or N packed images.
             size: S.
+            resize: `crop_and_resize`, maybe compiled; only where the images are a tensor, whose
+                shape does not change from batch to batch.
 
         Returns:
             (N, 3, S, S) float32 in [0, 1].
         """
+        if isinstance(images, PackedImages):
+            return crop_and_resize_packed(images, self.box, self.flip, size)
         if isinstance(images, Tensor) and not prefer_one_at_a_time(
             images.device, max(images.shape[-2:])
         ):
-            views = crop_and_resize(images, self.box, self.flip, size)
-        else:
-            views = crop_and_resize_each(list(images), self.box, self.flip, size)
+            return resize(images, self.box, self.flip, size)
+        return crop_and_resize_each(list(images), self.box, self.flip, size)
+
+    def views(self, images: Images | PackedImages, size: int) -> Tensor:
+        """All of it to a batch at once; arguments and result as in `cropped`."""
+        views = self.cropped(images, size)
         views = colour_jitter(views, self.factors, self.order)
         views = grayscale_(views, _chosen(self.gray))
         rows = _chosen(self.sigma > 0)

@@ -115,7 +115,7 @@ class HeldImages(ImageStore):
         if self.bad_images:
             tries = substitutes or [()] * len(rows)
             rows = torch.tensor(list(map(self._first_good, rows.tolist(), tries)))
-        images = self.images.select(rows)
+        images = self.images[rows]
         if self.takes_time:
             images = images.compact(pinned=self._pinned, threads=self._threads)
         return images, rows

@@ -6,7 +6,6 @@ Shapes: N images of a batch, S x S pixels of a view.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ssl_bf.input.batch_ops import rotate_and_crop
 from ssl_bf.input.colour_ops import colour_affine
+from ssl_bf.input.packed_images import Images, PackedImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,9 @@ class TextureWindows:
         columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return TextureWindows(**{name: column[rows] for name, column in columns.items()})
 
-    def views(self, images: Tensor | Sequence[Tensor], size: int) -> Tensor:
+    def views(self, images: Images | PackedImages, size: int) -> Tensor:
         """N images (3, H, H) uint8 -> (N, 3, S, S) float32 in [0, 1]."""
+        assert not isinstance(images, PackedImages), "packed images of one size are a batch"
         pixels = images if isinstance(images, Tensor) else torch.stack(list(images))
         windows = rotate_and_crop(
             pixels.to(torch.float32),

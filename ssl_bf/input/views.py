@@ -9,7 +9,7 @@ Shapes: N images of a batch, S x S pixels of a view.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,12 +21,12 @@ from ssl_bf.input.batch_ops import normalize_into
 from ssl_bf.input.colour_ops import NEUTRAL, texture_colours
 from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
 from ssl_bf.input.image_ops import prefer_one_at_a_time
+from ssl_bf.input.packed_images import Images, PackedImages, device_of, sizes_of
 from ssl_bf.input.photo_views import Photos, view_of_one
 from ssl_bf.input.preparation import Preparation
 from ssl_bf.input.texture_views import TextureWindows
+from ssl_bf.input.uniform_views import write_compiled
 from ssl_bf.input.view_draws import ViewDraws
-
-Images = Tensor | Sequence[Tensor]  # (N, 3, H, W) uint8, or N of unequal size
 
 # Float32 views that a CPU works on at a time: small enough for its cache, large enough to hide the
 # cost of calling some 500 operations.
@@ -84,30 +84,43 @@ class ViewsConfig:
 
 
 def make_view(
-    images: Images, draws: ViewDraws, config: ViewsConfig, *, channels_last: bool = False
+    images: Images | PackedImages,
+    draws: ViewDraws,
+    config: ViewsConfig,
+    *,
+    channels_last: bool = False,
+    compiled: bool = False,
 ) -> Tensor:
     """One normalised view of every image, on the device of the images.
 
     Args:
-        images: (N, 3, H, W) uint8, or N tensors (3, H_i, W_i) uint8.
+        images: (N, 3, H, W) uint8, N tensors (3, H_i, W_i) uint8, or N packed images.
         draws: names the view; its image ids belong to `images` row by row.
         config: recipe, size and normalisation.
         channels_last: memory format of the result.
+        compiled: by `torch.compile`, which the first call waits for; not where a CPU works on one
+            image at a time, and not for textures.
 
     Returns:
         (N, 3, S, S) float32.
     """
-    size, count, device = config.size, len(images), images[0].device
-    drawn = RECIPES[config.recipe](_sizes(images), draws, config)
+    size, count, device = config.size, len(images), device_of(images)
+    if isinstance(images, PackedImages) and (device.type == "cpu" or images.share_a_size):
+        images = images.images()
+    drawn = RECIPES[config.recipe](sizes_of(images), draws, config)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     views = torch.empty((count, 3, size, size), device=device, memory_format=layout)
     # Products of pixels keep float32 even if the caller trains in a lower precision. Nothing made
     # in here leaves: `views` itself is an ordinary tensor.
     with torch.autocast(device.type, enabled=False), torch.inference_mode():
         if isinstance(drawn, Photos) and prefer_one_at_a_time(device, size):
+            assert not isinstance(images, PackedImages)  # which a CPU does not work on
             for view, image, photo in zip(views, images, drawn.each(), strict=True):
                 pixels = view_of_one(image, photo, size)
                 normalize_into(view[None], pixels[None], config.mean, config.std)
+            return views
+        if compiled and isinstance(drawn, Photos) and drawn.blur_fits:
+            write_compiled(views, images, drawn, config.mean, config.std)
             return views
         at_once = max(8, CHUNK_BYTES // (12 * size * size)) if device.type == "cpu" else count
         for start in range(0, count, at_once):
@@ -194,7 +207,8 @@ def _photos(
     factors = neutral + strength * (2 * colour[:, :4] - 1)
     none = torch.zeros(len(sizes))
     sigma, solarized = none, none > 0
-    if config.blur:
+    blur = blur if config.blur else 0.0
+    if blur:
         draw = draws.uniform("blur", 2)
         sigma = torch.where(draw[:, 0] < blur, 0.1 + 1.9 * draw[:, 1], none)
     if solarize:
@@ -209,14 +223,14 @@ def _photos(
         gray=colour[:, 9] < 0.2,
         sigma=sigma,
         solarize=solarized,
+        blur_room=enough_rows(len(sizes), blur),
     )
 
 
-def _sizes(images: Images) -> Tensor:
-    """(N, 2) int64: height and width of every image."""
-    if isinstance(images, Tensor):
-        return torch.tensor([images.shape[-2:]]).expand(len(images), -1)
-    return torch.tensor([image.shape[-2:] for image in images])
+def enough_rows(count: int, probability: float) -> int:
+    """So many of `count` rows that more are chosen in less than one of a million batches."""
+    deviation = math.sqrt(count * probability * (1 - probability))
+    return min(count, math.ceil(count * probability + 6 * deviation))
 
 
 Recipe = Callable[[Tensor, ViewDraws, ViewsConfig], Photos | TextureWindows]

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import linear_eval.cli
 import ssl_bf.cli
@@ -31,6 +33,12 @@ from linear_eval.strict_config import parse_config
 from ssl_bf.build import build_run
 from ssl_bf.captured_step import WARM_UP
 from ssl_bf.config import PretrainConfig
+from ssl_bf.input.batch_ops import crop_and_resize
+from ssl_bf.input.loader import Batch, TwoViewLoader
+from ssl_bf.input.packed_images import PackedImages
+from ssl_bf.input.store import HeldImages
+from ssl_bf.input.uniform_views import finish
+from ssl_bf.input.views import ViewsConfig
 from ssl_bf.train import _one_step, train
 from tests.pretended_cuda import is_on_cuda, pretended_cuda
 from tests.recorded_graph import RecordedGraph
@@ -114,6 +122,64 @@ def test_the_loader_does_not_wait_either() -> None:
         assert waits == []
 
 
+def leave_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler does not know the pretended device; what it is given runs as it is."""
+    uncompiled = crop_and_resize, finish
+    monkeypatch.setattr("ssl_bf.input.uniform_views._compiled", lambda: uncompiled)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_photographs_of_unequal_size_become_views_all_at_once(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_uncompiled(monkeypatch)
+    pixels = torch.randint(0, 256, (40, 3, 40, 44), dtype=torch.uint8)
+    stored = PackedImages.of(
+        [image[:, : 30 + i % 9, : 40 - i % 7] for i, image in enumerate(pixels)]
+    )
+
+    def batch_of(count: int, device: str) -> Batch:
+        loader = TwoViewLoader(
+            HeldImages(stored, bad_images={}, note=""),
+            ViewsConfig(recipe="moco_v3", size=24),
+            seed=0,
+            batch_size=count,
+            rank=0,
+            world_size=1,
+            device=torch.device(device),
+            channels_last=True,
+            compiled=compiled,
+        )
+        with loader:
+            return loader.batch(0)
+
+    operations = []
+    for count in (20, 40):
+        with pretended_cuda() as waits, _OnCuda() as counted:  # type: ignore[no-untyped-call]
+            batch = batch_of(count, "cuda")
+        assert waits == []
+        assert is_on_cuda(batch.view_1)
+        operations.append(counted.operations)
+    # not compiled, hue is shifted for those rows whose turn it is, in up to four parts
+    assert operations[0] == pytest.approx(operations[1], abs=0 if compiled else 100)
+    expected = batch_of(40, "cpu")
+    for view in ("view_1", "view_2"):
+        difference = (getattr(batch, view) - getattr(expected, view)).abs()
+        assert (difference < 1e-4).float().mean() > 0.999  # but where solarize's threshold lies
+
+
+class _OnCuda(TorchDispatchMode):
+    """Counts what a GPU would be asked for."""
+
+    operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        self.operations += any(is_on_cuda(x) for x in tensors)
+        return result
+
+
 def test_a_run_and_its_judgement_are_those_of_the_cpu(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +252,7 @@ def test_a_benchmark_runs_on_the_gpu(
         pytest.importorskip(peer)
     monkeypatch.setattr("bench.rounds._LIMIT_SIZE", {"cpu": 64, "cuda": 64})
     monkeypatch.setattr("ssl_bf.captured_step.CudaGraph", RecordedGraph)
+    leave_uncompiled(monkeypatch)
     options = ["--quick", "--rounds", "1", "--device", "cuda", "--output", str(tmp_path)]
     with pretended_cuda():
         rows = benchmark.main(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -346,11 +347,26 @@ def test_compile_is_asked_of_the_method_and_warned_of_on_a_cpu(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(moco_v2.MoCoV2, "compile_backbones", lambda self: asked.append("compile"))
+    monkeypatch.setattr("ssl_bf.setting_checks.compiler_fault", lambda device: None)
     assert not any("speed.compile" in note for note in build("moco_v2").notes)
     assert asked == []
     notes = build("moco_v2", "speed.compile=true").notes
     assert any(note.startswith("warning: speed.compile") for note in notes)
     assert asked == ["compile"]
+
+
+def test_a_compiler_that_does_not_work_is_noticed_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(graph: object, inputs: object) -> None:
+        raise FileNotFoundError("no working C++ compiler found\nin these places")
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    with pytest.raises(InputError, match=r"speed\.compile: .*no working C\+\+ .*=false$"):
+        build("moco_v2", "speed.compile=true")
+    build("moco_v2")
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize(

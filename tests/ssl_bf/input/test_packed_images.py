@@ -26,7 +26,7 @@ def test_images_come_out_as_they_went_in(
     sizes: list[tuple[int, int]], rows: list[int], how: str
 ) -> None:
     images = images_of(sizes)
-    packed = PackedImages.of(images).select(torch.tensor(rows))
+    packed = PackedImages.of(images)[torch.tensor(rows)]
     if how != "selected":
         with ThreadPoolExecutor(2) as threads:
             packed = packed.compact(threads=threads if how == "in threads" else None)
@@ -41,7 +41,7 @@ def test_images_come_out_as_they_went_in(
 def test_images_that_are_not_there_take_no_room() -> None:
     images = images_of([(4, 5)] * 2)
     packed = PackedImages.of([images[0], torch.empty((3, 0, 0), dtype=torch.uint8), images[1]])
-    found = packed.select(torch.tensor([2, 0])).images()
+    found = packed[torch.tensor([2, 0])].images()
     assert torch.equal(found[0], images[1])
     assert torch.equal(found[1], images[0])
 
@@ -49,4 +49,4 @@ def test_images_that_are_not_there_take_no_room() -> None:
 def test_in_memory_nothing_is_copied_before_it_must_be() -> None:
     packed = PackedImages.of(images_of(UNEQUAL))
     packed.data.zero_()
-    assert not any(bool(image.any()) for image in packed.select(torch.tensor([3, 5])).images())
+    assert not any(bool(image.any()) for image in packed[torch.tensor([3, 5])].images())

@@ -38,6 +38,7 @@ def random_photos(side: int) -> Photos:
         gray=rows % 3 == 0,
         sigma=torch.where(rows % 4 < 2, 0.1 + 1.9 * rows / COUNT, 0.0),
         solarize=rows % 7 == 2,
+        blur_room=COUNT,
     )
 
 
