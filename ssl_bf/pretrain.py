@@ -50,6 +50,8 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
         run = build_run(config, directory=directory)
         run.notes[:0] = loaded.notes
         with claimed(directory):
+            # once more: another run may have begun and ended here since
+            check_directory(directory, overwrite=config.run.overwrite)
             train(run, directory, begin=partial(clear_for, config, directory))
 
 

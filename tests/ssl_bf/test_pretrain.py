@@ -220,6 +220,24 @@ def test_two_processes_do_not_train_in_one_directory(start: Start) -> None:
     start("epochs=1", "run.overwrite=true")
 
 
+def test_a_run_that_ended_while_another_was_built_is_not_overwritten(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = ssl_bf.pretrain.build_run
+
+    def build_slowly(config: PretrainConfig, **keywords: Any) -> Run:
+        monkeypatch.undo()
+        monkeypatch.chdir(folder)
+        start("epochs=1")
+        return build(config, **keywords)
+
+    folder = Path.cwd()
+    monkeypatch.setattr(ssl_bf.pretrain, "build_run", build_slowly)
+    with pytest.raises(InputError, match=r"already holds a run"):
+        start("epochs=2")
+    assert "epochs: 1" in Path("run/config.yaml").read_text()
+
+
 def test_an_overwritten_run_loses_its_backbone_first(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
