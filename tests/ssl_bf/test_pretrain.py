@@ -21,7 +21,7 @@ from linear_eval.backbone_file import load_backbone
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError, StoppedBySignal
 from linear_eval.strict_config import load_config
-from ssl_bf.build import Run
+from ssl_bf.build import Run, build_run
 from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig
 from ssl_bf.input.loader import Batch
@@ -223,7 +223,7 @@ def test_two_processes_do_not_train_in_one_directory(start: Start) -> None:
 def test_a_run_that_ended_while_another_was_built_is_not_overwritten(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = ssl_bf.pretrain.build_run
+    build = build_run
 
     def build_slowly(config: PretrainConfig, **keywords: Any) -> Run:
         monkeypatch.undo()
