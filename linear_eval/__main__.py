@@ -1,5 +1,6 @@
 """`python -m linear_eval` and the command `linear-eval`: Ctrl-C is one line, however early."""
 
+import signal
 import sys
 
 
@@ -8,7 +9,9 @@ def main() -> int:
     try:
         from linear_eval.cli import main as run
 
-        return run()
+        code = run()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is clearing up
+        return code
     except KeyboardInterrupt:
         from linear_eval.errors import EXIT_INTERRUPTED
 

@@ -79,6 +79,28 @@ def check_new(path: Path, key: str) -> None:
         ) from error
 
 
+def check_outside(path: Path, images: Path | None, key: str) -> None:
+    """Refuse a place among images: what is written there would be taken for a class, or for images.
+
+    Args:
+        path: of the file or folder.
+        images: folder in which all images are read but hidden ones; None: there is none.
+        key: the option or key that named the place, for the message.
+
+    Raises:
+        InputError: it is that folder, or lies in it and is not hidden.
+    """
+    place = path.resolve()
+    if images is None or not place.is_relative_to(images.resolve()):
+        return
+    below = place.relative_to(images.resolve())
+    if not any(part.startswith(".") for part in below.parts):
+        raise InputError(
+            f"{key}: {path} lies among the images in {images}, and would be read with them; "
+            "choose a place outside of that folder"
+        )
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and new files in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -73,6 +73,8 @@ def _open(config: EvaluateConfig) -> _Asked:
     config.features.open(None)  # a folder that cannot be used is an error now, not later
     contestants = open_contestants(config)
     splits = open_splits(config.data)
+    for split in splits.parts.values():
+        config.features.check_outside(split.folder)
     check_sizes(config, splits)
     return _Asked(output, device, contestants, splits)
 

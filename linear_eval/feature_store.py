@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from linear_eval.atomic_file import check_outside
 from linear_eval.errors import InputError
 from linear_eval.features import Embed, FeatureDtype, FeatureTable, collect_features
 from linear_eval.images import EvalImages, ImageBatches
@@ -64,6 +65,11 @@ class FeatureStoreConfig:
                 "or can be made; set features.folder to another one, or to none"
             )
         return FeatureStore(folder=folder, dtype=self.dtype)
+
+    def check_outside(self, images: Path | None) -> None:
+        """Refuse a folder that was asked for among images, see `atomic_file.check_outside`."""
+        if self.folder not in (AUTO, NONE):
+            check_outside(Path(self.folder).expanduser(), images, "features.folder")
 
 
 @dataclass(frozen=True, kw_only=True)

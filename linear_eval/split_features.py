@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from linear_eval.atomic_file import check_outside
 from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone
 from linear_eval.config import EvaluateConfig
 from linear_eval.data_argument import SplitName, load_data_argument, open_split
@@ -93,13 +94,15 @@ def open_backbone_and_split(
     network, info = load_backbone(backbone)
     loaded = load_data_argument(backbone, data, overrides, info)
     config = loaded.value
+    split = open_split(config, split_name)
+    config.features.check_outside(split.folder)
     return BackboneAndSplit(
         network=network,
         info=info,
         config=config,
         device=config.speed.open_device(),
         batches=ImageBatches(
-            split=open_split(config, split_name),
+            split=split,
             images=config.transform(),
             batch_size=config.batch_size,
             on_bad_image=config.data.on_bad_image,
@@ -109,10 +112,20 @@ def open_backbone_and_split(
 
 
 def extract_split(
-    backbone: Path, data: str, overrides: Sequence[str], *, split_name: SplitName
+    backbone: Path,
+    data: str,
+    overrides: Sequence[str],
+    *,
+    split_name: SplitName,
+    output: Path | None = None,
 ) -> SplitFeatures:
-    """Run a backbone over one split; arguments and errors of `open_backbone_and_split`."""
+    """Run a backbone over one split; arguments and errors of `open_backbone_and_split`.
+
+    `output`, a folder that will be made of the features, must not lie among the images.
+    """
     opened = open_backbone_and_split(backbone, data, overrides, split_name=split_name)
+    if output is not None:
+        check_outside(output, opened.batches.split.folder, "--output")
     sha256 = file_sha256(backbone)
     store = opened.config.features.open(backbone)
     with opened.embedding() as embed:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from linear_eval.atomic_file import check_outside
 from linear_eval.backbone_file import BackboneInfo, load_backbone
 from linear_eval.backbones import build_backbone, feature_dim
 from linear_eval.datasets.dataset import ImageSplit
@@ -31,7 +32,7 @@ from ssl_bf.optimizers import build_optimizer, peak_learning_rate
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.relation import TwoStreamConfig
 from ssl_bf.schedules import Plan
-from ssl_bf.speed_checks import check_compiler, check_cuda_graph, speed_notes
+from ssl_bf.setting_checks import check_compiler, check_cuda_graph, setting_notes
 
 RELATION_TITLES = {"none": "without relation", "batchformer": "with BatchFormer"}
 
@@ -65,8 +66,12 @@ def choose_device(config: PretrainConfig) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def build_run(config: PretrainConfig) -> Run:
+def build_run(config: PretrainConfig, *, directory: Path | None = None) -> Run:
     """Make every object of a run.
+
+    Args:
+        config: the whole run.
+        directory: what will be written to, refused where it lies among the training images.
 
     Raises:
         InputError: the data, a file or a combination of settings does not work.
@@ -77,6 +82,8 @@ def build_run(config: PretrainConfig) -> Run:
     check_cuda_graph(config, device)
     check_compiler(config, device)
     source = open_source(config.data)
+    if directory is not None:
+        check_outside(directory, source.split.folder, "run.directory")
     train, holdout = _split_data(config, source)
     if config.batch_size > len(train):
         raise InputError(
@@ -107,7 +114,7 @@ def build_run(config: PretrainConfig) -> Run:
         f"{world_size()} process(es) on {device.type}",
         images.note,
         *method.notes(),
-        *speed_notes(config, device),
+        *setting_notes(config, device),
     ]
     monitor = _build_monitor(config, train, holdout, device)
     if monitor is None and config.run.monitor_every:

@@ -19,9 +19,9 @@ OVERRIDES_HELP = "settings that replace those of the file, such as epochs=10 met
 
 # A run that makes steps is asked to stop, saves and says so itself.
 IF_INTERRUPTED = {
-    "pretrain": "no step was made and run.directory is as it was; what is packed is kept",
+    "pretrain": "run.directory is as it was, or the run is done; what is packed is kept",
     "resume": "the run is as its newest checkpoint left it; the same command goes on",
-    "export": "no file was written",
+    "export": "only files named above were written",
     "pack": "what is packed is kept, in .NAME.partial beside OUTPUT until it is complete; the same "
     "command goes on",
 }

@@ -51,9 +51,9 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
     store = pack(output, open_source(data), preparation, on_bad_image=data.on_bad_image)
     if store.bad_images and data.on_bad_image == "error":
         raise InputError(
-            f"{output}: was packed without {len(store.bad_images)} image(s) that cannot be decoded, "
-            f"as data.on_bad_image=skip told ({next(iter(store.bad_images.values()))}); say so "
-            "again, or mend them and pack into another folder"
+            f"{output}: was packed without {len(store.bad_images)} image(s) that cannot be "
+            f"decoded, as data.on_bad_image=skip told ({next(iter(store.bad_images.values()))}); "
+            "say so again, or mend them and pack into another folder"
         )
     store.check()
     bad = f", {len(store.bad_images)} bad ones skipped" if store.bad_images else ""

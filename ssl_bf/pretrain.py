@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from linear_eval.atomic_file import atomic_file, check_new
 from linear_eval.backbone_file import assemble_backbone
 from linear_eval.backbones import expected_tensors
 from linear_eval.checkpoints.export import Format, export
-from linear_eval.distributed import barrier, is_main, shut_down, start_from_environment, world_size
+from linear_eval.distributed import shut_down, start_from_environment, world_size
 from linear_eval.errors import InputError
 from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
@@ -24,26 +22,9 @@ from ssl_bf.build import Run, backbone_info, build_run
 from ssl_bf.config import PretrainConfig
 from ssl_bf.deterministic import deterministic_algorithms
 from ssl_bf.environment import git_commit
+from ssl_bf.run_directory import CONFIG_FILE, check_directory, claimed, clear_for
 from ssl_bf.train import BACKBONE_FILE, train
 from ssl_bf.training_state import restore
-
-CONFIG_FILE = "config.yaml"
-_NUMBER = "[0-9]" * 9
-# What a run writes into its directory; run.overwrite deletes nothing else. The backbone comes
-# first: a file that looks finished must not outlive its run.
-RUN_ENTRIES = (
-    BACKBONE_FILE,
-    "metrics.jsonl",
-    "status.json",
-    "environment.json",
-    CONFIG_FILE,
-    f"checkpoints/step-{_NUMBER}",
-    f"checkpoints/.tmp-step-{_NUMBER}",
-    f"checkpoints/.trash-step-{_NUMBER}",
-    "tensorboard/events.out.tfevents.*",
-)
-# What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
-JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")
 
 # Keys that `resume` takes: all but the last leave the result alone, and that one good images.
 RESUMABLE = ("speed.", "run.", "data.on_bad_image")
@@ -57,19 +38,21 @@ DEFAULT_EXPORTS: dict[Format, str] = {
 
 
 def pretrain(source: str, overrides: Sequence[str]) -> None:
-    """Train as a config file and overrides say; nothing is written before all is checked."""
+    """Train as a config file and overrides say; nothing is written before the first step is made.
+
+    So a run that `run.overwrite` gives up is there until another one is known to work.
+    """
     loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain")
     config = loaded.value
     directory = Path(config.run.directory)
     with _processes(config):
-        _check_directory(directory, overwrite=config.run.overwrite)
-        run = build_run(config)
+        check_directory(directory, overwrite=config.run.overwrite)
+        run = build_run(config, directory=directory)
         run.notes[:0] = loaded.notes
-        with _run_directory(directory):
-            if is_main():
-                _start_directory(directory, config)
-            barrier()
-            train(run, directory)
+        with claimed(directory):
+            # once more: another run may have begun and ended here since
+            check_directory(directory, overwrite=config.run.overwrite)
+            train(run, directory, begin=partial(clear_for, config, directory))
 
 
 def whole_config(source: str, overrides: Sequence[str]) -> str:
@@ -92,7 +75,7 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
                 "directory, overwrite) and data.on_bad_image; start a new run"
             )
     config = _config_of(directory, overrides)
-    with _processes(config), _run_directory(directory):
+    with _processes(config), claimed(directory):
         run, first_step = _restored(config, directory)
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
             print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
@@ -163,75 +146,6 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     except InputError as error:
         raise InputError(f"{directory}: {error}") from error
     return run, saved.step
-
-
-def _check_directory(directory: Path, *, overwrite: bool) -> None:
-    if directory.exists() and not directory.is_dir():
-        raise InputError(
-            f"run.directory: {directory} is a file, expected a directory; choose another name"
-        )
-    new = directory.absolute() / CONFIG_FILE
-    while not new.parent.exists():
-        new = new.parent
-    check_new(new, "run.directory")
-    found = _entries(directory)
-    if found and not overwrite:
-        saved = any(directory.glob(f"checkpoints/step-{_NUMBER}"))
-        goes_on = f"go on with `ssl-bf resume {directory}`, " if saved else "it has no checkpoint: "
-        names = ", ".join(path.relative_to(directory).as_posix() for path in found[:3])
-        raise InputError(
-            f"run.directory: {directory} already holds a run ({names}); {goes_on}choose another "
-            "directory, or set run.overwrite=true"
-        )
-
-
-def _entries(directory: Path) -> list[Path]:
-    return [path for pattern in RUN_ENTRIES for path in sorted(directory.glob(pattern))]
-
-
-def _start_directory(directory: Path, config: PretrainConfig) -> None:
-    try:
-        judged = [directory / name for name in JUDGED_ENTRIES if (directory / name).exists()]
-        for entry in [*_entries(directory), *judged]:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-        with atomic_file(directory / CONFIG_FILE) as file:
-            file.write(to_yaml(config).encode())
-    except OSError as error:
-        raise InputError(
-            f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
-            "another directory"
-        ) from error
-
-
-@contextmanager
-def _run_directory(directory: Path) -> Iterator[None]:
-    """Make the directory where it is missing, and let no other run write to it meanwhile."""
-    if not is_main():
-        yield
-        return
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
-            "another directory"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise InputError(
-            f"run.directory: another process is training in {directory}; wait for it, stop it, or "
-            "choose another directory"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)  # gives the lock back; so does the end of the process, however it ends
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class RunLog:
         resume_step: int | None = None,
         tensorboard: bool = True,
     ) -> None:
-        """Start the log, or with `resume_step` go on with the one that is there.
+        """Prepare a new log, or with `resume_step` go on with the one that is there.
 
         Args:
             run_directory: must exist.
@@ -66,17 +66,12 @@ class RunLog:
         self._started = self._last_time = time.monotonic()
         self._watched: list[tuple[int, Tensor]] = []
         self._progress = Progress(plan, first_step=self._step)
+        self._resume_step = resume_step
+        self._wants_tensorboard = tensorboard
         self._writer: Any = None
-        if not is_main():
-            return
-        if resume_step is None:
-            (run_directory / "metrics.jsonl").write_bytes(b"")
-        else:
-            _drop_lines_after(run_directory / "metrics.jsonl", resume_step)
-        self._write_environment(is_resumed=resume_step is not None)
-        if tensorboard:
-            self._open_tensorboard(resume_step)
-        self._write_status("running")
+        self._is_open = False
+        if resume_step is not None:
+            self.open()
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +91,20 @@ class RunLog:
             self._write_status("stopped", reason=str(error))
         else:
             self._write_status("failed", reason=f"{type(error).__name__}: {error}")
+
+    def open(self) -> None:
+        """Begin to write; a new log does not before this is called."""
+        self._is_open = True
+        if not is_main():
+            return
+        if self._resume_step is None:
+            (self._directory / "metrics.jsonl").write_bytes(b"")
+        else:
+            _drop_lines_after(self._directory / "metrics.jsonl", self._resume_step)
+        self._write_environment(is_resumed=self._resume_step is not None)
+        if self._wants_tensorboard:
+            self._open_tensorboard(self._resume_step)
+        self._write_status("running")
 
     def note(self, line: str) -> None:
         """Print one line."""
@@ -182,7 +191,7 @@ class RunLog:
         *,
         reason: str | None = None,
     ) -> None:
-        if not is_main():
+        if not is_main() or not self._is_open:
             return
         status: dict[str, Any] = {
             "state": state,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,13 +27,20 @@ from ssl_bf.training_state import training_tensors
 BACKBONE_FILE = "backbone.safetensors"
 
 
-def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
+def train(
+    run: Run,
+    directory: Path,
+    *,
+    first_step: int = 0,
+    begin: Callable[[], None] = lambda: None,
+) -> None:
     """Train from `first_step` to the end and write the stripped backbone.
 
     Args:
         run: from `build_run`, its state restored when `first_step` > 0.
-        directory: the run directory; exists and holds config.yaml.
+        directory: the run directory; exists.
         first_step: updates already done.
+        begin: readies the directory for a new run, once its first step was made and is sound.
 
     Raises:
         StoppedBySignal: a signal asked for it; a checkpoint was saved first.
@@ -48,7 +56,7 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
         resume_step=first_step or None,
         tensorboard=run.config.run.tensorboard,
     )
-    with log, run.loader, StopSignals() as signals:
+    with StopSignals() as signals, log, run.loader:
         for line in run.notes:
             log.note(line)
         run.model.train()
@@ -57,6 +65,8 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
             loss = _one_step(run, run.loader.batch(step), step, captured)
             done = step + 1
             log.watch(done, loss)
+            if done == 1:
+                _begin(log, begin)
             # the first step as well: whoever waits sees that it runs, and how fast
             if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
                 log.write(done, _values(run, step, loss))
@@ -77,6 +87,15 @@ def train(run: Run, directory: Path, *, first_step: int = 0) -> None:
             save_backbone(directory / BACKBONE_FILE, method.backbone, info)
             log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
         barrier()
+
+
+def _begin(log: RunLog, begin: Callable[[], None]) -> None:
+    """Write nothing before the first step has succeeded on every process."""
+    log.check_losses()
+    barrier()
+    if is_main():
+        begin()
+    log.open()
 
 
 def _one_step(run: Run, batch: Batch, step: int, captured: CapturedStep | None = None) -> Tensor:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[LineParser]
 
-STORED_FEATURES = "no results were written; features that are stored are read the next time"
+STORED_FEATURES = "only files named above were written; stored features are read the next time"
 
 
 def add_parser(
@@ -20,7 +20,7 @@ def add_parser(
     *,
     says: str,
     example: str,
-    if_interrupted: str = "nothing was written",
+    if_interrupted: str = "only files named above were written",
 ) -> argparse.ArgumentParser:
     """Parser of one command.
 

@@ -62,10 +62,10 @@ def read_results(path: Path) -> Results:
     except ValueError as error:
         # one that begins like an object, or is empty, once was what is expected
         is_cut = isinstance(error, json.JSONDecodeError) and error.doc.strip()[:1] in ("{", "")
-        problem = "is cut off or damaged" if is_cut else "is no JSON"
+        wrong = "is cut off or damaged" if is_cut else "is no JSON"
         remedy = "copy it once more, or judge again" if is_cut else "give the path of one"
         raise InputError(
-            f"{path}: {problem} ({error}), expected a {RESULTS_FILE} of `linear-eval run`; {remedy}"
+            f"{path}: {wrong} ({error}), expected a {RESULTS_FILE} of `linear-eval run`; {remedy}"
         ) from error
     if problem := _problem(found):
         raise InputError(

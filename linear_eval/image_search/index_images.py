@@ -40,7 +40,7 @@ def index_images(
     """
     check_index_output(output, overwrite)
     open_faiss()  # missing, this should not be found out after an hour of features
-    found = extract_split(backbone, data, overrides, split_name=split_name)
+    found = extract_split(backbone, data, overrides, split_name=split_name, output=output)
     require_finite(found.table.features, "features")
     rows = unit_rows(found.table.features)
     index = build_index(rows, kind)

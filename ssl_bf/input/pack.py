@@ -23,7 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from tqdm import tqdm
 
-from linear_eval.atomic_file import atomic_file, sync_folder
+from linear_eval.atomic_file import atomic_file, check_outside, sync_folder
 from linear_eval.errors import InputError, one_line
 from linear_eval.storage.folder_lock import LOCK, take_lock
 from ssl_bf.input.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
@@ -59,12 +59,14 @@ def pack(
     Processes that ask for one store at a time wait for the first of them.
 
     Raises:
-        InputError: see `open_store`; or the disk is full or cannot be written to, or the source
-            changed meanwhile. What was packed until then is gone on from the next time.
+        InputError: see `open_store`; or the place lies among the images, the disk is full or cannot
+            be written to, or the source changed meanwhile. What was packed until then is gone on
+            from the next time.
     """
     found = open_store(place, source, preparation)
     if found is not None:
         return found
+    check_outside(place, source.split.folder, "store")
     partial = place.with_name(f".{place.name}.partial")
     waiting = f"{place}: waiting for the process that packs it; if it hangs, stop it"
     with _disk_errors(place):

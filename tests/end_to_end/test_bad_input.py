@@ -217,6 +217,16 @@ CASES = [
         "data.name=image_folder data.root=corrupt data.on_bad_image=error knn.k=[1]",
         *("corrupt/train/cat/3.png: ", "expected"),
     ),
+    judge(
+        "features among the images",
+        "data.name=image_folder data.root=images knn.k=[1] features.folder=images/val/kept",
+        *("features.folder: images/val/kept lies among the images in", "choose a place outside"),
+    ),
+    pretrain(
+        "run among the images",
+        "data.name=image_folder data.root=images run.directory=images/train/run",
+        *("run.directory: images/train/run lies among the images in", "choose a place outside"),
+    ),
     # Files with weights.
     pretrain(
         "backbone of another architecture",

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from linear_eval.atomic_file import atomic_file, check_output
+from linear_eval.atomic_file import atomic_file, check_output, check_outside
 from linear_eval.errors import InputError
 
 
@@ -67,3 +67,19 @@ def test_a_place_that_takes_no_file_is_refused(tmp_path: Path, name: str, said: 
     with pytest.raises(InputError, match=rf"^--json: .*{said}"):
         check_output(tmp_path / name, "--json")
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+@pytest.mark.parametrize("name", ["images", "images/runs", "other/../images/a/b", "link/run"])
+def test_a_place_among_images_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match=rf"^--output: .*{name} lies among the images in .*images"):
+        check_outside(tmp_path / name, tmp_path / "images", "--output")
+
+
+@pytest.mark.parametrize("name", ["images_index", "other", "images/.index", "images/.hidden/a"])
+def test_a_place_outside_of_images_or_hidden_among_them_is_taken(tmp_path: Path, name: str) -> None:
+    (tmp_path / "images").mkdir()
+    check_outside(tmp_path / name, tmp_path / "images", "--output")
+    check_outside(tmp_path / name, None, "--output")

@@ -1,4 +1,5 @@
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -50,7 +51,7 @@ def test_help_shows_an_example_and_does_not_wait_for_torch(
     ("importing", "said"),
     [
         ("argparse", "nothing was begun"),
-        ("torch", "no results were written; features that are stored are read the next time"),
+        ("torch", "only files named above were written; stored features are read the next time"),
     ],
 )
 def test_ctrl_c_while_a_module_is_imported_is_one_line_and_exit_130(
@@ -73,6 +74,19 @@ def test_ctrl_c_while_a_module_is_imported_is_one_line_and_exit_130(
         [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (130, f"interrupted: {said}\n")
+
+
+def test_ctrl_c_after_a_command_is_done_shows_no_traceback() -> None:
+    probe = (
+        "import atexit, os, runpy, signal, sys, types\n"
+        "sys.modules['linear_eval.cli'] = types.SimpleNamespace(main=lambda: 0)\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "runpy.run_module('linear_eval', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

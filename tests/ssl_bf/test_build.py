@@ -347,7 +347,7 @@ def test_compile_is_asked_of_the_method_and_warned_of_on_a_cpu(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(moco_v2.MoCoV2, "compile_backbones", lambda self: asked.append("compile"))
-    monkeypatch.setattr("ssl_bf.speed_checks.compiler_fault", lambda device: None)
+    monkeypatch.setattr("ssl_bf.setting_checks.compiler_fault", lambda device: None)
     assert not any("speed.compile" in note for note in build("moco_v2").notes)
     assert asked == []
     notes = build("moco_v2", "speed.compile=true").notes
@@ -381,6 +381,14 @@ def test_a_compiler_that_does_not_work_is_noticed_before_anything_is_built(
 def test_bf16_is_warned_of_on_a_cpu_that_only_imitates_it(
     precision: str, capable: bool | None, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl_bf.speed_checks.multiplies_bf16", lambda: capable)
+    monkeypatch.setattr("ssl_bf.setting_checks.multiplies_bf16", lambda: capable)
     notes = build("moco_v2", f"precision={precision}").notes
     assert sum("warning: precision=bf16" in note for note in notes) == warned
+
+
+@pytest.mark.parametrize(("short_side", "warned"), [("15", True), ("16", False), ("null", False)])
+def test_images_smaller_than_their_views_are_warned_of(short_side: str, warned: bool) -> None:
+    given = ["views.size=16", f"views.short_side={short_side}"]
+    notes = build("moco_v2", *given).notes
+    line = "warning: views.short_side=15 is less than views.size=16: even whole images are enlarged"
+    assert sum(note.startswith(line) for note in notes) == warned

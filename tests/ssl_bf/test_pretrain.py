@@ -18,13 +18,15 @@ from PIL import Image
 import ssl_bf.pretrain
 import ssl_bf.train
 from linear_eval.backbone_file import load_backbone
+from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError, StoppedBySignal
 from linear_eval.strict_config import load_config
-from ssl_bf.build import Run
+from ssl_bf.build import Run, build_run
 from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig
 from ssl_bf.input.loader import Batch
 from ssl_bf.pretrain import export_backbone, pretrain, resume
+from ssl_bf.run_log import NonFiniteLoss
 from ssl_bf.signals import StopSignals
 
 TINY: dict[str, Any] = {
@@ -157,6 +159,53 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(start: Start) -> 
     assert unchanged == own
 
 
+def fail_at_step(at: int, how: BaseException | float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let step `at` (from 0) raise, or have this loss."""
+    one_step = ssl_bf.train._one_step
+
+    def step(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
+        loss = one_step(run, batch, step)
+        if step == at and isinstance(how, BaseException):
+            raise how
+        return torch.full_like(loss, how) if step == at else loss  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ssl_bf.train, "_one_step", step)
+
+
+FAILURES = [BadImageError("9.jpg: bad"), MemoryError(), SystemExit(137), float("nan")]
+
+
+@pytest.mark.parametrize("how", FAILURES, ids=["bad image", "memory", "killed", "nan"])
+def test_a_run_that_does_not_get_through_its_first_step_leaves_the_old_one_whole(
+    how: BaseException | float, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("epochs=1")
+    Path("run/results.json").write_text("judged")
+    before = snapshot(Path("run"))
+    error = NonFiniteLoss if isinstance(how, float) else type(how)
+    with monkeypatch.context() as patch, pytest.raises(error):
+        fail_at_step(0, how, patch)
+        start("epochs=1", "seed=1", "run.overwrite=true")
+    assert snapshot(Path("run")) == before
+    resume(Path("run"))  # it is the old run, finished
+    assert snapshot(Path("run")) == before
+    with monkeypatch.context() as patch, pytest.raises(error):
+        fail_at_step(1, how, patch)
+        start("seed=1", "run.overwrite=true", "run.checkpoint_every=2")
+    assert load_config(PretrainConfig, "run/config.yaml", [], packaged="pretrain").value.seed == 1
+    assert not Path("run/backbone.safetensors").exists()
+
+
+def test_a_new_run_that_does_not_get_through_its_first_step_can_start_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        fail_at_step(0, MemoryError(), patch)
+        start("epochs=1")
+    assert snapshot(Path("run")) == {}
+    start("epochs=1")
+
+
 def test_two_processes_do_not_train_in_one_directory(start: Start) -> None:
     start("epochs=1")
     before = snapshot(Path("run"))
@@ -169,6 +218,24 @@ def test_two_processes_do_not_train_in_one_directory(start: Start) -> None:
     assert snapshot(Path("run")) == before
     os.close(other)
     start("epochs=1", "run.overwrite=true")
+
+
+def test_a_run_that_ended_while_another_was_built_is_not_overwritten(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = build_run
+
+    def build_slowly(config: PretrainConfig, **keywords: Any) -> Run:
+        monkeypatch.undo()
+        monkeypatch.chdir(folder)
+        start("epochs=1")
+        return build(config, **keywords)
+
+    folder = Path.cwd()
+    monkeypatch.setattr(ssl_bf.pretrain, "build_run", build_slowly)
+    with pytest.raises(InputError, match=r"already holds a run"):
+        start("epochs=2")
+    assert "epochs: 1" in Path("run/config.yaml").read_text()
 
 
 def test_an_overwritten_run_loses_its_backbone_first(
@@ -242,6 +309,30 @@ def test_a_folder_of_ones_own_images_needs_no_test_split_and_none_is_looked_at(
     assert Path("run/backbone.safetensors").exists()
     assert "monitor/knn_top1" in Path("run/metrics.jsonl").read_text()
     assert "20 training images, 4 held out" in capsys.readouterr().err
+
+
+def test_a_run_among_its_own_images_is_refused_before_anything_is_made(
+    start: Start, tmp_path: Path
+) -> None:
+    for name in ("cat", "dog"):
+        folder = Path("images/train", name)
+        folder.mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (20, 24), (20 * number, 0, 0)).save(folder / f"{number}.png")
+    data = ["data.name=image_folder", "data.root=images", "data.holdout=0", "epochs=1"]
+    before = snapshot(tmp_path)
+    for place in ("images/train", "images/train/run", "images/../images/train/cat/a/run"):
+        with pytest.raises(InputError, match=r"^run\.directory: .* lies among the images in "):
+            start(*data, f"run.directory={place}", f"speed.store={tmp_path}/store")
+    with pytest.raises(InputError, match=r"^store: images/train/store lies among the images in "):
+        start(*data, "speed.store=images/train/store")
+    assert snapshot(tmp_path) == before
+    assert not Path("images/train/run").exists()
+    start(*data, "run.directory=images/run")  # beside train/ nothing is read
+    Path("images/train").rename("flat")
+    with pytest.raises(InputError, match=r"^run\.directory: flat/run lies among the images in "):
+        start(*data, "data.root=flat", "run.directory=flat/run")
+    start(*data, "data.root=flat", "run.directory=flat/.run")  # hidden folders are not read
 
 
 # Going on with a run

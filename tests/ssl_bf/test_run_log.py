@@ -23,7 +23,10 @@ PLAN = Plan(steps_per_epoch=4, epochs=5, warmup_epochs=0, peak_learning_rate=0.1
 
 def open_log(run: Path, **changes: Any) -> RunLog:
     settings: dict[str, Any] = {"plan": PLAN, "batch_size": 32, "tensorboard": False}
-    return RunLog(run, **(settings | changes))
+    log = RunLog(run, **(settings | changes))
+    if "resume_step" not in changes:
+        log.open()
+    return log
 
 
 def work(log: RunLog, steps: range) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -286,3 +288,12 @@ def test_the_threads_of_the_loader_end_with_the_run(
     with pytest.raises(NonFiniteLoss):
         train(run, tmp_path)
     assert closed == [True]
+
+
+def test_ctrl_c_while_a_finished_run_is_closed_leaves_it_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build("run.log_every=100")
+    monkeypatch.setattr(run.loader, "close", lambda: os.kill(os.getpid(), signal.SIGINT))
+    train(run, tmp_path)
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "finished"

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
 from linear_eval.backbones import build_backbone
@@ -43,3 +44,32 @@ def test_a_missing_faiss_is_found_out_before_anything_is_computed(
     monkeypatch.setattr("linear_eval.image_search.index_images.extract_split", None)
     assert main(command) == 2
     assert capsys.readouterr().err.startswith("error: faiss: cannot be imported")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--output", "{root}/index"], "--output: {root}/index lies among the images in {root}"),
+        (
+            ["--output", "{place}/index", "features.folder={root}/f"],
+            "features.folder: {root}/f lies",
+        ),
+    ],
+)
+def test_nothing_is_written_among_the_images(
+    given: list[str],
+    says: str,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    root = tmp_path / "photos"
+    root.mkdir()
+    Image.new("RGB", (20, 24)).save(root / "0.png")
+    monkeypatch.setattr("linear_eval.feature_store.FeatureStore.table", None)
+    given = [each.format(root=root, place=tmp_path) for each in given]
+    assert main([*command[:2], str(root), *given]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {says.format(root=root)}")
+    assert [path.name for path in root.iterdir()] == ["0.png"]

@@ -223,17 +223,10 @@ class FullGpu:
     ("free", "says"),
     [(1000, "GPU memory: 1 MiB do not fit into 0 MiB"), (2**30, "GPU memory: 1 MiB could not be")],
 )
-@pytest.mark.parametrize(
-    ("images", "warning", "against"),
-    [("auto", "", ""), ("device", "warning: ", ", not as speed.images=device asks")],
-)
 @pytest.mark.parametrize("in_store", [False, True])
 def test_a_gpu_with_less_memory_than_planned_leaves_the_images_in_memory(
     free: int,
     says: str,
-    images: Any,
-    warning: str,
-    against: str,
     in_store: bool,
     make_source: MakeSource,
     tmp_path: Path,
@@ -248,11 +241,30 @@ def test_a_gpu_with_less_memory_than_planned_leaves_the_images_in_memory(
         source.split,
         source,
         PREPARATIONS[0],
-        residency=Residency(images=images, store=place, memory_mib=1),
+        residency=Residency(images="auto", store=place, memory_mib=1),
         device=torch.device("cuda:0"),
         on_bad_image="error",
     )
     assert isinstance(store, HeldImages)
     assert store.images.data.device == CPU
     assert store.takes_time  # copied to pinned memory, ahead
-    assert store.note.startswith(f"{warning}images: in memory, 1 MiB{against} ({says}")
+    assert store.note.startswith(f"images: in memory, 1 MiB ({says}")
+
+
+def test_a_gpu_without_the_room_that_was_asked_for_is_warned_of(
+    make_source: MakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_source()
+    FullGpu(monkeypatch, free=1000)
+    store = open_images(
+        source.split,
+        source,
+        PREPARATIONS[0],
+        residency=Residency(images="device", store=None, memory_mib=1),
+        device=torch.device("cuda:0"),
+        on_bad_image="error",
+    )
+    assert store.note == (
+        "warning: images: in memory, 1 MiB, not as speed.images=device asks "
+        "(GPU memory: 1 MiB do not fit into 0 MiB)"
+    )

@@ -1,4 +1,4 @@
-"""Settings of `speed` that do nothing, harm, or cannot work on the machine that is there."""
+"""Settings that do nothing, harm, or cannot work on the machine that is there."""
 
 from __future__ import annotations
 
@@ -43,9 +43,14 @@ def check_compiler(config: PretrainConfig, device: torch.device) -> None:
         )
 
 
-def speed_notes(config: PretrainConfig, device: torch.device) -> list[str]:
-    """Settings of speed that do nothing or harm here."""
-    notes, method = [], config.method
+def setting_notes(config: PretrainConfig, device: torch.device) -> list[str]:
+    """Log lines on settings that do nothing or harm here."""
+    notes, method, views = [], config.method, config.views
+    if views.short_side is not None and views.short_side < views.size:
+        notes.append(
+            f"warning: views.short_side={views.short_side} is less than views.size={views.size}: "
+            f"even whole images are enlarged; set views.short_side to {views.size} or more"
+        )
     if config.precision == "bf16" and device.type == "cpu" and multiplies_bf16() is False:
         notes.append(
             "warning: precision=bf16 on a processor without instructions for it (avx512_bf16, "

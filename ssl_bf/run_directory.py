@@ -1,0 +1,115 @@
+"""The directory of a run: checked, claimed by one process, cleared of the run before."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from linear_eval.atomic_file import atomic_file, check_new
+from linear_eval.distributed import is_main
+from linear_eval.errors import InputError
+from linear_eval.strict_config import to_yaml
+from ssl_bf.config import PretrainConfig
+from ssl_bf.train import BACKBONE_FILE
+
+CONFIG_FILE = "config.yaml"
+
+_NUMBER = "[0-9]" * 9
+# What a run writes into its directory; run.overwrite deletes nothing else. The backbone comes
+# first: a file that looks finished must not outlive its run.
+RUN_ENTRIES = (
+    BACKBONE_FILE,
+    "metrics.jsonl",
+    "status.json",
+    "environment.json",
+    CONFIG_FILE,
+    f"checkpoints/step-{_NUMBER}",
+    f"checkpoints/.tmp-step-{_NUMBER}",
+    f"checkpoints/.trash-step-{_NUMBER}",
+    "tensorboard/events.out.tfevents.*",
+)
+# What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
+JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")
+
+
+def check_directory(directory: Path, *, overwrite: bool) -> None:
+    """Refuse a directory that cannot be written to, or holds a run that is not to be overwritten.
+
+    Raises:
+        InputError: it is such a one.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise InputError(
+            f"run.directory: {directory} is a file, expected a directory; choose another name"
+        )
+    new = directory.absolute() / CONFIG_FILE
+    while not new.parent.exists():
+        new = new.parent
+    check_new(new, "run.directory")
+    found = _entries(directory)
+    if found and not overwrite:
+        saved = any(directory.glob(f"checkpoints/step-{_NUMBER}"))
+        goes_on = f"go on with `ssl-bf resume {directory}`, " if saved else "it has no checkpoint: "
+        names = ", ".join(path.relative_to(directory).as_posix() for path in found[:3])
+        raise InputError(
+            f"run.directory: {directory} already holds a run ({names}); {goes_on}choose another "
+            "directory, or set run.overwrite=true"
+        )
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Make the directory where it is missing, and let no other run write to it meanwhile."""
+    if not is_main():
+        yield
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
+            "another directory"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"run.directory: another process is training in {directory}; wait for it, stop it, or "
+            "choose another directory"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)  # gives the lock back; so does the end of the process, however it ends
+
+
+def clear_for(config: PretrainConfig, directory: Path) -> None:
+    """Delete the run that was there, if there was one, and write down the config of the new one.
+
+    Raises:
+        InputError: the directory cannot be written to.
+    """
+    try:
+        judged = [directory / name for name in JUDGED_ENTRIES if (directory / name).exists()]
+        for entry in [*_entries(directory), *judged]:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        with atomic_file(directory / CONFIG_FILE) as file:
+            file.write(to_yaml(config).encode())
+    except OSError as error:
+        raise InputError(
+            f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
+            "another directory"
+        ) from error
+
+
+def _entries(directory: Path) -> list[Path]:
+    return [path for pattern in RUN_ENTRIES for path in sorted(directory.glob(pattern))]
