@@ -31,7 +31,7 @@ def test_a_folder_is_packed_and_checked_when_asked_again(
     assert main([*command, "data.on_bad_image=skip"]) == 0
     assert main([*command, "data.on_bad_image=skip"]) == 0
     printed = capsys.readouterr()
-    assert printed.out.count("6 images, 0.00 GiB, every byte checked, 1 bad ones skipped") == 2
+    assert printed.out.count("6 images, 0.00 GiB, every byte as it was packed, 1 bad ones") == 2
     assert printed.err.count("packing 6 of 6 images") == 1
 
 
@@ -58,6 +58,7 @@ def test_wrong_input_is_one_line(
     for given, says in [
         ([str(folder), str(tmp_path / "store")], "9.jpg: cannot be decoded"),
         ([str(tmp_path / "gone"), str(tmp_path / "store")], "gone: no such folder"),
+        ([str(folder), "."], "expected a folder of its own"),
         ([str(folder), str(folder)], "is no packed store, or no whole one"),
         ([str(folder), str(tmp_path / "x"), "views.short_sied=3"], "Did you mean 'short_side'"),
         ([str(folder), str(tmp_path / "x"), "views.short_side=0"], "views.short_side: must be"),
