@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,20 +71,27 @@ def test_wrong_input_is_one_line(
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("sealed", [0, 2])
 def test_ctrl_c_tells_where_the_whole_blocks_lie(
+    sealed: int,
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def interrupt(writer: BlockWriter, *image: object) -> None:
-        raise KeyboardInterrupt
+    append = BlockWriter.append
 
+    def interrupt(writer: BlockWriter, *image: Any) -> None:
+        if len(writer.blocks) == sealed:
+            raise KeyboardInterrupt
+        append(writer, *image)
+
+    monkeypatch.setattr("ssl_bf.input.block_log.BLOCK_SECONDS", 0.0)  # every image is one
     monkeypatch.setattr(BlockWriter, "append", interrupt)
     command = ["pack", str(folder), str(tmp_path / "{store}"), "data.on_bad_image=skip"]
     assert main(command) == 130
     partial = tmp_path / ".{store}.partial"
-    assert partial.is_dir()
+    assert partial.is_dir() == (sealed > 0)
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"interrupted: what is packed, but for its last {BLOCK_BYTES >> 20} MiB at most, is kept "
         f"in {partial} until it is complete; the same command goes on"
