@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from linear_eval.datasets import DatasetConfig
 from ssl_bf.input.residency import Place, Residency
@@ -97,6 +98,10 @@ class RunConfig:
             raise ValueError(f"monitor_every: must be >= 0, got {self.monitor_every}")
 
 
+# Keys that may change while a run goes on: with the same images they leave its result alone.
+RESUMABLE = ("speed.", "run.", "data.root", "data.download", "data.on_bad_image")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """One pretraining run."""
@@ -128,3 +133,18 @@ class PretrainConfig:
             raise ValueError(f"accumulate: must be >= 1, got {self.accumulate}")
         if self.seed < 0:
             raise ValueError(f"seed: must be >= 0, got {self.seed}")
+
+
+def decisive_settings(config: PretrainConfig) -> dict[str, Any]:
+    """Every other key, dotted, with its value as JSON has it: together they decide the result."""
+    settings: dict[str, Any] = {}
+
+    def collect(values: dict[str, Any], prefix: str) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                collect(value, f"{prefix}{name}.")
+            elif not f"{prefix}{name}".startswith(RESUMABLE):
+                settings[prefix + name] = value
+
+    collect(json.loads(json.dumps(asdict(config))), "")
+    return settings

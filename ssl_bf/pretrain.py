@@ -19,15 +19,12 @@ from linear_eval.errors import InputError
 from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
 from ssl_bf.build import Run, backbone_info, build_run
-from ssl_bf.config import PretrainConfig
+from ssl_bf.config import RESUMABLE, PretrainConfig, decisive_settings
 from ssl_bf.deterministic import deterministic_algorithms
 from ssl_bf.environment import git_commit
 from ssl_bf.run_directory import CONFIG_FILE, check_directory, claimed, clear_for
 from ssl_bf.train import BACKBONE_FILE, train
 from ssl_bf.training_state import restore
-
-# Keys that `resume` takes: all but the last leave the result alone, and that one good images.
-RESUMABLE = ("speed.", "run.", "data.on_bad_image")
 
 DEFAULT_EXPORTS: dict[Format, str] = {
     "safetensors": BACKBONE_FILE,
@@ -72,7 +69,7 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
         if not key.startswith(RESUMABLE) or key in ("run.directory", "run.overwrite"):
             raise InputError(
                 f"{key}: cannot change while a run goes on, expected one of speed.*, run.* (not "
-                "directory, overwrite) and data.on_bad_image; start a new run"
+                "directory, overwrite), data.root and data.on_bad_image; start a new run"
             )
     config = _config_of(directory, overrides)
     with _processes(config), claimed(directory):
@@ -132,13 +129,22 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
             f"{directory}: was trained by {then} process(es) and resumes on {world_size()}, which "
             f"would change its batches; start it with torchrun --nproc-per-node {then}"
         )
+    now = decisive_settings(config)
+    began_with = saved.state.get("settings", now)  # earlier versions saved none
+    for key, value in began_with.items():
+        if key in now and now[key] != value:
+            raise InputError(
+                f"{directory}: its {CONFIG_FILE} says {key}={now[key]}, but it began with {value}, "
+                "and a run cannot change while it goes on; put that back, or start a new run"
+            )
     # The weights come from the checkpoint; the file that the run began with may be gone.
     without_init = replace(config, backbone=replace(config.backbone, init=None))
     run = replace(build_run(without_init), config=config)
     if saved.state.get("images", run.images) != run.images:  # earlier versions saved none
         raise InputError(
             f"{directory}: the training images are not those that it began with (others in number, "
-            "name, label or file size); put these back, or start a new run"
+            "name, label or file size); put these back, say where they are by data.root=FOLDER, or "
+            "start a new run"
         )
     run.notes.extend(saved.notes)
     try:

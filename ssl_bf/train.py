@@ -16,6 +16,7 @@ from ssl_bf import checkpoint
 from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.build import Run, backbone_info
 from ssl_bf.captured_step import CapturedStep
+from ssl_bf.config import decisive_settings
 from ssl_bf.environment import git_commit
 from ssl_bf.input.keyed_random import StepContext, key
 from ssl_bf.input.loader import Batch
@@ -152,7 +153,12 @@ def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
             directory,
             step=done,
             tensors=training_tensors(run.method, run.optimizer),
-            state={"world_size": world_size(), "seed": run.config.seed, "images": run.images},
+            state={
+                "world_size": world_size(),
+                "seed": run.config.seed,
+                "images": run.images,
+                "settings": decisive_settings(run.config),
+            },
             keep=run.config.run.keep_checkpoints,
         )
     barrier()

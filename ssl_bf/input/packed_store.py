@@ -6,7 +6,7 @@ says so, a JPEG. `index.safetensors` says where each begins, how large it is, an
 they were prepared, how many bytes, and checksums of the index and of every block of images.
 
 A store is used for every split of its source, whatever was held out of it. When it is opened,
-sizes and the index are checked; the blocks only by `check`, which reads all of it.
+sizes and the index are checked; the blocks by `check`, which reads all of it.
 
 Shapes: M images.
 """
@@ -28,7 +28,6 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_files import few
 from linear_eval.datasets.selection import select_train
 from linear_eval.errors import InputError
@@ -169,12 +168,15 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
         index = (place / INDEX).read_bytes()
         size = (place / DATA).stat().st_size
     except (OSError, ValueError) as error:
-        raise InputError(f"{place}: is no packed store, expected one or nothing; {ANEW}") from error
+        raise InputError(
+            f"{place}: is no packed store, or no whole one ({error}), expected one or nothing; "
+            "pack into another folder"
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"{place}: is no store of the format '{FORMAT}'; {ANEW}")
+        raise InputError(f"{place}: is no store of the format '{FORMAT}'; pack into another folder")
     if not all(isinstance(manifest.get(key), kind) for key, kind in _ENTRIES.items()):
         raise InputError(f"{place}: {MANIFEST} is damaged, expected it as it was packed; {ANEW}")
-    _check_origin(place, manifest, source, preparation)
+    _check_preparation(place, manifest, preparation)
     if size != manifest["bytes"]:
         raise InputError(
             f"{place}: {DATA} has {size} bytes, expected {manifest['bytes']}, so it was cut off or "
@@ -184,6 +186,13 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
         raise InputError(f"{place}: {INDEX} is damaged (its checksum differs); {ANEW}")
     tensors = load_tensors(index)
     ids = ids_from(tensors["ids"])
+    if manifest["source"] != source.fingerprint:
+        unknown = sorted(set(source.split.ids).difference(ids))
+        raise InputError(
+            f"{place}: was packed from other images than those now at data.root, "
+            + (f"it lacks {few(unknown)}" if unknown else "in number, name, label or file size")
+            + f"; {ANEW}"
+        )
     return PackedStore(
         place=place,
         preparation=preparation,
@@ -214,21 +223,13 @@ def ids_from(content: Tensor) -> list[str]:
     return content.numpy().tobytes().decode("utf-8", "surrogateescape").split("\0")
 
 
-def _check_origin(
-    place: Path, manifest: dict[str, Any], source: Source, preparation: Preparation
-) -> None:
+def _check_preparation(place: Path, manifest: dict[str, Any], preparation: Preparation) -> None:
     for name, wanted in asdict(preparation).items():
         if manifest[name] != wanted:
             raise InputError(
                 f"{place}: was packed with views.{name}={_shown(manifest[name])}, expected "
                 f"{_shown(wanted)}; set views.{name} to what was packed, or {ANEW}"
             )
-    if manifest["source"] != source.fingerprint:
-        first = printable(source.split.ids[0])
-        raise InputError(
-            f"{place}: was packed from other images than those now at data.root (such as {first}), "
-            f"or they have changed since; {ANEW}"
-        )
 
 
 def _shown(value: object) -> str:

@@ -116,6 +116,7 @@ class _Opening:
 
         Raises:
             NoRoomError: it does not fit.
+            InputError: the store is damaged.
         """
         name = "GPU memory" if where.type == "cuda" else "memory"
         bad: Mapping[int, str] = self._bad
@@ -131,6 +132,8 @@ class _Opening:
                 expected=self._expected_bytes(),
                 on_bad_image=self._on_bad_image,
             )
+        if self._store is not None:
+            self._store.check()  # all of it was read anyway
         pinned = self._pinned and where.type == "cpu"
         size = f"{len(images.data) // MIB + 1} MiB"
         note = self._note(f"in {name}, {size}{_skipped(bad)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -16,6 +17,7 @@ from ssl_bf.config import (
     RunConfig,
     SmallConvConfig,
     SpeedConfig,
+    decisive_settings,
 )
 from ssl_bf.relations.no_relation import NoRelationConfig
 
@@ -140,3 +142,23 @@ def test_a_config_cannot_be_changed() -> None:
 
 def test_the_monitor_can_be_switched_off() -> None:
     assert RunConfig(directory="x", monitor_every=0).monitor_every == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "decides"),
+    [
+        (["epochs=3"], True),
+        (["views.mean=[0.5, 0.5, 0.4]"], True),
+        (["optimizer.momentum=0.8"], True),
+        (["data.name=cifar10", "data.root=/here"], True),
+        (["speed.channels_last=false"], False),
+        (["run.directory=elsewhere"], False),
+        (["data.on_bad_image=skip"], False),
+    ],
+)
+def test_what_decides_the_result_is_told_from_what_does_not(
+    override: list[str], decides: bool
+) -> None:
+    after = decisive_settings(parse(*override))
+    assert (decisive_settings(parse()) != after) == decides
+    assert json.loads(json.dumps(after)) == after

@@ -56,7 +56,7 @@ def test_wrong_input_is_one_line(
     for given, says in [
         ([str(folder), str(tmp_path / "store")], "9.jpg: cannot be decoded"),
         ([str(tmp_path / "gone"), str(tmp_path / "store")], "gone: no such folder"),
-        ([str(folder), str(folder)], "is no packed store, expected one or nothing"),
+        ([str(folder), str(folder)], "is no packed store, or no whole one"),
         ([str(folder), str(tmp_path / "x"), "views.short_sied=3"], "Did you mean 'short_side'"),
         ([str(folder), str(tmp_path / "x"), "views.short_side=0"], "views.short_side: must be"),
     ]:

@@ -66,6 +66,14 @@ def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+def save_images(folder: Path) -> None:
+    """Eight of two classes each."""
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (20, 24), (20 * number, 0, 0)).save(folder / name / f"{number}.png")
+
+
 def stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StopSignals, "should_stop", lambda self: True)
 
@@ -314,11 +322,7 @@ def test_a_folder_of_ones_own_images_needs_no_test_split_and_none_is_looked_at(
 def test_a_run_among_its_own_images_is_refused_before_anything_is_made(
     start: Start, tmp_path: Path
 ) -> None:
-    for name in ("cat", "dog"):
-        folder = Path("images/train", name)
-        folder.mkdir(parents=True)
-        for number in range(8):
-            Image.new("RGB", (20, 24), (20 * number, 0, 0)).save(folder / f"{number}.png")
+    save_images(Path("images/train"))
     data = ["data.name=image_folder", "data.root=images", "data.holdout=0", "epochs=1"]
     before = snapshot(tmp_path)
     for place in ("images/train", "images/train/run", "images/../images/train/cat/a/run"):
@@ -387,13 +391,27 @@ def test_another_number_of_processes_is_refused(
     assert snapshot(Path("run")) == before
 
 
-def test_other_images_than_those_it_began_with_are_refused(start: Start) -> None:
+def test_a_config_that_was_changed_since_it_began_is_refused(start: Start) -> None:
     start()
     config = Path("run/config.yaml")
-    config.write_text(config.read_text().replace("train_images: 40", "train_images: 41"))
+    config.write_text(config.read_text().replace("epochs: 2", "epochs: 3"))
+    before = snapshot(Path("run"))
+    with pytest.raises(InputError, match="config.yaml says epochs=3, but it began with 2, and"):
+        resume(Path("run"))
+    assert snapshot(Path("run")) == before
+
+
+def test_its_images_may_have_moved_but_must_be_those_it_began_with(start: Start) -> None:
+    save_images(Path("images/train"))
+    start("data.name=image_folder", "data.root=images", "data.holdout=0")
+    Path("images").rename("moved")
+    with pytest.raises(InputError, match=r"^data\.root: 'images' is not a folder"):
+        resume(Path("run"))
+    resume(Path("run"), ["data.root=moved"])
+    Image.new("RGB", (20, 20)).save("moved/train/cat/more.png")
     before = snapshot(Path("run"))
     with pytest.raises(InputError, match="run: the training images are not those that it began"):
-        resume(Path("run"))
+        resume(Path("run"), ["data.root=moved"])
     assert snapshot(Path("run")) == before
 
 
@@ -504,6 +522,6 @@ def test_a_config_of_another_architecture_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match="its newest checkpoint holds no resnet18"):
         export_backbone(Path("run"), Path("out.safetensors"))
     assert not Path("out.safetensors").exists()
-    with pytest.raises(InputError, match="^run: checkpoint: does not fit this run"):
+    with pytest.raises(InputError, match=r"^run: its config.yaml says backbone.name=resnet18, but"):
         resume(Path("run"))
     assert snapshot(Path("run")) == before

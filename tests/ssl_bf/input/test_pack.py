@@ -214,10 +214,16 @@ def test_a_flipped_bit_is_found_by_a_check(tmp_path: Path, make_source: MakeSour
         pack(place, make_source(), AS_IS).check()
 
 
+def test_images_that_a_store_lacks_are_named(tmp_path: Path, make_source: MakeSource) -> None:
+    pack(tmp_path / "store", make_source(9), AS_IS)
+    with pytest.raises(InputError, match=r"data\.root, it lacks folder/10\.jpg, folder/9\.jpg; "):
+        pack(tmp_path / "store", make_source(11, fingerprint="second"), AS_IS)
+
+
 @pytest.mark.parametrize(
     ("changes", "preparation", "says"),
     [
-        ({"fingerprint": "second"}, AS_IS, "from other images than those now at data.root"),
+        ({"fingerprint": "second"}, AS_IS, "from other images .* in number, name, label or file"),
         ({}, PREPARATIONS[1], "with views.short_side=null, expected 20"),
         ({}, Preparation(jpeg_quality=90), "with views.jpeg_quality=null, expected 90"),
     ],

@@ -12,7 +12,7 @@ from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from ssl_bf.input import residency
 from ssl_bf.input.loader import TwoViewLoader
-from ssl_bf.input.packed_store import Source
+from ssl_bf.input.packed_store import DATA, Source
 from ssl_bf.input.preparation import Preparation
 from ssl_bf.input.residency import Residency, default_place, open_images
 from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore
@@ -148,6 +148,19 @@ def test_jpegs_that_do_not_fit_are_decoded_at_use(make_source: MakeSource, tmp_p
     assert "decoded at every use from the JPEGs in" in store.note
     assert isinstance(opened(make_source(), "auto", **given), HeldImages)
     store.close()
+
+
+@pytest.mark.parametrize("preparation", [PREPARATIONS[0], PREPARATIONS[2]])
+def test_a_damaged_store_is_noticed_where_all_of_it_is_read(
+    preparation: Preparation, make_source: MakeSource, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"store": tmp_path / "store", "preparation": preparation}
+    opened(make_source(), "disk", **given).close()
+    content = bytearray((tmp_path / "store" / DATA).read_bytes())
+    content[-1] ^= 1  # a JPEG is decoded all the same
+    (tmp_path / "store" / DATA).write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged in 1 of \d+ blocks"):
+        opened(make_source(), "memory", **given)
 
 
 def test_disk_without_a_folder_uses_the_cache_and_auto_finds_it_there(
