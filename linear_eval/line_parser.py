@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from linear_eval.errors import EXIT_WRONG_INPUT, one_line
 
@@ -14,3 +14,9 @@ class LineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and which help to read, and exit with 2."""
         self.exit(EXIT_WRONG_INPUT, f"error: {one_line(message)}; see {self.prog} --help\n")
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """As in argparse, which would call `nargs="*"` required when something else is missing."""
+        action = super().add_argument(*names, **options)
+        action.required = action.required and action.nargs != "*"
+        return action

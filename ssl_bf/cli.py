@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from linear_eval import __version__
-from linear_eval.errors import EXIT_DONE, EXIT_FAILED, run_command
+from linear_eval.errors import EXIT_DONE, EXIT_FAILED, one_line, run_command
 from linear_eval.line_parser import LineParser
 
 CONFIG_HELP = (
@@ -17,13 +17,14 @@ CONFIG_HELP = (
 OVERRIDES_HELP = "settings that replace those of the file, such as epochs=10 method.temperature=0.2"
 
 
-# A run that makes steps is asked to stop, saves and says so itself.
+# Filled with the options. A run that makes steps is asked to stop, saves and says so itself.
 IF_INTERRUPTED = {
-    "pretrain": "run.directory is as it was, or the run is done; what is packed is kept",
+    "pretrain": "run.directory is as it was, or the run is done; what is packed is kept, but for "
+    "its last 64 MiB at most",
     "resume": "the run is as its newest checkpoint left it; the same command goes on",
     "export": "only files named above were written",
-    "pack": "what is packed is kept, in .NAME.partial beside OUTPUT until it is complete; the same "
-    "command goes on",
+    "pack": "what is packed, but for its last 64 MiB at most, is kept in "
+    "{output.parent}/.{output.name}.partial until it is complete; the same command goes on",
 }
 
 
@@ -31,9 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, as `run_command` and, for a broken loss, 1."""
     options = _parser().parse_args(arguments)
     codes: list[int] = []
-    ended = run_command(
-        lambda: codes.append(_run(options)), if_interrupted=IF_INTERRUPTED[options.command]
-    )
+    if_interrupted = one_line(IF_INTERRUPTED[options.command].format_map(vars(options)))
+    ended = run_command(lambda: codes.append(_run(options)), if_interrupted=if_interrupted)
     return ended or codes[0]
 
 
@@ -52,7 +52,9 @@ def _run(options: argparse.Namespace) -> int:
         elif options.command == "pack":
             pack_images(options.images, options.output, options.overrides)
         else:
-            export_backbone(options.directory, options.output, options.format)
+            export_backbone(
+                options.directory, options.output, options.format, overwrite=options.overwrite
+            )
     except NonFiniteLoss as stop:
         print(f"error: {stop}", file=sys.stderr)
         return EXIT_FAILED
@@ -108,8 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         help="file format; each is compared with the backbone before it is kept",
     )
     command.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: backbone.* in the run's directory"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: backbone.* in the run's directory, replaced where it exists",
     )
+    command.add_argument("--overwrite", action="store_true", help="replace a FILE that exists")
 
     command = commands.add_parser(
         "pack",
@@ -119,5 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("images", metavar="CONFIG|DATA_ROOT", help="a config, or a folder")
     command.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the store")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
+    command.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="of data.* and views.*, such as views.short_side=320 data.on_bad_image=skip",
+    )
     return parser

@@ -37,6 +37,8 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
     Raises:
         InputError: see `ssl_bf.input.pack.pack` and `PackedStore.check`.
     """
+    if output.name in ("", ".."):
+        raise InputError(f"{output}: expected a folder of its own for the store; give it a name")
     if Path(given).is_dir():
         folder = {"data": {"name": "image_folder", "root": given}}
         of_folder = parse_config(FolderConfig, folder, overrides).value
@@ -58,6 +60,6 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
     store.check()
     bad = f", {len(store.bad_images)} bad ones skipped" if store.bad_images else ""
     print(
-        f"{output}: {len(store.row_of)} images, {len(store.data) / 2**30:.2f} GiB, every byte "
-        f"checked{bad}; train with speed.store={output}"
+        f"{output}: {len(store.row_of)} images, {len(store.data) / 2**30:.2f} GiB, every byte as "
+        f"it was packed{bad}; train with speed.store={output}"
     )

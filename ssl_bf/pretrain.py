@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from linear_eval.atomic_file import check_output
 from linear_eval.backbone_file import assemble_backbone
 from linear_eval.backbones import expected_tensors
 from linear_eval.checkpoints.export import Format, export
@@ -81,7 +82,11 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
 
 
 def export_backbone(
-    directory: Path, output: Path | None, file_format: Format = "safetensors"
+    directory: Path,
+    output: Path | None,
+    file_format: Format = "safetensors",
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write the stripped backbone of a run's newest checkpoint; needs no data.
 
@@ -89,9 +94,14 @@ def export_backbone(
         directory: of the run.
         output: None: in the run's directory, under the name of `DEFAULT_EXPORTS`.
         file_format: for whom.
+        overwrite: whether an `output` that exists is replaced; the default is in any case.
     """
     config = _config_of(directory)
-    output = directory / DEFAULT_EXPORTS[file_format] if output is None else output
+    if output is None:
+        output, overwrite = directory / DEFAULT_EXPORTS[file_format], True
+    check_output(output, "--output")
+    if output.exists() and not overwrite:
+        raise InputError(f"--output: {output} exists already; give another path or --overwrite")
     saved = checkpoint.load_newest(directory)
     prefix = "method/backbone."
     tensors = {k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)}

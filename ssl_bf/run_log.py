@@ -24,11 +24,12 @@ from ssl_bf.schedules import Plan
 class NonFiniteLoss(RuntimeError):  # noqa: N818 - named after what happened
     """The loss became NaN or infinite; the message is one line that names the step."""
 
-    def __init__(self, step: int, loss: float) -> None:
+    def __init__(self, step: int, loss: float, run_directory: Path) -> None:
+        saved = any(run_directory.glob("checkpoints/step-*"))
         super().__init__(
             f"loss: is {loss} at step {step}, expected a finite number; lower "
-            "optimizer.base_learning_rate, lengthen optimizer.warmup_epochs or set "
-            "precision=float32 (checkpoints saved before are untouched)"
+            "optimizer.base_learning_rate, raise optimizer.warmup_epochs or set precision=float32 "
+            f"({'checkpoints saved before are untouched' if saved else 'no checkpoint was saved'})"
         )
 
 
@@ -129,7 +130,7 @@ class RunLog:
         self._watched.clear()
         for step, loss in zip(steps, losses, strict=True):
             if not math.isfinite(loss):
-                raise NonFiniteLoss(step, loss)
+                raise NonFiniteLoss(step, loss, self._directory)
 
     def write(self, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Write one line of metrics, and show it on the screen.
@@ -147,7 +148,7 @@ class RunLog:
             return
         numbers = {name: _number(value) for name, value in values.items()}
         if "loss" in numbers and numbers["loss"] is None:
-            raise NonFiniteLoss(step, float(values["loss"]))
+            raise NonFiniteLoss(step, float(values["loss"]), self._directory)
         now = time.monotonic()
         done = step - self._last_step
         seconds_per_step = max(now - self._last_time, 1e-9) / max(done, 1)

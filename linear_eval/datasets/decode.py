@@ -85,7 +85,8 @@ def decode_image(source: Path | bytes, name: str) -> Tensor:
     return pixels.permute(2, 0, 1)
 
 
-_ADVICE = "replace or remove the file, or set data.on_bad_image=skip"
+OR_SKIP = ", or set data.on_bad_image=skip"  # left out where it is set
+_ADVICE = f"replace or remove the file{OR_SKIP}"
 
 
 def printable(name: str) -> str:

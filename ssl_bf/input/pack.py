@@ -78,7 +78,7 @@ def pack(
             return found
         try:
             packed = _fill(partial, place, source, preparation, on_bad_image)
-        except InputError:
+        except (InputError, KeyboardInterrupt):
             _drop_if_empty(partial)
             raise
         if source.look_again() != source.fingerprint:

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from linear_eval.datasets.decode import BadImageError
+from linear_eval.datasets.decode import OR_SKIP, BadImageError
 from ssl_bf.input.packed_images import LooseImages, PackedImages
 
 T = TypeVar("T")
@@ -201,8 +201,8 @@ class DecodedImages(ImageStore):
         except BadImageError as error:
             if not self._skip:
                 raise
-            self.bad_images[row] = str(error)
-            log.warning("skipped image %d: %s", len(self.bad_images), error)
+            self.bad_images[row] = str(error).removesuffix(OR_SKIP)
+            log.warning("skipped image %d: %s", len(self.bad_images), self.bad_images[row])
             return None
 
 
@@ -224,7 +224,7 @@ def decode_in_order(
         except BadImageError as error:
             if on_bad_image == "error":
                 raise
-            log.warning("skipped: %s", error)
+            log.warning("skipped: %s", str(error).removesuffix(OR_SKIP))
             return str(error)
 
     ahead = READ_AHEAD * decode_threads()

@@ -150,6 +150,26 @@ def test_wrong_input_is_one_line_and_exit_2() -> None:
     assert "no_such_config" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["run"], "CONFIG"),
+        (["quality"], "BACKBONE, DATA"),
+        (["query"], "INDEX, IMAGE"),
+    ],
+)
+def test_only_what_must_be_given_is_called_required(
+    arguments: list[str], missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert (
+        f"are required: {missing}; see linear-eval {arguments[0]} --help\n"
+        in capsys.readouterr().err
+    )
+
+
 def test_channels_that_are_no_three_numbers_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -44,7 +44,11 @@ def test_help_shows_an_example_and_does_not_wait_for_torch(command: str) -> None
     ("importing", "said"),
     [
         ("argparse", "nothing was begun"),
-        ("torch", "run.directory is as it was, or the run is done; what is packed is kept"),
+        (
+            "torch",
+            "run.directory is as it was, or the run is done; "
+            "what is packed is kept, but for its last 64 MiB at most",
+        ),
     ],
 )
 def test_ctrl_c_while_a_module_is_imported_is_one_line_and_exit_130(
@@ -111,21 +115,43 @@ def test_a_malformed_command_line_exits_with_2(
     assert re.fullmatch(r"error: .*; see ssl-bf( \w+)? --help\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["pretrain"], "config"),
+        (["resume"], "directory"),
+        (["pack"], "CONFIG|DATA_ROOT, OUTPUT"),
+    ],
+)
+def test_only_what_must_be_given_is_called_required(
+    arguments: list[str], missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert f"are required: {missing}; see ssl-bf {arguments[0]} --help\n" in capsys.readouterr().err
+
+
 def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
     for name in ("pretrain", "resume", "export_backbone"):
         monkeypatch.setattr(
-            ssl_bf.pretrain, name, lambda *given, name=name: calls.append((name, *given))
+            ssl_bf.pretrain,
+            name,
+            lambda *given, name=name, **options: calls.append((name, *given, *options.items())),
         )
     assert main(["pretrain", "quickstart", "epochs=3", "data.root=a b"]) == 0
     assert main(["resume", "runs/mine", "speed.threads=1"]) == 0
     assert main(["export", "runs/mine", "--output", "out.safetensors"]) == 0
-    assert main(["export", "runs/mine", "--output", "out.onnx", "--format", "onnx"]) == 0
+    assert main(["export", "runs/mine", "--output", "out", "--overwrite"]) == 0
+    assert main(["export", "runs/mine", "--format", "onnx"]) == 0
+    export = ("export_backbone", Path("runs/mine"))
     assert calls == [
         ("pretrain", "quickstart", ["epochs=3", "data.root=a b"]),
         ("resume", Path("runs/mine"), ["speed.threads=1"]),
-        ("export_backbone", Path("runs/mine"), Path("out.safetensors"), "safetensors"),
-        ("export_backbone", Path("runs/mine"), Path("out.onnx"), "onnx"),
+        (*export, Path("out.safetensors"), "safetensors", ("overwrite", False)),
+        (*export, Path("out"), "safetensors", ("overwrite", True)),
+        (*export, None, "onnx", ("overwrite", False)),
     ]
 
 
@@ -134,7 +160,7 @@ def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) 
     [
         (InputError("data.root: missing, expected a folder; set it"), 2, "error: data.root: "),
         (StoppedBySignal("stopped at step 3"), 75, "stopped at step 3"),
-        (NonFiniteLoss(7, float("nan")), 1, "error: loss: is nan at step 7"),
+        (NonFiniteLoss(7, float("nan"), Path("run")), 1, "error: loss: is nan at step 7"),
     ],
 )
 def test_the_exit_code_tells_how_it_ended_in_one_line(

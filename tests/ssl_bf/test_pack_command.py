@@ -1,5 +1,6 @@
 """Tests of ssl_bf.pack_command: `ssl-bf pack` from the command line."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ssl_bf.cli import main
+from ssl_bf.input.block_log import BLOCK_BYTES, BlockWriter
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_a_folder_is_packed_and_checked_when_asked_again(
     assert main([*command, "data.on_bad_image=skip"]) == 0
     assert main([*command, "data.on_bad_image=skip"]) == 0
     printed = capsys.readouterr()
-    assert printed.out.count("6 images, 0.00 GiB, every byte checked, 1 bad ones skipped") == 2
+    assert printed.out.count("6 images, 0.00 GiB, every byte as it was packed, 1 bad ones") == 2
     assert printed.err.count("packing 6 of 6 images") == 1
 
 
@@ -56,6 +58,7 @@ def test_wrong_input_is_one_line(
     for given, says in [
         ([str(folder), str(tmp_path / "store")], "9.jpg: cannot be decoded"),
         ([str(tmp_path / "gone"), str(tmp_path / "store")], "gone: no such folder"),
+        ([str(folder), "."], "expected a folder of its own"),
         ([str(folder), str(folder)], "is no packed store, or no whole one"),
         ([str(folder), str(tmp_path / "x"), "views.short_sied=3"], "Did you mean 'short_side'"),
         ([str(folder), str(tmp_path / "x"), "views.short_side=0"], "views.short_side: must be"),
@@ -65,3 +68,34 @@ def test_wrong_input_is_one_line(
         assert error.startswith("error: ")
         assert says in error
     assert not (tmp_path / "store").exists()
+
+
+def test_ctrl_c_tells_where_the_whole_blocks_lie(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(writer: BlockWriter, *image: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BlockWriter, "append", interrupt)
+    command = ["pack", str(folder), str(tmp_path / "{store}"), "data.on_bad_image=skip"]
+    assert main(command) == 130
+    partial = tmp_path / ".{store}.partial"
+    assert partial.is_dir()
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"interrupted: what is packed, but for its last {BLOCK_BYTES >> 20} MiB at most, is kept "
+        f"in {partial} until it is complete; the same command goes on"
+    )
+
+
+def test_every_setting_that_the_help_names_is_taken_for_a_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["pack", "--help"])
+    shown = capsys.readouterr().out.partition("example:")[0].replace("key=value", "")
+    settings = re.findall(r"[\w.]+=\w+", shown)
+    assert {setting.partition(".")[0] for setting in settings} == {"data", "views"}
+    assert main(["pack", str(folder), str(tmp_path / "store"), *settings]) == 0

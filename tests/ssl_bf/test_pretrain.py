@@ -505,6 +505,23 @@ def test_without_an_output_an_export_lies_in_the_run(start: Start) -> None:
     assert len(backbone.read_bytes()) == len(written)
 
 
+def test_an_export_replaces_a_file_only_when_told_or_its_own(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("epochs=1")
+    output = Path("out.safetensors")
+    output.write_text("mine")
+    refused = r"^--output: out\.safetensors exists already; give another path or --overwrite$"
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=refused):
+        patch.delattr("ssl_bf.checkpoint.load_newest")  # nothing is read before
+        export_backbone(Path("run"), output)
+    assert output.read_text() == "mine"
+    export_backbone(Path("run"), output, overwrite=True)
+    Path("run/backbone.safetensors").write_text("damaged")
+    export_backbone(Path("run"), None)
+    assert output.read_bytes() == Path("run/backbone.safetensors").read_bytes()
+
+
 def test_an_export_for_a_tool_that_lacks_the_architecture_writes_nothing(start: Start) -> None:
     start("epochs=1")
     with pytest.raises(InputError, match="torchvision has no small_conv"):

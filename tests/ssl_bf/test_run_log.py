@@ -141,6 +141,18 @@ def test_a_loss_that_is_not_finite_names_its_own_step(tmp_path: Path, bad: float
     assert [line["step"] for line in lines(tmp_path)] == [2, 4, 6]
 
 
+def test_a_loss_that_is_not_finite_tells_whether_there_are_checkpoints(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for folder, said in [
+        ("checkpoints/.tmp-step-000000004", "no checkpoint was saved"),
+        ("checkpoints/step-000000004", "checkpoints saved before are untouched"),
+    ]:
+        (tmp_path / folder).mkdir(parents=True)
+        log.watch(7, torch.tensor(float("nan")))
+        with pytest.raises(NonFiniteLoss, match=rf" \({said}\)$"):
+            log.check_losses()
+
+
 def test_a_line_with_a_bad_loss_is_never_written(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.watch(1, torch.tensor(float("nan")))

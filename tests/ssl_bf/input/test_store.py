@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.datasets.decode import BadImageError
+from linear_eval.datasets.decode import BadImageError, decode_image
 from ssl_bf.input import store as store_module
 from ssl_bf.input.packed_images import LooseImages, PackedImages
 from ssl_bf.input.store import (
@@ -138,6 +138,23 @@ def test_reading_in_order_reads_everything_once_and_gives_messages_of_bad_ones(
             if row == 3
             else torch.equal(torch.as_tensor(one), image(row))
         )
+
+
+def test_what_is_said_of_a_skipped_image_does_not_advise_to_skip_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def read(index: int) -> Tensor:
+        return decode_image(b"no image", f"{index}.jpg")
+
+    (kept,) = decode_in_order(read, range(1), on_bad_image="skip")
+    store = DecodedImages(read, 1, on_bad_image="skip", note="")
+    with pytest.raises(BadImageError, match=r"; replace or remove the file$"):
+        store.read(torch.tensor([0]))
+    assert [record.message.partition(";")[2] for record in caplog.records] == [
+        " replace or remove the file"
+    ] * 2
+    # a store keeps this message, and may be opened again where bad images are errors
+    assert str(kept).endswith(", or set data.on_bad_image=skip")
 
 
 @pytest.mark.parametrize("count", [0, 1, 31, 1000])
