@@ -167,15 +167,22 @@ def _find(source: str, packaged: str) -> Traversable:
     for kind in _KIND_OF:
         if is_name and (packaged_folder() / kind / f"{source}.yaml").is_file():
             _require_kind(source, kind, packaged)
+    key, equals, _ = source.partition("=")
+    if equals and "/" not in key:
+        raise ConfigError(
+            f"CONFIG: missing, {source} is an override; give a YAML file or the name of a "
+            "packaged config before it"
+        )
     known = sorted(
         entry.name.removesuffix(".yaml")
         for entry in (folder.iterdir() if folder.is_dir() else ())
         if entry.name.endswith(".yaml")
     )
     what = "no such config" if is_name else "no such file"
+    hint = nearest(path.stem, known)
+    names = "" if hint else f" ({', '.join(known)})"
     raise ConfigError(
-        f"{source}: {what}, expected a path or one of the packaged configs "
-        f"({', '.join(known)}).{nearest(path.stem, known)}"
+        f"{source}: {what}, expected a path or the name of a packaged config{names}.{hint}"
     )
 
 

@@ -65,13 +65,13 @@ class _Asked:
 
 
 def _open(config: EvaluateConfig) -> _Asked:
-    output = results_path(config)
     device = config.speed.open_device()
     if device.type == "cuda" and world_size() > 1:
         device = own_gpu()
         torch.cuda.set_device(device)
-    config.features.open(None)  # a folder that cannot be used is an error now, not later
     contestants = open_contestants(config)
+    output = results_path(config)  # often beside the backbone, which a mistyped path would lack
+    config.features.open(None)  # a folder that cannot be used is an error now, not later
     splits = open_splits(config.data)
     for split in splits.parts.values():
         config.features.check_outside(split.folder)

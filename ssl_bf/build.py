@@ -97,8 +97,8 @@ def build_run(config: PretrainConfig, *, directory: Path | None = None) -> Run:
         raise InputError(
             f"batch_size: {config.batch_size} is not divisible by {world_size()} devices"
         )
-    method.compute_in_parts(config.accumulate)
     method.check_batch(config.batch_size // world_size(), world_size())
+    method.compute_in_parts(config.accumulate, config.batch_size // world_size())
     method.backward_per_view = config.speed.per_view_backward
     if config.speed.compile:
         method.compile_backbones()

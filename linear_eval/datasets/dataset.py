@@ -105,7 +105,8 @@ class DatasetSettings(ABC):
     """Keys that every data set has under `data:`.
 
     Attributes:
-        max_images: train is cut to about this many images, stratified by class; None keeps all.
+        max_images: train is cut to about this many images, stratified by class, at least one of
+            each; None keeps all.
         long_tail: before that, the classes of train are thinned out exponentially: the last keeps
             1 / long_tail of its images; >= 1, None leaves the classes as they are.
         holdout: fraction of train, per class, kept for monitoring and choosing; in [0, 0.5].

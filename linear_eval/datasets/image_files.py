@@ -49,8 +49,9 @@ def existing_folder(root: str) -> Path:
 def scan_images(folder: Path, *, only: Collection[str] | None = None) -> Scan:
     """Find every image file below a folder.
 
-    Hidden files and folders are skipped. A folder reachable along several paths is visited once,
-    along a path without links if there is one, so a loop of links adds nothing.
+    Hidden files and folders are skipped, and so is the `__MACOSX` of zips made on a Mac. A folder
+    reachable along several paths is visited once, along a path without links if there is one, so a
+    loop of links adds nothing.
 
     Args:
         folder: where to look.
@@ -132,13 +133,18 @@ def _listing(folder: Path) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
     try:
         status = folder.stat()
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            visible = [entry for entry in entries if not _is_hidden(entry.name)]
     except OSError as error:
         raise InputError(
             f"{printable(str(folder))}: cannot be listed ({error.strerror}), expected a readable"
             " folder; correct its permissions"
         ) from error
     return (status.st_dev, status.st_ino), sorted(visible, key=lambda entry: entry.name)
+
+
+def _is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is none of the user's images, whatever it holds."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

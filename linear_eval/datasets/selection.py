@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 
 from linear_eval.datasets.dataset import MAX_HOLDOUT, DatasetSettings, ImageSplit
+from linear_eval.errors import InputError
 
 _LIMIT_SALT = b"limit"  # not the hold-out's: a limited train set must not favour its images
 
@@ -24,7 +25,17 @@ def open_selected_train(data: DatasetSettings) -> ImageSplit:
 
 
 def select_train(train: ImageSplit, data: DatasetSettings) -> ImageSplit:
-    """What the settings leave of the whole of train, hold-out included."""
+    """What the settings leave of the whole of train, hold-out included.
+
+    Raises:
+        InputError: `max_images` is less than the number of classes.
+    """
+    classes = len(train.labels.unique())
+    if data.max_images is not None and data.max_images < classes:
+        raise InputError(
+            f"data.max_images: {data.max_images} is less than the {classes} classes of train, "
+            f"expected at least an image of each; set data.max_images={classes} or more"
+        )
     return limit_images(long_tailed(train, data.long_tail), data.max_images)
 
 

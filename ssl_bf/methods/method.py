@@ -63,16 +63,16 @@ class Method(nn.Module, ABC):
             torch.autograd.backward(term)
         return term.detach()
 
-    def compute_in_parts(self, parts: int) -> None:
+    def compute_in_parts(self, parts: int, local_batch: int) -> None:
         """Run the trained backbone over `parts` equal parts of the batch (gradient accumulation).
 
         Slow copies keep no activations and see the whole batch, so that BatchNorm cannot tell
         which images shared a part.
 
         Raises:
-            InputError: a group of BatchNorm would lie in two parts.
+            InputError: `parts` does not cut a batch that `check_batch` accepts.
         """
-        split_groups(self.backbone, parts)
+        split_groups(self.backbone, parts, local_batch)
         self.parts = parts
 
     def compile_backbones(self) -> None:
@@ -135,11 +135,6 @@ class Method(nn.Module, ABC):
                     f"method.batch_norm: groups:{groups} does not cut the {local_batch} images per "
                     "device into equal groups of at least 2; choose another number of groups"
                 )
-        if local_batch % self.parts or local_batch == self.parts:
-            raise InputError(
-                f"accumulate: {self.parts} does not cut the {local_batch} images per device into "
-                "equal parts of at least 2; choose a divisor of it"
-            )
         group = self.relation.context
         if isinstance(group, int) and self.relation.relating is not None and local_batch % group:
             raise InputError(

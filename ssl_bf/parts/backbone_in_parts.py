@@ -7,6 +7,7 @@ a time are held. The cost is one more forward of the backbone.
 Source: the idea of Gao et al. 2021 (arXiv 2101.06983, GradCache). Shapes: N batch, D width.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -38,21 +39,29 @@ def features_in_parts(backbone: nn.Module, view: Tensor, parts: int) -> Tensor:
     return torch.cat(features)
 
 
-def split_groups(backbone: nn.Module, parts: int) -> None:
+def split_groups(backbone: nn.Module, parts: int, local_batch: int) -> None:
     """Share the groups of `groups:G` among the parts, in place: the result stays the same.
 
+    Args:
+        backbone: whose groups divide the batch.
+        parts: of the batch, equal, each of whole groups.
+        local_batch: images per device.
+
     Raises:
-        InputError: a group would lie in two parts.
+        InputError: no such parts of at least 2 images; names the next number that works.
     """
-    for norm in backbone.modules():
-        if isinstance(norm, GroupedBatchNorm):
-            if norm.groups % parts:
-                raise InputError(
-                    f"method.batch_norm: groups:{norm.groups} cannot be shared by accumulate="
-                    f"{parts} parts, expected a multiple of it; set method.batch_norm="
-                    f"groups:{norm.groups * parts} or another accumulate"
-                )
-            norm.groups //= parts
+    norms = [module for module in backbone.modules() if isinstance(module, GroupedBatchNorm)]
+    groups = math.gcd(*(norm.groups for norm in norms))  # all the same; 0 where there are none
+    works = [n for n in range(1, local_batch // 2 + 1) if local_batch % n == 0 == groups % n]
+    if parts not in works:
+        whole = f", with whole groups of method.batch_norm=groups:{groups}" if groups else ""
+        raise InputError(
+            f"accumulate: {parts} does not cut the {local_batch} images per device into equal "
+            f"parts of at least 2{whole}; set accumulate="
+            f"{min((n for n in works if n > parts), default=works[-1])}"
+        )
+    for norm in norms:
+        norm.groups //= parts
 
 
 def _first_and_again(

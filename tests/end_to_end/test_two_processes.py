@@ -262,7 +262,7 @@ def train(
     """Some steps as a run makes them; flags: `batch norm`, `fixed statistics`, `in order`, ..."""
     method: Method = config.build(backbone("batch norm" in flags), WIDTH, relation, seed=2)
     method.double()
-    method.compute_in_parts(2 if "in parts" in flags else 1)
+    method.compute_in_parts(2 if "in parts" in flags else 1, N // world_size())
     method.backward_per_view = "backward per view" in flags
     for module in method.modules():
         if "fixed statistics" in flags and isinstance(module, _BatchNorm):

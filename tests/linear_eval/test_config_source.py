@@ -61,12 +61,28 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     assert read_config_file(str(tmp_path / "empty.yaml"), "pretrain") == {}
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(packaged: Path) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest_or_all(packaged: Path) -> None:
     assert problem("quickstat") == (
-        "quickstat: no such config, expected a path or one of the packaged configs "
-        "(moco_v2, quickstart). Did you mean 'quickstart'?"
+        "quickstat: no such config, expected a path or the name of a packaged config."
+        " Did you mean 'quickstart'?"
+    )
+    assert problem("simsiam") == (
+        "simsiam: no such config, expected a path or the name of a packaged config"
+        " (moco_v2, quickstart)."
     )
     assert problem("configs/moco_v2.yaml").startswith("configs/moco_v2.yaml: no such file")
+
+
+def test_an_override_in_the_place_of_the_config_says_that_the_config_is_missing(
+    packaged: Path,
+) -> None:
+    assert problem("data.root=some/images") == (
+        "CONFIG: missing, data.root=some/images is an override; give a YAML file or the name of a "
+        "packaged config before it"
+    )
+    assert problem("runs/epochs=3/config.yaml").startswith("runs/epochs=3/config.yaml: no such f")
+    Path("lr=0.1.yaml").write_text("epochs: 5\n", encoding="utf-8")
+    assert read_config_file("lr=0.1.yaml", "pretrain") == {"epochs": "5"}
 
 
 @pytest.mark.parametrize("source", ["judge", "judge.yaml"])

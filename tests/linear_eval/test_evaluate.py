@@ -444,6 +444,11 @@ def test_protocols_are_judged_side_by_side_on_the_same_features(
         ),
         (["{judged}", "knn.temprature=1"], "Did you mean 'temperature'"),
         (["{judged}", "output={place}/gone/r.json"], "gone: no such folder"),
+        (["backbone={place}/gone/b.safetensors"], "b.safetensors: no such file"),
+        (
+            ["backbone={place}/gone.safetensors", "output={place}/no/r.json"],
+            "gone.safetensors: no such file",
+        ),
         (["{judged}", "images.crop=64"], "images.crop: 64 does not fit"),
         (["{judged}", "features.folder={place}/tiny.yaml"], "tiny.yaml: cannot be written to"),
         (["{judged}", "features.folder=''"], "features.folder: is empty"),

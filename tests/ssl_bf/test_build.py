@@ -319,8 +319,10 @@ def test_accumulate_reaches_the_method_and_is_checked_per_device(
     assert build("moco_v2", "accumulate=2").notes[1:] == build("moco_v2").notes[1:]  # groups:2
     with pytest.raises(InputError, match="accumulate: 5 does not cut the 16 images"):
         build("moco_v3", "accumulate=5")
-    with pytest.raises(InputError, match="groups:2 cannot be shared by accumulate=4 parts"):
+    with pytest.raises(InputError, match=r"^accumulate: 4 .*groups:2; set accumulate=2$"):
         build("moco_v2", "accumulate=4")
+    with pytest.raises(InputError, match="^method.batch_norm: groups:3 does not cut the 16"):
+        build("moco_v2", "method.batch_norm=groups:3", "accumulate=2")
     monkeypatch.setattr(ssl_bf.build, "world_size", lambda: 4)
     with pytest.raises(InputError, match="accumulate: 4 does not cut the 4 images"):
         build("moco_v3", "accumulate=4")

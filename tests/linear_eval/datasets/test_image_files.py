@@ -43,6 +43,12 @@ def test_other_files_and_hidden_ones_are_skipped(make_tree: MakeTree) -> None:
     assert scan_images(root).folders == ("a",)
 
 
+def test_what_a_mac_leaves_in_a_zip_is_no_class(make_tree: MakeTree) -> None:
+    root = make_tree({"a": 1, "__MACOSX/a": 1, "a/__MACOSX": 1, "__MACOSX_": 1})
+    assert scan_images(root).folders == folder_names(root) == ("__MACOSX_", "a")
+    assert paths(scan_images(root)) == ["__MACOSX_/__MACOSX__0.png", "a/a_0.png"]
+
+
 def test_a_loop_of_links_adds_nothing(make_tree: MakeTree) -> None:
     root = make_tree({"cat": 2, "dog": 1})
     before = scan_images(root)

@@ -1,6 +1,7 @@
 """Properties of the stratified parts of a split."""
 
 from collections import Counter
+from dataclasses import replace
 from hashlib import blake2b
 
 import pytest
@@ -14,8 +15,10 @@ from linear_eval.datasets.selection import (
     limit_images,
     long_tailed,
     open_selected_train,
+    select_train,
     split_holdout,
 )
+from linear_eval.errors import InputError
 
 LABELS = st.lists(st.integers(-1, 5), min_size=1, max_size=120)
 LONG = st.lists(st.integers(-1, 5), min_size=10, max_size=60)
@@ -137,6 +140,18 @@ def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_images: must be >= 1"):
         limit_images(split_of([0, 1]), 0)
+
+
+@pytest.mark.parametrize("long_tail", [None, 10.0])
+def test_fewer_images_than_classes_are_refused(long_tail: float | None) -> None:
+    data = TexturesConfig(train_images=200, max_images=9, long_tail=long_tail)
+    with pytest.raises(InputError, match=r"^data.max_images: 9 .* 10 classes .*max_images=10 or"):
+        open_selected_train(data)
+    assert counts(open_selected_train(replace(data, max_images=10))).keys() == set(range(10))
+
+
+def test_images_without_a_label_may_be_cut_to_one() -> None:
+    assert len(select_train(split_of([-1] * 5), TexturesConfig(max_images=1))) == 1
 
 
 def test_the_long_tail_is_that_of_the_published_cifar_10_splits() -> None:

@@ -594,8 +594,7 @@ def test_a_batch_in_parts_is_the_same_batch(
     whole = build(name, relation, batch_norm="groups:4")
     for parts in (2, 4):
         parted = build(name, relation, batch_norm="groups:4")
-        parted.compute_in_parts(parts)
-        parted.check_batch(N, 1)
+        parted.compute_in_parts(parts, N)
         assert parted.notes() == whole.notes()  # there is nothing to warn of
         expected = one_step_of(build(name, relation, batch_norm="groups:4"))
         torch.testing.assert_close(one_step_of(parted), expected, rtol=1e-9, atol=1e-11)
@@ -604,7 +603,7 @@ def test_a_batch_in_parts_is_the_same_batch(
 @each_method
 def test_parts_differ_by_the_batch_norm_of_the_trained_backbone_alone(name: str) -> None:
     parted, expected = build(name, batch_norm="local"), build(name, batch_norm="local")
-    parted.compute_in_parts(2)
+    parted.compute_in_parts(2, N)
     assert parted.notes()[0].startswith("accumulate=2: BatchNorm of the trained backbone")
     set_batch_norm_mode(expected.backbone, "groups:2")
     torch.testing.assert_close(one_step_of(parted), one_step_of(expected), rtol=1e-9, atol=1e-11)
@@ -614,9 +613,8 @@ def test_parts_differ_by_the_batch_norm_of_the_trained_backbone_alone(name: str)
 @pytest.mark.parametrize("parts", [3, N])
 def test_parts_that_are_unequal_or_single_images_are_refused(name: str, parts: int) -> None:
     method = build(name, batch_norm="local")
-    method.compute_in_parts(parts)
     with pytest.raises(InputError, match=f"^accumulate: {parts} does not cut the {N} images"):
-        method.check_batch(N, 1)
+        method.compute_in_parts(parts, N)
 
 
 @each_method
@@ -627,7 +625,7 @@ def test_backward_per_view_gives_the_same_gradients(name: str, parts: int) -> No
     at_once, per_view = build(name, relation, **keys), build(name, relation, **keys)
     per_view.backward_per_view = True
     for method in (at_once, per_view):
-        method.compute_in_parts(parts)
+        method.compute_in_parts(parts, N)
     torch.testing.assert_close(one_step_of(per_view), one_step_of(at_once), rtol=1e-9, atol=1e-11)
 
 

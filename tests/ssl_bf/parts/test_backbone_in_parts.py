@@ -48,7 +48,7 @@ def test_without_statistics_of_the_batch_parts_equal_the_whole(parts: int) -> No
 @pytest.mark.parametrize("groups", [4])
 def test_groups_shared_by_the_parts_equal_the_whole(parts: int, groups: int) -> None:
     shared = network(f"groups:{groups}")
-    split_groups(shared, parts)
+    split_groups(shared, parts, N)
     torch.testing.assert_close(step(shared, parts), step(network(f"groups:{groups}"), None))
 
 
@@ -93,6 +93,20 @@ def test_under_autocast_the_second_forward_has_the_precision_of_the_first() -> N
         torch.testing.assert_close(one.grad, other.grad, rtol=0.02, atol=0.05)
 
 
-def test_a_group_that_would_lie_in_two_parts_is_refused() -> None:
-    with pytest.raises(InputError, match=r"groups:4 cannot be shared by accumulate=3 .*groups:12"):
-        split_groups(network("groups:4"), 3)
+@pytest.mark.parametrize(
+    ("mode", "parts", "says"),
+    [
+        ("groups:8", 3, "parts of at least 2, with whole groups of method.batch_norm=groups:8"),
+        ("groups:8", 5, "accumulate: 5 does not cut the 64 images per device into equal parts"),
+        ("groups:8", 64, "set accumulate=8"),
+        ("local", 5, "parts of at least 2; set accumulate=8"),
+        ("local", 64, "set accumulate=32"),
+    ],
+)
+def test_parts_that_do_not_fit_are_answered_with_a_number_that_does(
+    mode: str, parts: int, says: str
+) -> None:
+    with pytest.raises(InputError, match=f"^accumulate: {parts} .*set accumulate=") as caught:
+        split_groups(network(mode), parts, 64)
+    assert says in str(caught.value)
+    split_groups(network(mode), int(str(caught.value).rpartition("=")[2]), 64)
