@@ -38,21 +38,25 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def check_output(path: Path, key: str) -> None:
-    """Refuse a place where `atomic_file` could not put a file, before anything is computed.
+def check_output(path: Path, key: str, *, overwrite: bool = True) -> None:
+    """Refuse a place where `atomic_file` could or should not put a file, before any work.
 
     Args:
-        path: of the file; one that exists would be replaced.
+        path: of the file.
         key: the option or key that named it, for the message.
+        overwrite: whether a file that exists may be replaced.
 
     Raises:
-        InputError: it is a folder, or its folder is missing or takes no new files.
+        InputError: it is a folder, or its folder is missing or takes no new files; or it exists and
+            shall stay.
     """
     if not path.parent.is_dir():
         raise InputError(f"{key}: {path.parent}: no such folder; create it first")
     check_new(path, key)  # first: a name that is too long cannot even be asked whether it exists
     if path.is_dir():
         raise InputError(f"{key}: {path} is a folder, expected a file; give {path / 'NAME'}")
+    if path.exists() and not overwrite:
+        raise InputError(f"{key}: {path} exists already; give another path or --overwrite")
 
 
 def check_new(path: Path, key: str) -> None:

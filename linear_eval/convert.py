@@ -102,12 +102,9 @@ def _image_size(architecture: str, images: ImageFacts) -> int:
 
 def _check_output(checkpoint: Path, output: Path, *, overwrite: bool) -> None:
     check_output(output, "--output")
-    if not output.exists():
-        return
-    if checkpoint.exists() and output.samefile(checkpoint):
+    if checkpoint.exists() and output.exists() and output.samefile(checkpoint):
         raise InputError(f"--output: {output} is the checkpoint itself; give another path")
-    if not overwrite:
-        raise InputError(f"--output: {output} exists already; give another path or --overwrite")
+    check_output(output, "--output", overwrite=overwrite)
 
 
 def _find(checkpoint: Path, tensors: dict[str, Tensor], architecture: str) -> Match:

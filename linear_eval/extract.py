@@ -67,9 +67,7 @@ def _check_output(output: Path, overwrite: bool) -> Path:
         )
     side_file = output.with_suffix(".json")
     for path in (output, side_file):
-        check_output(path, "--output")
-        if path.exists() and not overwrite:
-            raise InputError(f"--output: {path} exists; choose another name or add --overwrite")
+        check_output(path, "--output", overwrite=overwrite)
     return side_file
 
 

@@ -99,9 +99,7 @@ def export_backbone(
     config = _config_of(directory)
     if output is None:
         output, overwrite = directory / DEFAULT_EXPORTS[file_format], True
-    check_output(output, "--output")
-    if output.exists() and not overwrite:
-        raise InputError(f"--output: {output} exists already; give another path or --overwrite")
+    check_output(output, "--output", overwrite=overwrite)
     saved = checkpoint.load_newest(directory)
     prefix = "method/backbone."
     tensors = {k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)}

@@ -33,14 +33,11 @@ def add(commands: Commands) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
+    from linear_eval.atomic_file import check_output
     from linear_eval.backbone_file import load_backbone
     from linear_eval.checkpoints.export import export
-    from linear_eval.errors import InputError
 
-    if given.output.exists() and not given.overwrite:
-        raise InputError(
-            f"--output: {given.output} exists already; give another path or --overwrite"
-        )
+    check_output(given.output, "--output", overwrite=given.overwrite)
     network, info = load_backbone(given.backbone)
     export(network, info, file_format=given.format, output=given.output)
     print(f"written: {given.output}")

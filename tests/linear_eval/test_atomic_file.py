@@ -69,6 +69,13 @@ def test_a_place_that_takes_no_file_is_refused(tmp_path: Path, name: str, said: 
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 
 
+def test_a_file_that_shall_stay_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "old").touch()
+    with pytest.raises(InputError, match=r"^--json: .*old exists already; give another path or --"):
+        check_output(tmp_path / "old", "--json", overwrite=False)
+    check_output(tmp_path / "new", "--json", overwrite=False)
+
+
 @pytest.mark.parametrize("name", ["images", "images/runs", "other/../images/a/b", "link/run"])
 def test_a_place_among_images_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "images").mkdir()
