@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
+from linear_eval.serial_threads import serial_threads
 
 DECODE_THREADS = 4
 
@@ -134,7 +135,7 @@ class ImageBatches:
             yield index, self.images.apply(pixels[index])
 
     def _decoded(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        pool = ThreadPoolExecutor(DECODE_THREADS)
+        pool = serial_threads(DECODE_THREADS)
         waiting: deque[tuple[Tensor, list[Future[Tensor | None]]]] = deque()
         try:
             for index in indices:

@@ -4,7 +4,7 @@ Shapes: N images on this device, S x S pixels of a view, M images in the store.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
+from linear_eval.serial_threads import serial_threads
 from ssl_bf.input.keyed_random import generator
 from ssl_bf.input.packed_images import Images, LooseImages, PackedImages
 from ssl_bf.input.store import ImageStore, decode_threads
@@ -99,10 +100,10 @@ class TwoViewLoader:
         self._channels_last = channels_last
         self._compiled = compiled
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
-        self._reader = ThreadPoolExecutor(1, "next-batch")
         self._ahead: tuple[int, Future[Read]] | None = None
         one_core = device.type == "cpu" and decode_threads() == 1
-        self._reads_ahead = images.takes_time and not one_core
+        reads_ahead = images.takes_time and not one_core
+        self._reader = serial_threads(1, "next-batch") if reads_ahead else None
 
     def batch(self, step: int) -> Batch:
         """The batch of optimizer step `step`, counted from 0 over all epochs.
@@ -121,7 +122,8 @@ class TwoViewLoader:
 
     def close(self) -> None:
         """Stop the threads; a batch that is being read is dropped."""
-        self._reader.shutdown(cancel_futures=True)
+        if self._reader is not None:
+            self._reader.shutdown(cancel_futures=True)
         self._images.close()
 
     def __enter__(self) -> "TwoViewLoader":
@@ -164,7 +166,7 @@ class TwoViewLoader:
 
     def _read_ahead(self, step: int) -> Read:
         """The images of a step; those of the next are read meanwhile if that takes time."""
-        if not self._reads_ahead:
+        if self._reader is None:
             return self._read(step)
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == step:

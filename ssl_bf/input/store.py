@@ -10,13 +10,13 @@ import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from linear_eval.datasets.decode import OR_SKIP, BadImageError
+from linear_eval.serial_threads import serial_threads
 from ssl_bf.input.packed_images import LooseImages, PackedImages
 
 T = TypeVar("T")
@@ -39,11 +39,16 @@ class ImageStore(ABC):
         note: where the images are, and why there; one line.
     """
 
-    def __init__(self, count: int, note: str) -> None:
-        """Tell how many images there are, bad ones included."""
+    def __init__(self, count: int, note: str, *, in_threads: bool) -> None:
+        """Tell how many images there are, bad ones included, and whether threads read them.
+
+        On a single core there are none: to hand images to it one by one takes longer.
+        """
         self.bad_images: dict[int, str] = {}
         self.note = note
         self._count = count
+        threads = decode_threads() if in_threads else 1
+        self._threads = serial_threads(threads, "read") if threads > 1 else None
 
     def __len__(self) -> int:
         return self._count
@@ -71,9 +76,10 @@ class ImageStore(ABC):
             BadImageError: a bad image without a substitute.
         """
 
-    @abstractmethod
     def close(self) -> None:
         """Stop the threads."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
 
 
 class HeldImages(ImageStore):
@@ -98,12 +104,10 @@ class HeldImages(ImageStore):
                 on a single core nothing is copied, and views read the mapped file.
             pinned: copy batches to memory that a GPU can read while it computes.
         """
-        super().__init__(len(images), note)
+        super().__init__(len(images), note, in_threads=is_mapped)
         self.images = images
         self.bad_images.update(bad_images)
         self._pinned = pinned
-        in_threads = is_mapped and decode_threads() > 1
-        self._threads = ThreadPoolExecutor(decode_threads(), "read") if in_threads else None
 
     @property
     def takes_time(self) -> bool:
@@ -121,11 +125,6 @@ class HeldImages(ImageStore):
         if self.takes_time:
             images = images.compact(pinned=self._pinned, threads=self._threads)
         return images, rows
-
-    def close(self) -> None:
-        """See `ImageStore`."""
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
 
     def _first_good(self, row: int, substitutes: Iterable[int]) -> int:
         for candidate in (row, *(() if row not in self.bad_images else substitutes)):
@@ -155,11 +154,10 @@ class DecodedImages(ImageStore):
             note: see `ImageStore`.
             pinned: leave batches in memory that a GPU can read while it computes.
         """
-        super().__init__(count, note)
+        super().__init__(count, note, in_threads=True)
         self._read_image = read_image
         self._skip = on_bad_image == "skip"
         self._pinned = pinned
-        self._threads = ThreadPoolExecutor(decode_threads(), "decode")
 
     @property
     def takes_time(self) -> bool:
@@ -171,15 +169,10 @@ class DecodedImages(ImageStore):
     ) -> tuple[PackedImages | LooseImages, Tensor]:
         """See `ImageStore`."""
         tries = substitutes or [()] * len(rows)
-        # handing images to a single thread one by one takes longer than decoding them here
-        each = self._threads.map if decode_threads() > 1 else map
+        each = map if self._threads is None else self._threads.map
         found = list(each(self._decode_one_of, rows.tolist(), tries))
         images, ids = [image for image, _ in found], torch.tensor([row for _, row in found])
         return PackedImages.of(images, pinned=True) if self._pinned else LooseImages(images), ids
-
-    def close(self) -> None:
-        """See `ImageStore`."""
-        self._threads.shutdown(cancel_futures=True)
 
     def _decode_one_of(self, row: int, substitutes: Iterable[int]) -> tuple[Tensor, int]:
         """The image of a row, or the first good substitute; and where it was found."""
@@ -228,7 +221,7 @@ def decode_in_order(
             return str(error)
 
     ahead = READ_AHEAD * decode_threads()
-    threads = ThreadPoolExecutor(decode_threads(), "decode")
+    threads = serial_threads(decode_threads(), "decode")
     try:
         futures = deque(threads.submit(read, row) for row in rows[:ahead])
         for coming in range(ahead, ahead + len(rows)):

@@ -13,6 +13,7 @@ from ssl_bf.input import store as store_module
 from ssl_bf.input.fill import fill
 from ssl_bf.input.keyed_random import generator
 from ssl_bf.input.loader import Batch, TwoViewLoader
+from ssl_bf.input.packed_images import PackedImages
 from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore
 from ssl_bf.input.view_draws import ViewDraws
 from ssl_bf.input.views import ViewsConfig, make_view, make_views
@@ -267,3 +268,37 @@ def test_fewer_images_than_a_batch_are_refused_with_both_numbers() -> None:
 def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
     with pytest.raises(InputError, match=r"^batch_size: 4 cannot be shared by 3 processes"):
         open_loader(world_size=3)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_are_read_on_one_core_each_so_that_training_keeps_its_own(
+    in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "decode_threads", lambda: 2)
+    monkeypatch.setattr(loader_module, "decode_threads", lambda: 2)
+    cores: list[int] = []
+    pixels = pixels_of(22)
+
+    def read(index: int) -> Tensor:
+        cores.append(torch.get_num_threads())
+        return pixels[index]
+
+    every = torch.get_num_threads()
+    torch.set_num_threads(2)
+    images: ImageStore = DecodedImages(read, 22, on_bad_image="error", note="")
+    if in_memory:
+        packed = PackedImages.of(list(pixels))
+        images = HeldImages(packed, bad_images={}, note="", is_mapped=True)
+        compact = PackedImages.compact
+
+        def compact_and_tell(self: PackedImages, **keywords: Any) -> PackedImages:
+            keywords["threads"].submit(lambda: cores.append(torch.get_num_threads())).result()
+            cores.append(torch.get_num_threads())
+            return compact(self, **keywords)
+
+        monkeypatch.setattr(PackedImages, "compact", compact_and_tell)
+    with open_loader(images) as loader:
+        loader.batch(0)
+        assert torch.get_num_threads() == 2
+    torch.set_num_threads(every)
+    assert set(cores) == {1}
