@@ -1,22 +1,13 @@
-"""`python -m linear_eval` and the command `linear-eval`: Ctrl-C is one line, however early."""
+"""`python -m linear_eval` and the command `linear-eval`."""
 
-import signal
 import sys
+
+from linear_eval.entry import run
 
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    try:
-        from linear_eval.cli import main as run
-
-        code = run()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is clearing up
-        return code
-    except KeyboardInterrupt:
-        from linear_eval.errors import EXIT_INTERRUPTED
-
-        print("interrupted: nothing was begun", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return run("linear_eval.cli")
 
 
 if __name__ == "__main__":

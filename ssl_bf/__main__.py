@@ -1,22 +1,13 @@
-"""`python -m ssl_bf`, for torchrun, and the command `ssl-bf`: Ctrl-C is one line, however early."""
+"""`python -m ssl_bf`, for torchrun, and the command `ssl-bf`."""
 
-import signal
 import sys
+
+from linear_eval.entry import run
 
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    try:
-        from ssl_bf.cli import main as run
-
-        code = run()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is clearing up
-        return code
-    except KeyboardInterrupt:
-        from linear_eval.errors import EXIT_INTERRUPTED
-
-        print("interrupted: nothing was begun", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return run("ssl_bf.cli")
 
 
 if __name__ == "__main__":

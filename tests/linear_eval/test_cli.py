@@ -1,5 +1,4 @@
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -45,48 +44,6 @@ def test_help_shows_an_example_and_does_not_wait_for_torch(
     )
     assert done.returncode == 0, done.stderr
     assert "example:\n  linear-eval " in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("importing", "said"),
-    [
-        ("argparse", "nothing was begun"),
-        ("torch", "only files named above were written; stored features are read the next time"),
-    ],
-)
-def test_ctrl_c_while_a_module_is_imported_is_one_line_and_exit_130(
-    importing: str, said: str
-) -> None:
-    probe = (
-        "import os, runpy, signal, sys\n"
-        "class CtrlC:\n"
-        "    def find_spec(self, name, *others):\n"
-        f"        if name != {importing!r}: return\n"
-        "        try: os.kill(os.getpid(), signal.SIGINT)\n"
-        "        except KeyboardInterrupt:\n"
-        "            if name == 'torch': os.abort()  # as its C++ does\n"
-        "            raise\n"
-        "sys.meta_path.insert(0, CtrlC())\n"
-        "sys.argv = ['linear-eval', 'run', 'quickstart']\n"
-        "runpy.run_module('linear_eval', run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (130, f"interrupted: {said}\n")
-
-
-def test_ctrl_c_after_a_command_is_done_shows_no_traceback() -> None:
-    probe = (
-        "import atexit, os, runpy, signal, sys, types\n"
-        "sys.modules['linear_eval.cli'] = types.SimpleNamespace(main=lambda: 0)\n"
-        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
-        "runpy.run_module('linear_eval', run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

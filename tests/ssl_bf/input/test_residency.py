@@ -32,7 +32,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def opened(
+def opened(  # noqa: PLR0913 - what a run sets, each by its name
     source: Source,
     images: Any,
     *,
@@ -41,13 +41,14 @@ def opened(
     preparation: Preparation = PREPARATIONS[0],
     on_bad_image: Any = "skip",
     rows: Tensor | None = None,
+    device: torch.device = CPU,
 ) -> ImageStore:
     return open_images(
         source.split if rows is None else source.split.select(rows),
         source,
         preparation,
         residency=Residency(images=images, store=store, memory_mib=memory_mib),
-        device=CPU,
+        device=device,
         on_bad_image=on_bad_image,
     )
 
@@ -250,14 +251,7 @@ def test_a_gpu_with_less_memory_than_planned_leaves_the_images_in_memory(
     if in_store:
         opened(source, "disk", store=place).close()
     FullGpu(monkeypatch, free=free)
-    store = open_images(
-        source.split,
-        source,
-        PREPARATIONS[0],
-        residency=Residency(images="auto", store=place, memory_mib=1),
-        device=torch.device("cuda:0"),
-        on_bad_image="error",
-    )
+    store = opened(source, "auto", store=place, device=torch.device("cuda:0"))
     assert isinstance(store, HeldImages)
     assert store.images.data.device == CPU
     assert store.takes_time  # copied to pinned memory, ahead
@@ -269,14 +263,7 @@ def test_a_gpu_without_the_room_that_was_asked_for_is_warned_of(
 ) -> None:
     source = make_source()
     FullGpu(monkeypatch, free=1000)
-    store = open_images(
-        source.split,
-        source,
-        PREPARATIONS[0],
-        residency=Residency(images="device", store=None, memory_mib=1),
-        device=torch.device("cuda:0"),
-        on_bad_image="error",
-    )
+    store = opened(source, "device", device=torch.device("cuda:0"))
     assert store.note == (
         "warning: images: in memory, 1 MiB, not as speed.images=device asks "
         "(GPU memory: 1 MiB do not fit into 0 MiB)"

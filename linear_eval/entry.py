@@ -1,0 +1,18 @@
+"""Where a command begins: Ctrl-C is one line, however early."""
+
+import importlib
+import signal
+import sys
+
+
+def run(module: str) -> int:
+    """Import the command line `module`, run its `main` and return the exit code."""
+    try:
+        code: int = importlib.import_module(module).main()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is clearing up
+        return code
+    except KeyboardInterrupt:
+        from linear_eval.errors import EXIT_INTERRUPTED
+
+        print("interrupted: nothing was begun", file=sys.stderr)
+        return EXIT_INTERRUPTED
