@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from linear_eval.datasets.contents import Contents, FileContents
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
-from linear_eval.datasets.decode import decode_image, printable
+from linear_eval.datasets.decode import decode_image, printable, read_image_file
 from linear_eval.datasets.image_files import (
     IMAGE_SUFFIXES,
     FoundImage,
@@ -33,14 +34,15 @@ def file_split(
     """A split of image files below `folder`, decoded when read."""
     ids = tuple(image.path for image in images)
     targets = torch.tensor(labels, dtype=torch.int64)
-    sizes = (image.size for image in images)
+    files = FileContents(folder, ids, [image.stamp for image in images])
     return ImageSplit(
         ids=ids,
         labels=targets,
         class_names=class_names,
-        read=FileReader(folder, ids),
-        fingerprint=fingerprint_of(data_set, ids, targets, sizes),
+        read=FileReader(files),
+        fingerprint=fingerprint_of(data_set, ids, targets, files.stamps[:, 0].tolist()),
         folder=folder.absolute(),
+        contents=Contents.of(files),
     )
 
 
@@ -105,17 +107,18 @@ def refuse_empty_folders(folder: Path, scan: Scan) -> None:
     _refuse(folder, "has no image in", empty, f"expected files ending in {few(IMAGE_SUFFIXES, 99)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileReader:
     """Decode the image files of a split."""
 
-    folder: Path
-    paths: tuple[str, ...]
+    files: FileContents
 
     def __call__(self, index: int) -> Tensor:
-        """(3, H, W) uint8."""
-        path = self.folder / self.paths[index]
-        return decode_image(path, str(path))
+        """(3, H, W) uint8; the digest of the file's bytes is noted."""
+        path = self.files.folder / self.files.paths[index]
+        content = read_image_file(path, str(path))
+        self.files.note(index, content)
+        return decode_image(content, str(path))
 
 
 def _refuse(folder: Path, verb: str, names: Collection[str], expected: str) -> None:

@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from linear_eval.datasets.contents import Contents, joined_contents
+
 MAX_HOLDOUT = 0.5
 
 
@@ -28,9 +30,11 @@ class ImageSplit:
         labels: (M,) int64 on the CPU, an index into `class_names`; -1 where there is no label.
         class_names: name of each class, in the order of the labels.
         read: index -> (3, H, W) uint8 RGB; raises BadImageError naming the path.
-        fingerprint: sha256 (hex) of the data set's name, ids, labels and file sizes.
+        fingerprint: sha256 (hex) of the data set's name, ids, labels and file sizes: what is known
+            before a file is read.
         pixels: (M, 3, H, W) uint8 when the whole split lies in memory already, otherwise None.
         folder: where the ids lie as files; None where the images are no files of their own.
+        contents: what the files hold; None where the fingerprint says that already.
     """
 
     ids: tuple[str, ...]
@@ -40,6 +44,7 @@ class ImageSplit:
     fingerprint: str
     pixels: Tensor | None = None
     folder: Path | None = None
+    contents: Contents | None = None
 
     def __post_init__(self) -> None:
         """Assert that the columns belong together."""
@@ -69,7 +74,18 @@ class ImageSplit:
             fingerprint=fingerprint_of(self.fingerprint, ids, labels, b"selected"),
             pixels=pixels,
             folder=self.folder,
+            contents=self.contents.select(indices) if self.contents else None,
         )
+
+    def content_fingerprint(self) -> str:
+        """Identity by content: SHA-256 (hex) over the fingerprint and the digest of every image.
+
+        Files that were not read yet are read for it.
+        """
+        if self.contents is None:
+            return self.fingerprint
+        digests = self.contents.digests().numpy().tobytes()
+        return fingerprint_of(self.fingerprint, self.ids, self.labels, digests)
 
 
 @dataclass(frozen=True)
@@ -164,6 +180,7 @@ def joined_splits(parts: Sequence[ImageSplit]) -> ImageSplit:
         fingerprint=fingerprint_of(
             "joined", ids, labels, "".join(part.fingerprint for part in parts).encode()
         ),
+        contents=joined_contents([part.contents for part in parts]),
     )
 
 

@@ -78,11 +78,27 @@ def decode_image(source: Path | bytes, name: str) -> Tensor:
     except BadImageError as error:
         raise BadImageError(f"{printable(name)}: {error}; {_ADVICE}") from None
     except _PILLOW_FAILURES as error:
-        raise BadImageError(
-            f"{printable(name)}: cannot be decoded ({_reason(error)}),"
-            f" expected a whole image file ({', '.join(FORMATS)}); {_ADVICE}"
-        ) from error
+        raise _undecodable(name, error) from error
     return pixels.permute(2, 0, 1)
+
+
+def read_image_file(path: Path, name: str) -> bytes:
+    """The bytes of an image file, to be decoded by `decode_image`.
+
+    Raises:
+        BadImageError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _undecodable(name, error) from error
+
+
+def _undecodable(name: str, error: BaseException) -> BadImageError:
+    return BadImageError(
+        f"{printable(name)}: cannot be decoded ({_reason(error)}),"
+        f" expected a whole image file ({', '.join(FORMATS)}); {_ADVICE}"
+    )
 
 
 OR_SKIP = ", or set data.on_bad_image=skip"  # left out where it is set

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from linear_eval.datasets.contents import NO_TIME, Stamp
 from linear_eval.datasets.decode import printable
 from linear_eval.errors import InputError
 
@@ -18,10 +19,10 @@ IMAGE_SUFFIXES = frozenset(
 
 
 class FoundImage(NamedTuple):
-    """An image file: path below the scanned folder (posix), size in bytes (-1: unreadable)."""
+    """An image file: its path below the scanned folder (posix), and what tells that it changed."""
 
     path: str
-    size: int
+    stamp: Stamp
 
 
 class Scan(NamedTuple):
@@ -63,14 +64,14 @@ def scan_images(folder: Path, *, only: Collection[str] | None = None) -> Scan:
         if place and "/" not in place:
             folders.append(place)
         for entry in entries:
-            size = _image_size(entry)
-            if size is not None:
-                images.append(FoundImage(f"{place}/{entry.name}" if place else entry.name, size))
+            stamp = _image_stamp(entry)
+            if stamp is not None:
+                images.append(FoundImage(f"{place}/{entry.name}" if place else entry.name, stamp))
     return Scan(tuple(sorted(folders)), tuple(sorted(images)))
 
 
 def listed_images(folder: Path, names: Sequence[str]) -> list[FoundImage]:
-    """Size of each named file below `folder`, in the order given.
+    """Each named file below `folder`, in the order given.
 
     Raises:
         InputError: some are not there.
@@ -78,7 +79,7 @@ def listed_images(folder: Path, names: Sequence[str]) -> list[FoundImage]:
     images, missing = [], []
     for name in names:
         try:
-            images.append(FoundImage(name, (folder / name).stat().st_size))
+            images.append(FoundImage(name, stamp_of((folder / name).stat())))
         except OSError:
             missing.append(name)
     if missing:
@@ -154,13 +155,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _image_size(entry: os.DirEntry[str]) -> int | None:
-    """Size in bytes; -1 where the file cannot be reached; None for what is no image file."""
+def _image_stamp(entry: os.DirEntry[str]) -> Stamp | None:
+    """Stamp of an image file; of size -1 where it cannot be reached; None for any other file."""
     _, dot, suffix = entry.name.rpartition(".")
     if not dot or suffix.lower() not in IMAGE_SUFFIXES:
         return None
     try:
         status = entry.stat()
     except OSError:  # a dangling link: kept, so that reading it reports its path
-        return -1
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+        return -1, NO_TIME, 0
+    return stamp_of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What tells that a file changed, of its status."""
+    return status.st_size, status.st_mtime_ns, status.st_ino

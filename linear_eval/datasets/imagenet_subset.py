@@ -13,7 +13,13 @@ from linear_eval.config_source import packaged_folder
 from linear_eval.datasets.class_folders import class_folder_split, file_split
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.decode import printable
-from linear_eval.datasets.image_files import FoundImage, existing_folder, few, folder_names
+from linear_eval.datasets.image_files import (
+    FoundImage,
+    existing_folder,
+    few,
+    folder_names,
+    stamp_of,
+)
 from linear_eval.errors import InputError
 
 PACKAGED = ("imagenet100_cmc", "imagenet_1percent_simclr", "imagenet_10percent_simclr")
@@ -89,7 +95,7 @@ class ImagenetSubsetConfig(DatasetSettings):
         for name in names:
             path = f"{name.partition('_')[0]}/{name}"
             try:
-                images.append(FoundImage(path, (train / path).stat().st_size))
+                images.append(FoundImage(path, stamp_of((train / path).stat())))
             except OSError:
                 missing.append(path)
         if missing:

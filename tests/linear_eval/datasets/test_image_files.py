@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from linear_eval.datasets.contents import NO_TIME
 from linear_eval.datasets.image_files import (
     FoundImage,
     Scan,
@@ -30,7 +31,7 @@ def test_images_are_found_at_any_depth_in_sorted_order_with_their_size(make_tree
     scan = scan_images(root)
     assert scan.folders == ("a", "b")
     assert paths(scan) == ["a/deep/er/er_0.png", "a/deep/er/er_1.png", "b/b_0.png", "root_0.png"]
-    assert all(image.size == (root / image.path).stat().st_size > 0 for image in scan.images)
+    assert all(image.stamp[0] == (root / image.path).stat().st_size > 0 for image in scan.images)
 
 
 def test_other_files_and_hidden_ones_are_skipped(make_tree: MakeTree) -> None:
@@ -85,7 +86,7 @@ def test_links_to_folders_and_files_elsewhere_are_followed(make_tree: MakeTree) 
 def test_a_dangling_link_is_kept_so_that_reading_it_reports_it(make_tree: MakeTree) -> None:
     root = make_tree({"a": 0})
     (root / "a" / "gone.jpg").symlink_to(root / "nothing.jpg")
-    assert scan_images(root).images == (FoundImage("a/gone.jpg", -1),)
+    assert scan_images(root).images == (FoundImage("a/gone.jpg", (-1, NO_TIME, 0)),)
 
 
 def test_only_the_folders_asked_for_are_entered_and_loose_images_are_found(
@@ -133,7 +134,10 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_first_folder_of_a_loose_image_is_empty() -> None:
-    assert [first_folder(FoundImage(path, 1)) for path in ("a/b/c.png", "c.png")] == ["a", ""]
+    assert [first_folder(FoundImage(path, (1, 1, 1))) for path in ("a/b/c.png", "c.png")] == [
+        "a",
+        "",
+    ]
 
 
 def test_few_names_stand_for_many() -> None:
@@ -144,6 +148,7 @@ def test_few_names_stand_for_many() -> None:
 def test_listed_images_keep_the_order_of_the_list(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"12")
     (tmp_path / "a.png").write_bytes(b"1")
-    assert listed_images(tmp_path, ["b.png", "a.png"]) == [("b.png", 2), ("a.png", 1)]
+    found = listed_images(tmp_path, ["b.png", "a.png"])
+    assert [(image.path, image.stamp[0]) for image in found] == [("b.png", 2), ("a.png", 1)]
     with pytest.raises(InputError, match="lacks 1 of 2 listed images .c.png."):
         listed_images(tmp_path, ["a.png", "c.png"])

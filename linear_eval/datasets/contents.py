@@ -1,0 +1,152 @@
+"""What image files hold: a digest of each one's bytes, and a stamp that spares reading them.
+
+Names and sizes do not tell images apart: all bitmaps of one height and width have one size. So
+whoever keeps something made of images (features, a packed store, a run) keeps their digests and
+stamps as well. Where the stamp of a file is still the same, its content is taken as the same;
+where it is not, the digest decides, and only then is the file read for it. Digests are noted
+whenever the bytes are read anyway.
+
+Shapes: M files, K images of a split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from linear_eval.serial_threads import serial_threads
+
+DIGEST_BYTES = 16
+STAMP_NUMBERS = 3
+NO_TIME = 0  # in place of a modification time that tells nothing
+_YOUNG_NS = 2 * 10**9  # file systems count time in steps of up to two seconds
+_READING_THREADS = 4
+
+Stamp = tuple[int, int, int]
+"""Size in bytes (-1: unreadable), modification time in ns, number of the file on its disk."""
+
+
+class FileContents:
+    """The files of a split: their stamps when they were listed, their digests once they are read.
+
+    Threads may note digests at the same time.
+
+    Attributes:
+        folder: where the paths begin.
+        paths: M of them.
+        stamps: (M, 3) int64, see `Stamp`. A file that was changed less than two seconds before it
+            was listed has NO_TIME: it could be changed once more without another time.
+        noting: whether reading an image notes its digest; off where nobody asks for it.
+    """
+
+    def __init__(self, folder: Path, paths: tuple[str, ...], stamps: Sequence[Stamp]) -> None:
+        """Nothing is read yet."""
+        self.folder = folder
+        self.paths = paths
+        self.stamps = torch.tensor(
+            [(size, time_ns, _signed(number)) for size, time_ns, number in stamps],
+            dtype=torch.int64,
+        ).view(-1, STAMP_NUMBERS)
+        self.stamps[self.stamps[:, 1] > time.time_ns() - _YOUNG_NS, 1] = NO_TIME
+        self.noting = True
+        self._digests = torch.zeros(len(paths), DIGEST_BYTES, dtype=torch.uint8)
+        self._known = torch.zeros(len(paths), dtype=torch.bool)
+
+    def note(self, row: int, content: bytes) -> None:
+        """Take note of the bytes of a file that were read anyway."""
+        if self.noting:
+            self._digests[row] = _digest(content)
+            self._known[row] = True
+
+    def learn(self, rows: Tensor, digests: Tensor) -> None:
+        """Take over digests (K, 16) uint8 of files `rows` (K,) that somebody else has read."""
+        self._digests[rows] = digests
+        self._known[rows] = True
+
+    def known(self, rows: Tensor) -> Tensor:
+        """Whether the digests of files `rows` (K,) are at hand; (K,) bool."""
+        return self._known[rows]
+
+    def digests(self, rows: Tensor) -> Tensor:
+        """Digests (K, 16) uint8 of files `rows` (K,); reads those that are not known.
+
+        A file that cannot be read has a digest of zeros.
+        """
+        unknown = rows[~self._known[rows]].unique()
+        if len(unknown):
+            with serial_threads(_READING_THREADS, "digest") as threads:
+                found = list(threads.map(self._read_digest, unknown.tolist()))
+            self.learn(unknown, torch.stack(found))
+        return self._digests[rows]
+
+    def _read_digest(self, row: int) -> Tensor:
+        try:
+            content = (self.folder / self.paths[row]).read_bytes()
+        except OSError:  # reading the image reports it
+            return torch.zeros(DIGEST_BYTES, dtype=torch.uint8)
+        return _digest(content)
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What the images of a split hold.
+
+    Attributes:
+        files: those of the whole split that this one is a part of.
+        rows: (K,) int64, which of them.
+    """
+
+    files: FileContents
+    rows: Tensor
+
+    @classmethod
+    def of(cls, files: FileContents) -> Contents:
+        """All of the files."""
+        return cls(files, torch.arange(len(files.paths)))
+
+    @property
+    def stamps(self) -> Tensor:
+        """(K, 3) int64, see `Stamp`."""
+        return self.files.stamps[self.rows]
+
+    @property
+    def are_known(self) -> bool:
+        """Whether all digests are at hand without reading a file."""
+        return bool(self.files.known(self.rows).all())
+
+    def select(self, indices: Tensor) -> Contents:
+        """Those of some images (L,), in the order given."""
+        return Contents(self.files, self.rows[indices])
+
+    def digests(self, indices: Tensor | slice = slice(None)) -> Tensor:
+        """Digests of some images or all, (L, 16) uint8; files that were not read yet are read."""
+        return self.files.digests(self.rows[indices])
+
+    def learn(self, indices: Tensor, digests: Tensor) -> None:
+        """Take over digests (L, 16) of images `indices` (L,) that somebody else has read."""
+        self.files.learn(self.rows[indices], digests)
+
+
+def joined_contents(parts: Sequence[Contents | None]) -> Contents | None:
+    """Contents of the images of several parts of one split, one below the other."""
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    assert len(known) == len(parts) and len({id(part.files) for part in known}) == 1
+    return Contents(known[0].files, torch.cat([part.rows for part in known]))
+
+
+def _digest(content: bytes) -> Tensor:
+    found = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+    return torch.frombuffer(bytearray(found), dtype=torch.uint8)
+
+
+def _signed(number: int) -> int:
+    """A 64-bit number as torch holds it."""
+    return number - 2**64 if number >= 2**63 else number
