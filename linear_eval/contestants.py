@@ -23,6 +23,7 @@ from linear_eval.random_backbone import (
     CALIBRATION_BATCH,
     CALIBRATION_IMAGES,
     calibrate_batch_norm,
+    calibration_contents,
     random_backbone,
 )
 
@@ -90,6 +91,7 @@ class Contestant:
             f"mean {self.mean}, std {self.std}, "
             f"fitted to {CALIBRATION_IMAGES} images in batches of {CALIBRATION_BATCH} of "
             f"{train.split.fingerprint}, {train.images}, bad images: {train.on_bad_image}"
+            + calibration_contents(train, seed=seed)
         )
 
     def pretrained(self, train: ImageBatches, *, seed: int, device: torch.device) -> Pretrained:

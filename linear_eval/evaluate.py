@@ -139,7 +139,8 @@ def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str,
 def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     """Lines for the reader of the table: what was skipped, and what the evaluators noted."""
     skipped = {name: len(splits.parts[name]) - count for name, count in rows[-1].num_images.items()}
-    lines = [
+    lines = [line] if (line := splits.overlap_note()) else []
+    lines += [
         f"{n} {name} images could not be read and were skipped" for name, n in skipped.items() if n
     ]
     lines += [
@@ -213,6 +214,7 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
             "test_images": main.num_images["test"],
             **({"gallery_images": n} if (n := main.num_images.get("gallery")) else {}),
             "fingerprint": splits.fingerprint,
+            "contents": splits.contents(),
         },
         "chosen": main.notes,
     }

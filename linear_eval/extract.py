@@ -51,6 +51,7 @@ def extract(
             "name": found.config.data.name,
             "split": split_name,
             "fingerprint": found.split.fingerprint,
+            "content": found.content,
         },
     }
     _write(output, side_file, found.table, description)

@@ -37,6 +37,8 @@ class FeatureTable:
         labels: (M,) int64.
         ids: M names.
         read_from: the folder of a feature store, if they were not computed just now.
+        is_checked: whether the images are known to be those that the features were made from; false
+            for tables that an earlier version stored.
         views: features (M, D) of the same images in augmented views, one tensor per pass.
     """
 
@@ -44,6 +46,7 @@ class FeatureTable:
     labels: Tensor
     ids: tuple[str, ...]
     read_from: Path | None = None
+    is_checked: bool = True
     views: tuple[Tensor, ...] = ()
 
     def select(self, rows: Tensor) -> FeatureTable:
@@ -54,6 +57,14 @@ class FeatureTable:
             ids=tuple(self.ids[row] for row in rows.tolist()),
             views=tuple(view[rows] for view in self.views),
         )
+
+
+def not_checked(folder: Path | str) -> str:
+    """What there is to say of features whose images may be others by now."""
+    return (
+        "stored by an earlier version, which did not keep what the images held; if any changed "
+        f"since, delete {folder}"
+    )
 
 
 def joined(tables: Sequence[FeatureTable]) -> FeatureTable:

@@ -22,6 +22,7 @@ from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.fine_tune import evaluate_fine_tune
 from linear_eval.feature_tables import FeatureTables, extract_tables
+from linear_eval.features import not_checked
 from linear_eval.images import ImageBatches
 from linear_eval.report import Row
 from linear_eval.splits import EvaluationSplits
@@ -75,6 +76,8 @@ def judge(
     row.read_from.update(
         {name: str(table.read_from) for name, table in parts.items() if table.read_from}
     )
+    if unchecked := [name for name, table in parts.items() if not table.is_checked]:
+        row.notes["features"] = not_checked(row.read_from[unchecked[0]])
     row.num_images.update({name: len(table.ids) for name, table in parts.items()})
     steps: dict[str, Callable[[], Evaluation]] = {
         name: partial(stage, tables, device) for name, stage in stages(config, splits).items()

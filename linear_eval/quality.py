@@ -71,6 +71,7 @@ def judge_quality(
                 "split": split_name,
                 "images": images,
                 "fingerprint": opened.batches.split.fingerprint,
+                "content": opened.batches.split.content_fingerprint(),
             },
             "feature_dim": width,
             "seed": config.seed,

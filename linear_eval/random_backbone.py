@@ -6,6 +6,7 @@ worse than a random network is.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import torch
@@ -57,6 +58,15 @@ def calibrate_batch_norm(
             embed(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def calibration_contents(train: ImageBatches, *, seed: int) -> str:
+    """What the files of the images that BatchNorm is fitted to hold, as text; "" for no files."""
+    contents = _sample(train, seed).split.contents
+    if contents is None:
+        return ""
+    digests = contents.digests().numpy().tobytes()
+    return f", contents {hashlib.sha256(digests).hexdigest()}"
 
 
 def _sample(train: ImageBatches, seed: int) -> ImageBatches:

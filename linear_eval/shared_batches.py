@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.agreement import AgreedError, agreed, gather_vectors
+from linear_eval.datasets.contents import DIGEST_BYTES, Contents
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.distributed import all_gather_rows, broadcast_from_main, is_main, rank, world_size
 from linear_eval.errors import InputError
@@ -125,7 +126,7 @@ class _LedBatches(ImageBatches):
         first: tuple[str, tuple[int, int]] | None = None
         for start in range(row, len(self.split), self.batch_size * world_size()):
             _say(start)
-            for batch in _gathered(turns):
+            for batch in _gathered(turns, self.split.contents):
                 index, _, size = batch
                 name = self.split.ids[int(index[0])]
                 first = first or (name, size)
@@ -159,7 +160,7 @@ def _follow(batches: SharedBatches, embed: Embed) -> None:
     while (start := _say(_DONE)) != _DONE:
         if start != expected:
             turns = batches.turns(embed, start)
-        _gathered(turns)
+        _gathered(turns, batches.split.contents)
         expected = start + batches.batch_size * world_size()
 
 
@@ -168,16 +169,22 @@ def _say(start: int) -> int:
     return int(broadcast_from_main(torch.tensor([start])))
 
 
-def _gathered(turns: Iterator[EmbeddedBatch | None]) -> list[EmbeddedBatch]:
-    """The batches of one round, in their order."""
+def _gathered(
+    turns: Iterator[EmbeddedBatch | None], contents: Contents | None
+) -> list[EmbeddedBatch]:
+    """The batches of one round, in their order; what their files hold is noted in `contents`."""
     batch = agreed(lambda: next(turns))
     nothing = (torch.empty(0, dtype=torch.int64), torch.empty(0, 0), (0, 0))
     index, features, size = batch or nothing
     shapes = all_gather_rows(torch.tensor([[*features.shape, *size]])).tolist()
+    rows = gather_vectors(index)
+    if contents is not None:
+        digests = gather_vectors(contents.digests(index).flatten())
+        contents.learn(torch.cat(rows), torch.cat(digests).view(-1, DIGEST_BYTES))
     return [
-        (rows, values.view(n, width), (image_height, image_width))
-        for (n, width, image_height, image_width), rows, values in zip(
-            shapes, gather_vectors(index), gather_vectors(features.flatten()), strict=True
+        (its_rows, values.view(n, width), (image_height, image_width))
+        for (n, width, image_height, image_width), its_rows, values in zip(
+            shapes, rows, gather_vectors(features.flatten()), strict=True
         )
         if n
     ]

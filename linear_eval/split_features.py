@@ -16,7 +16,7 @@ from linear_eval.config import EvaluateConfig
 from linear_eval.data_argument import SplitName, load_data_argument, open_split
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.feature_store import file_weights
-from linear_eval.features import Embed, FeatureTable, frozen
+from linear_eval.features import Embed, FeatureTable, frozen, not_checked
 from linear_eval.images import ImageBatches
 
 
@@ -49,6 +49,8 @@ class BackboneAndSplit:
         notes, count = list(self.notes), len(self.batches.split)
         if table.read_from:
             notes.append(f"features: read from {table.read_from}")
+        if table.read_from and not table.is_checked:
+            notes.append(f"features: {not_checked(table.read_from)}")
         if skipped := count - len(table.ids):
             notes.append(f"{skipped} of {count} images could not be read and were skipped")
         return notes
@@ -75,6 +77,11 @@ class SplitFeatures:
     backbone_sha256: str
     pixels: tuple[int, int]
     notes: list[str]
+
+    @property
+    def content(self) -> str | None:
+        """Identity of the split by content; None where an earlier version stored its features."""
+        return self.split.content_fingerprint() if self.table.is_checked else None
 
 
 def open_backbone_and_split(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.dataset import ImageSplit, RetrievalTask, fingerprint_of
 from linear_eval.datasets.image_files import few
+from linear_eval.datasets.overlap import overlap_note
 from linear_eval.datasets.selection import open_selected_train, split_holdout
 from linear_eval.errors import InputError
 
@@ -52,6 +53,21 @@ class EvaluationSplits:
         first = ("train", "test", "holdout", "gallery")  # the order that old results were made with
         ids = [self.parts[name].fingerprint for name in first if name in self.parts]
         return fingerprint_of("evaluation", ids, self.test.labels, b"")
+
+    def contents(self) -> dict[str, str]:
+        """Identity by content of every part whose files were read, see `content_fingerprint`."""
+        return {
+            name: split.content_fingerprint()
+            for name, split in self.parts.items()
+            if split.contents is None or split.contents.are_known
+        }
+
+    def overlap_note(self) -> str | None:
+        """A line where test images were learned from, see `overlap.py`."""
+        if self.is_judged:
+            return None  # queries may be images of the gallery, and nothing is learned
+        learned = [split for split in (self.train, self.holdout) if split is not None]
+        return overlap_note(learned, self.test, ("train", "test"))
 
 
 def open_splits(data: DatasetConfig) -> EvaluationSplits:

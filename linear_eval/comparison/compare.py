@@ -22,6 +22,7 @@ from linear_eval.comparison.compare_runs import (
     runs_differences,
     runs_notes,
 )
+from linear_eval.comparison.image_contents import contents_note
 from linear_eval.comparison.intervals import Unit
 from linear_eval.comparison.per_image import read_per_image
 from linear_eval.comparison.results_file import (
@@ -187,7 +188,11 @@ def _remarks(
             f"metrics: none in common, {runs[0].path} has {keys[0]} and {runs[-1].path} {keys[1]}; "
             "judge both with the same evaluators"
         )
-    notes = []
+    notes = (
+        [line]
+        if (line := contents_note([run.path for run in runs], [run.data for run in runs]))
+        else []
+    )
     if settings := different_settings(runs):
         notes.append(f"judged with different settings, which differ too: {', '.join(settings)}")
     if left := sorted({name for run in runs for name in run.protocols} - {*common_protocols(runs)}):

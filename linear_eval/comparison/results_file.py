@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linear_eval.comparison.image_contents import CONTENTS, contents_problem, different_parts
 from linear_eval.errors import InputError
 
 RESULTS_FILE = "results.json"
@@ -26,7 +27,7 @@ class Results:
         protocols: names of the rules; `ours` has the metrics without a prefix.
         settings: nested, as in the config.
         backbone: `architecture`, `sha256` (None where there is no file), and perhaps `seed`.
-        data: `name`, `classes`, `train_images`, `test_images`, `fingerprint`.
+        data: `name`, `classes`, `train_images`, `test_images`, `fingerprint`, `contents`.
         per_image: `file` and `sha256` of the per-image answers; None where it has none.
     """
 
@@ -127,7 +128,11 @@ def require_comparable(runs: Sequence[Results], *, unread_images: bool = False) 
     common_protocols(runs)
     first = runs[0]
     for run in runs[1:]:
-        different = [key for key in first.data if run.data.get(key) != first.data[key]]
+        different = [
+            key
+            for key, value in first.data.items()
+            if key != CONTENTS and run.data.get(key) != value
+        ]
         listed = ", ".join(
             f"{key} {_short(run.data.get(key))} against {_short(first.data[key])}"
             for key in different
@@ -141,6 +146,14 @@ def require_comparable(runs: Sequence[Results], *, unread_images: bool = False) 
             raise InputError(
                 f"{run.path}: other images could be read than for {first.path} ({listed}); mend "
                 "the files and judge again, or for two models add --common-images"
+            )
+
+        others = [] if different else different_parts(first.data, run.data)
+        if others:
+            raise InputError(
+                f"{run.path}: judged on other images than {first.path}: {' and '.join(others)} "
+                "with the same names, labels and sizes, but other contents; judge both on one data "
+                "set"
             )
 
 
@@ -189,6 +202,8 @@ def _problem(found: Any) -> str | None:
         return "has metrics that are no numbers"
     if not isinstance(found["data"].get("fingerprint"), str):
         return "has no 'data.fingerprint'"
+    if problem := contents_problem(found["data"]):
+        return problem
     if not isinstance(found["backbone"].get("seed", 0), int):
         return "has a 'backbone.seed' that is no whole number"
     if not isinstance(found.get("protocol_rules", {}), dict):

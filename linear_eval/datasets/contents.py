@@ -142,9 +142,13 @@ def joined_contents(parts: Sequence[Contents | None]) -> Contents | None:
     return Contents(known[0].files, torch.cat([part.rows for part in known]))
 
 
+def content_digest(content: bytes) -> bytes:
+    """16 bytes that differ for different contents."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
 def _digest(content: bytes) -> Tensor:
-    found = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
-    return torch.frombuffer(bytearray(found), dtype=torch.uint8)
+    return torch.frombuffer(bytearray(content_digest(content)), dtype=torch.uint8)
 
 
 def _signed(number: int) -> int:

@@ -1,7 +1,7 @@
 """An index of images on disk: one folder, whole or not there at all.
 
 index.faiss     the rows
-ids.json        the folder of the images and the name of each row's image
+ids.json        the folder of the images, and the name and digest of each row's image
 manifest.json   what made it, and the sha256 of the other two files
 """
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from linear_eval.atomic_file import check_new
 from linear_eval.backbone_file import file_sha256
+from linear_eval.datasets.contents import content_digest
 from linear_eval.datasets.decode import printable
 from linear_eval.errors import InputError, one_line
 from linear_eval.image_search.faiss_index import Kind, read_faiss, search_index, write_faiss
@@ -71,17 +72,26 @@ class ImageIndex:
         index: the faiss index.
         folder: where the images lie; None where they are no files of their own.
         ids: name of each row's image, a path below `folder` if there is one.
+        digests: of each image's file, hex; None in an index of an earlier version, or of no files.
         manifest: what made it.
     """
 
     index: Any
     folder: Path | None
     ids: tuple[str, ...]
+    digests: tuple[str, ...] | None
     manifest: IndexManifest
 
     def path_of(self, row: int) -> Path | None:
         """Where the image of a row lies, or lay."""
         return None if self.folder is None else self.folder / self.ids[row]
+
+    def has_changed(self, row: int) -> bool:
+        """Whether the image of a row is there and holds something else than when it was indexed."""
+        path = self.path_of(row)
+        if path is None or self.digests is None or not path.is_file():
+            return False
+        return content_digest(path.read_bytes()).hex() != self.digests[row]
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Cosines (Q, k) and rows (Q, k), best first; row -1: no further one was found.
@@ -119,7 +129,13 @@ def check_index_output(output: Path, overwrite: bool) -> None:
 
 
 def write_index(
-    output: Path, index: Any, *, ids: tuple[str, ...], folder: Path | None, made_of: dict[str, Any]
+    output: Path,
+    index: Any,
+    *,
+    ids: tuple[str, ...],
+    folder: Path | None,
+    digests: list[str] | None = None,
+    made_of: dict[str, Any],
 ) -> None:
     """Write an index; an older one at `output` is replaced at the end.
 
@@ -128,6 +144,7 @@ def write_index(
         index: the faiss index.
         ids: name of each row's image.
         folder: where these lie.
+        digests: see `ImageIndex`.
         made_of: the manifest but for `files`.
 
     Raises:
@@ -135,7 +152,8 @@ def write_index(
     """
     with _folder_in_the_making(output) as part:
         write_faiss(index, part / _INDEX)
-        names = {"folder": None if folder is None else str(folder), "ids": ids}
+        names: dict[str, Any] = {"folder": None if folder is None else str(folder), "ids": ids}
+        names |= {} if digests is None else {"digests": digests}
         (part / _IDS).write_text(json.dumps(names), encoding="ascii")
         files = {name: file_sha256(part / name) for name in (_INDEX, _IDS)}
         manifest = json.dumps(asdict(IndexManifest(**made_of, files=files)), indent=2)
@@ -170,7 +188,8 @@ def read_index(folder: Path) -> ImageIndex:
             f"expected {manifest.rows} of {manifest.width}; make the index again"
         )
     place = None if names["folder"] is None else Path(names["folder"])
-    return ImageIndex(index=index, folder=place, ids=tuple(names["ids"]), manifest=manifest)
+    digests = tuple(names["digests"]) if "digests" in names else None
+    return ImageIndex(index, place, tuple(names["ids"]), digests, manifest)
 
 
 def read_manifest(folder: Path) -> IndexManifest:

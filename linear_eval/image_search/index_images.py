@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from linear_eval.data_argument import SplitName
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.faiss_library import open_faiss
 from linear_eval.feature_rows import require_finite, unit_rows
 from linear_eval.image_search.faiss_index import Kind, build_index, measure_recall
@@ -62,8 +65,9 @@ def index_images(
             "fingerprint": found.split.fingerprint,
         },
     }
+    digests = _digests(found.split, found.table.ids) if found.table.is_checked else None
     folder = found.split.folder
-    write_index(output, index, ids=found.table.ids, folder=folder, made_of=made_of)
+    write_index(output, index, ids=found.table.ids, folder=folder, digests=digests, made_of=made_of)
     for note in found.notes:
         print(f"note: {note}")
     if folder is None:
@@ -71,3 +75,12 @@ def index_images(
     if recall is not None:
         print(f"recall@10 against exact search: {100 * recall:.1f} %")
     print(f"written: {output} ({rows.shape[0]} images, {kind})")
+
+
+def _digests(split: ImageSplit, ids: tuple[str, ...]) -> list[str] | None:
+    """What each image's file holds, as hex; None where the images are no files."""
+    if split.contents is None:
+        return None
+    row_of = {name: row for row, name in enumerate(split.ids)}
+    digests = split.contents.digests(torch.tensor([row_of[name] for name in ids]))
+    return [bytes(row).hex() for row in digests.numpy()]

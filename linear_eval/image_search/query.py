@@ -33,12 +33,21 @@ from linear_eval.images import EvalImages
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One answer: rank from 1, cosine, name of the image, and its path if it has one."""
+    """One answer.
+
+    Attributes:
+        rank: from 1.
+        score: cosine.
+        name: of the image.
+        path: of the image, if it has one.
+        has_changed: whether its file holds something else than when it was indexed.
+    """
 
     rank: int
     score: float
     name: str
     path: Path | None
+    has_changed: bool
 
     @property
     def shown(self) -> str:
@@ -77,12 +86,23 @@ def query(
         _write_answers(answers, index_folder, images, found)
     if sheet is not None:
         _write_sheet(sheet, images, pictures, found)
+    changed = 0
     for path, neighbours in zip(images, found, strict=True):
         for each in neighbours:
             line = (str(path), str(each.rank), f"{each.score:.4f}", each.shown)
             print("\t".join(printable(text) for text in line))
+            changed += each.has_changed
         if len(neighbours) < k:
             print(f"note: {printable(str(path))}: only {len(neighbours)} of {k} were found")
+    if changed:
+        print(
+            f"note: {changed} of the images found have other contents than when they were indexed; "
+            "make the index again"
+        )
+    elif index.digests is None and index.folder is not None:
+        print(
+            "note: an earlier version made the index: whether its images changed since is not known"
+        )
 
 
 def find_backbone(index_folder: Path, given: Path | None) -> Path:
@@ -173,7 +193,7 @@ def _as_indexed(image: Tensor, path: Path, height: int, width: int) -> Tensor:
 def _neighbours(index: ImageIndex, scores: Tensor, rows: Tensor) -> list[Neighbour]:
     found = [(score, row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
     return [
-        Neighbour(rank, score, index.ids[row], index.path_of(row))
+        Neighbour(rank, score, index.ids[row], index.path_of(row), index.has_changed(row))
         for rank, (score, row) in enumerate(found, start=1)
         if row >= 0
     ]

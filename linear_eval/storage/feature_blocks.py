@@ -1,7 +1,8 @@
 """Rows of features on disk, appended in blocks that are sealed by checksums.
 
 A folder holds `features.bin`, which is the rows and nothing else, and `manifest.jsonl`: a first
-line that says whose rows these are, a line per block, and a last line once all rows are there. A
+line that says whose rows these are, a line per block, and a last line once all rows are there;
+where the images are files, `digests.bin` as well: 16 bytes an image, read or not. A
 block's SHA-256 covers its bytes and its line, and the last line's covers the manifest, so that
 whatever was lost, torn or flipped ends the sound part there: an extraction goes on after it.
 
@@ -23,8 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-DATA, MANIFEST = "features.bin", "manifest.jsonl"
+from linear_eval.datasets.contents import DIGEST_BYTES
+
+DATA, MANIFEST, DIGESTS = "features.bin", "manifest.jsonl", "digests.bin"
 _CHECKING_THREADS = 4
 
 
@@ -43,7 +48,9 @@ class Block:
         image_width: likewise.
         end: position in the split behind the block's last image.
         skipped: positions of its images that could not be read and have no row.
-        sha256: of the rows' bytes and the attributes above.
+        sha256: of the rows' bytes and the other attributes.
+        digests_sha256: of the digests of all its images; empty where there are none, as in tables
+            of earlier versions.
     """
 
     rows: int
@@ -53,10 +60,14 @@ class Block:
     end: int
     skipped: tuple[int, ...]
     sha256: str = ""
+    digests_sha256: str = ""
 
     def line(self) -> bytes:
         """The block as a line of the manifest."""
-        return to_line(asdict(self))
+        record = asdict(self)
+        if not self.digests_sha256:
+            del record["digests_sha256"]
+        return to_line(record)
 
     @classmethod
     def from_line(cls, line: bytes) -> Block | None:
@@ -106,6 +117,28 @@ def read_blocks(folder: Path, header: dict[str, Any], dtype: str) -> tuple[list[
     is_whole = sum(block.num_bytes(dtype) for block in sound) == size
     is_last = len(lines) == len(sound) + 2 and lines[-1] == last_line(b"".join(lines[:-1]))
     return sound, is_whole and is_last
+
+
+def read_digests(folder: Path, blocks: list[Block]) -> Tensor | None:
+    """Digests (M, 16) uint8 of the images of some blocks; None where none were kept.
+
+    Raises:
+        DamagedError: they are not those that were written.
+    """
+    if not all(block.digests_sha256 for block in blocks):
+        return None
+    try:
+        content = bytearray((folder / DIGESTS).read_bytes())
+    except OSError as error:
+        raise DamagedError(f"{DIGESTS} cannot be read: {error.strerror or error}") from error
+    start = 0
+    for block in blocks:
+        part = content[start * DIGEST_BYTES : block.end * DIGEST_BYTES]
+        if hashlib.sha256(part).hexdigest() != block.digests_sha256:
+            raise DamagedError(f"{DIGESTS} is damaged")
+        start = block.end
+    del content[start * DIGEST_BYTES :]
+    return torch.frombuffer(content, dtype=torch.uint8).view(-1, DIGEST_BYTES)
 
 
 def to_line(record: dict[str, Any]) -> bytes:

@@ -25,9 +25,17 @@ from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
 from linear_eval.errors import InputError, one_line
 from linear_eval.features import Embed, FeatureDtype, FeatureTable, checked_rows, nothing_readable
 from linear_eval.images import ImageBatches
-from linear_eval.storage.feature_blocks import DATA, MANIFEST, Block, DamagedError, read_blocks
+from linear_eval.storage.feature_blocks import (
+    DATA,
+    MANIFEST,
+    Block,
+    DamagedError,
+    read_blocks,
+    read_digests,
+)
 from linear_eval.storage.feature_writer import RowWriter, disk_errors
 from linear_eval.storage.folder_lock import take_lock
+from linear_eval.storage.stored_contents import changed_images, others_now
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +80,7 @@ class FeatureFolder:
                     f"it lacks {len(skipped)} images that could not be read, which "
                     "data.on_bad_image=error does not permit"
                 )
-            return self._mapped(batches.split, blocks, skipped)
+            return self._mapped(batches.split, blocks, skipped, self._is_checked(blocks, batches))
         except (DamagedError, OSError) as error:
             if announce:
                 say(f"{self.place}: computed again, because {error}")
@@ -113,19 +121,37 @@ class FeatureFolder:
             )
         return replace(table, read_from=None)
 
-    def _mapped(self, split: ImageSplit, blocks: list[Block], skipped: list[int]) -> FeatureTable:
+    def _is_checked(self, blocks: list[Block], batches: ImageBatches) -> bool:
+        """Whether the images are known to be those of the table; not so of earlier versions.
+
+        Raises:
+            DamagedError: they are others.
+        """
+        contents = batches.split.contents
+        if contents is None:
+            return True
+        digests = read_digests(self.place, blocks)
+        if digests is None:
+            return False
+        changed = changed_images(self.place, digests, contents)
+        if len(changed):
+            raise DamagedError(others_now(changed, batches.split.ids))
+        return True
+
+    def _mapped(
+        self, split: ImageSplit, blocks: list[Block], skipped: list[int], is_checked: bool
+    ) -> FeatureTable:
         shape = (sum(block.rows for block in blocks), blocks[0].width)
         # copy on write: torch wants writable memory, and the file must stay as it is
         rows = np.memmap(self.place / DATA, self.dtype, mode="c", shape=shape)
         features, source = torch.from_numpy(rows), self.place.parent
         if not skipped:
-            return FeatureTable(features, split.labels, split.ids, source)
+            return FeatureTable(features, split.labels, split.ids, source, is_checked=is_checked)
         kept = torch.ones(len(split), dtype=torch.bool)
         kept[skipped] = False
         index = kept.nonzero()[:, 0]
-        return FeatureTable(
-            features, split.labels[index], tuple(split.ids[i] for i in index.tolist()), source
-        )
+        ids = tuple(split.ids[i] for i in index.tolist())
+        return FeatureTable(features, split.labels[index], ids, source, is_checked=is_checked)
 
     def _fill(self, partial: Path, embed: Embed, batches: ImageBatches, label: str) -> None:
         blocks, split, at_once = (
@@ -134,7 +160,7 @@ class FeatureFolder:
             batches.batch_size,
         )
         start = blocks[-1].end if blocks else 0
-        with RowWriter(partial, self.header, blocks, self.dtype) as writer:
+        with RowWriter(partial, self.header, blocks, self.dtype, split.contents) as writer:
             progress = tqdm(
                 batches.embedded(embed, start),
                 desc=label or None,
@@ -162,6 +188,7 @@ class FeatureFolder:
             return []
         try:
             blocks, _ = read_blocks(partial, self.header, self.dtype)
+            blocks = _unchanged(partial, blocks, batches.split)
         except DamagedError as error:
             say(f"{partial}: begun again, because {error}")
             return []
@@ -185,6 +212,27 @@ class FeatureFolder:
 def say(text: str) -> None:
     """Tell the user at once, whatever becomes of the command."""
     print(f"features: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def _unchanged(partial: Path, blocks: list[Block], split: ImageSplit) -> list[Block]:
+    """The blocks at the beginning whose images are still the same.
+
+    Raises:
+        DamagedError: it cannot be told, or nothing is left.
+    """
+    if split.contents is None or not blocks:
+        return blocks
+    digests = read_digests(partial, blocks)
+    if digests is None:
+        raise DamagedError("an earlier version did not keep what its images were")
+    begun = split.contents.select(torch.arange(len(digests)))
+    changed = changed_images(partial, digests, begun)
+    if not len(changed):
+        return blocks
+    kept = [block for block in blocks if block.end <= int(changed[0])]
+    if not kept:
+        raise DamagedError(others_now(changed, split.ids))
+    return kept
 
 
 def _drop_if_empty(partial: Path, *, with_parent: bool) -> None:

@@ -18,8 +18,10 @@ from typing import Any, Self
 from torch import Tensor
 
 from linear_eval.atomic_file import atomic_file
+from linear_eval.datasets.contents import DIGEST_BYTES, Contents
 from linear_eval.errors import InputError
-from linear_eval.storage.feature_blocks import DATA, MANIFEST, Block, last_line, to_line
+from linear_eval.storage.feature_blocks import DATA, DIGESTS, MANIFEST, Block, last_line, to_line
+from linear_eval.storage.stored_contents import write_stamps
 
 BLOCK_BYTES = 2**24  # a block is sealed when it has as many,
 BLOCK_SECONDS = 10.0  # or is as old: what a killed extraction may lose
@@ -33,10 +35,16 @@ class RowWriter:
     """
 
     def __init__(
-        self, folder: Path, header: dict[str, Any], blocks: list[Block], dtype: str
+        self,
+        folder: Path,
+        header: dict[str, Any],
+        blocks: list[Block],
+        dtype: str,
+        contents: Contents | None = None,
     ) -> None:
-        """Drop whatever the folder holds behind `blocks`."""
+        """Drop whatever the folder holds behind `blocks`; keep digests if there are `contents`."""
         self._folder = folder
+        self._contents = contents
         self._dtype = dtype
         self._blocks = list(blocks)
         self._open = _fresh(blocks[-1] if blocks else None)
@@ -47,6 +55,8 @@ class RowWriter:
             _set_manifest(folder / MANIFEST, [to_line(header), *(block.line() for block in blocks)])
             self._data = (folder / DATA).open("ab", buffering=0)
             self._data.truncate(self._sealed_bytes())
+            if contents is not None:
+                write_stamps(folder, contents)
 
     def __enter__(self) -> Self:
         """Nothing to be done."""
@@ -103,9 +113,10 @@ class RowWriter:
     def seal(self) -> None:
         """Bring what was appended to the disk, then the block's line."""
         if self._open.end > (self._blocks[-1].end if self._blocks else 0):
+            block = self._with_digests(self._open)
             digest = self._digest.copy()  # an interruption may have this line run twice
-            digest.update(self._open.line())
-            block = replace(self._open, sha256=digest.hexdigest())
+            digest.update(block.line())
+            block = replace(block, sha256=digest.hexdigest())
             with self._disk_errors():
                 os.fsync(self._data.fileno())
                 _append(self._folder / MANIFEST, block.line())
@@ -136,6 +147,18 @@ class RowWriter:
             self._failed = True
             raise
 
+    def _with_digests(self, block: Block) -> Block:
+        """Bring the digests of a block's images to the disk."""
+        if self._contents is None:
+            return block
+        start = self._blocks[-1].end if self._blocks else 0
+        content = self._contents.digests(slice(start, block.end)).numpy().tobytes()
+        with self._disk_errors(), (self._folder / DIGESTS).open("ab", buffering=0) as file:
+            file.truncate(start * DIGEST_BYTES)
+            _write_all(file, content)
+            os.fsync(file.fileno())
+        return replace(block, digests_sha256=hashlib.sha256(content).hexdigest())
+
     def _sealed_bytes(self) -> int:
         return sum(block.num_bytes(self._dtype) for block in self._blocks)
 
@@ -156,7 +179,7 @@ def disk_errors(place: Path) -> Iterator[None]:
 def _fresh(previous: Block | None) -> Block:
     if previous is None:
         return Block(0, 0, 0, 0, 0, ())
-    return replace(previous, rows=0, skipped=(), sha256="")
+    return replace(previous, rows=0, skipped=(), sha256="", digests_sha256="")
 
 
 def _set_manifest(path: Path, lines: list[bytes]) -> None:

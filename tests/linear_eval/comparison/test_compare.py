@@ -50,6 +50,7 @@ def _write(
             "train_images": 900,
             "test_images": len(labels),
             "fingerprint": "f" * 64,
+            "contents": {"train": "1" * 64, "test": "2" * 64},
         },
         "per_image": write_per_image(folder / "results.json", per_image),
     }
@@ -143,6 +144,21 @@ def test_settings_that_differ_are_said(tmp_path: Path, capsys: pytest.CaptureFix
     _write(tmp_path / "b", 1, edit=lambda r: r["settings"]["knn"].update(temperature=0.1))
     notes = _compare(tmp_path, "a", "b")["notes"]
     assert notes[0] == "judged with different settings, which differ too: knn.temperature"
+
+
+def test_parts_that_one_side_did_not_read_are_not_compared(tmp_path: Path) -> None:
+    _write(tmp_path / "a", 0, edit=lambda r: r["data"]["contents"].pop("train"))
+    _write(tmp_path / "b", 1)
+    assert not any("earlier version" in note for note in _compare(tmp_path, "a", "b")["notes"])
+
+
+def test_results_of_an_earlier_version_are_compared_and_what_is_not_known_is_said(
+    tmp_path: Path,
+) -> None:
+    _write(tmp_path / "a", 0)
+    _write(tmp_path / "b", 1, edit=lambda r: r["data"].pop("contents"))
+    note = _compare(tmp_path, "a", "b")["notes"][0]
+    assert "b/results.json: written by an earlier version, which did not keep what" in note
 
 
 def test_images_of_one_side_are_left_out_only_when_told(
@@ -291,6 +307,11 @@ def _rename(results: dict[str, Any]) -> None:
         (lambda r: r["metrics"].update(x="y"), "has metrics that are no numbers"),
         (lambda r: r.pop("data"), "b/results.json: has no 'data'"),
         (lambda r: r["data"].clear(), "has no 'data.fingerprint'"),
+        (lambda r: r["data"].update(contents=["2" * 64]), "has no 'data.contents' by part"),
+        (
+            lambda r: r["data"]["contents"].update(test="3" * 64),
+            "judged on other images than {a}: test with the same names, labels and sizes, but",
+        ),
     ],
 )
 def test_what_does_not_compare_is_one_line_and_exit_2(

@@ -59,7 +59,7 @@ def test_a_written_index_is_read_back(tmp_path: Path, index: Path) -> None:
 
 def test_images_that_are_no_files_have_no_path(index: Path) -> None:
     found = read_index(index)
-    assert ImageIndex(found.index, None, IDS, found.manifest).path_of(0) is None
+    assert ImageIndex(found.index, None, IDS, None, found.manifest).path_of(0) is None
 
 
 @pytest.mark.parametrize("k", [0, 4, -1])
