@@ -28,8 +28,8 @@ from linear_eval.datasets.image_folder import ImageFolderConfig
 from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.input.lightly_views import lightly_transform
 from ssl_bf.input.loader import TwoViewLoader
-from ssl_bf.input.packed_store import Source, open_source
 from ssl_bf.input.residency import Place, Residency, open_images
+from ssl_bf.input.source import Source, open_source
 from ssl_bf.input.views import ViewsConfig
 
 BATCH = 32

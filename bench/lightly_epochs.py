@@ -15,7 +15,7 @@ from bench.lightly_moco import LightlyMoCo
 from linear_eval.datasets.dataset import ImageSplit
 from ssl_bf.build import Run
 from ssl_bf.input.lightly_views import TwoViewTransform, lightly_transform
-from ssl_bf.input.packed_store import open_source
+from ssl_bf.input.source import open_source
 from ssl_bf.methods.moco_v2 import MoCoV2
 from ssl_bf.optimizers import SgdConfig
 

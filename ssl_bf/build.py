@@ -23,8 +23,8 @@ from linear_eval.errors import InputError
 from linear_eval.strict_config import to_yaml
 from ssl_bf.config import PretrainConfig, ResNetConfig
 from ssl_bf.input.loader import TwoViewLoader
-from ssl_bf.input.packed_store import Source, open_source
 from ssl_bf.input.residency import open_images
+from ssl_bf.input.source import Source, open_source
 from ssl_bf.input.store import ImageStore
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
@@ -49,7 +49,7 @@ class Run:
     plan: Plan
     loader: TwoViewLoader
     monitor: Monitor | None
-    images: str  # fingerprint of the training images
+    images: ImageSplit  # that are trained on
     notes: list[str]  # log lines
 
 
@@ -130,7 +130,7 @@ def build_run(config: PretrainConfig, *, directory: Path | None = None) -> Run:
         plan=plan,
         loader=loader,
         monitor=monitor,
-        images=train.fingerprint,
+        images=train,
         notes=notes,
     )
 

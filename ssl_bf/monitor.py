@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import nn
 
 from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.overlap import overlap_note
 from linear_eval.evaluators.knn import knn_top1
 from linear_eval.features import FeatureTable, collect_features, frozen
 from linear_eval.images import EvalImages, ImageBatches
@@ -27,6 +28,18 @@ class Monitor:
     views: ViewsConfig
     device: torch.device
     on_bad_image: Literal["error", "skip"] = "error"
+    _noted: list[str] = field(default_factory=list, init=False)
+
+    def new_notes(self) -> list[str]:
+        """Once: a line where the hold-out shares images with the gallery."""
+        if self._noted:
+            return []
+        for split in (self.gallery, self.holdout):
+            if split.contents is not None:
+                split.contents.digests()  # reads what was not read with its digest noted
+        note = overlap_note([self.gallery], self.holdout, ("the gallery", "hold-out"))
+        self._noted.append(note or "")
+        return [f"monitor: {note}"] if note else []
 
     def __call__(self, backbone: nn.Module) -> float:
         """Percent of hold-out images that the weighted vote of 20 neighbours names correctly.

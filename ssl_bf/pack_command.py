@@ -12,8 +12,9 @@ from linear_eval.errors import InputError
 from linear_eval.strict_config import load_config, parse_config
 from ssl_bf.config import PretrainConfig
 from ssl_bf.input.pack import pack
-from ssl_bf.input.packed_store import open_source
+from ssl_bf.input.packed_store import NOT_CHECKED
 from ssl_bf.input.preparation import Preparation
+from ssl_bf.input.source import open_source
 
 CONFIG_ENDINGS = (".yaml", ".yml")
 
@@ -59,6 +60,8 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
         )
     store.check()
     bad = f", {len(store.bad_images)} bad ones skipped" if store.bad_images else ""
+    if not store.is_checked:
+        bad += f"; {NOT_CHECKED}"
     print(
         f"{output}: {len(store.row_of)} images, {len(store.data) / 2**30:.2f} GiB, every byte as "
         f"it was packed{bad}; train with speed.store={output}"

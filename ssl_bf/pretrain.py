@@ -23,6 +23,7 @@ from ssl_bf.build import Run, backbone_info, build_run
 from ssl_bf.config import RESUMABLE, PretrainConfig, decisive_settings
 from ssl_bf.deterministic import deterministic_algorithms
 from ssl_bf.environment import git_commit
+from ssl_bf.input.identity import check_identity
 from ssl_bf.run_directory import CONFIG_FILE, check_directory, claimed, clear_for
 from ssl_bf.train import BACKBONE_FILE, train
 from ssl_bf.training_state import restore
@@ -148,14 +149,10 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     # The weights come from the checkpoint; the file that the run began with may be gone.
     without_init = replace(config, backbone=replace(config.backbone, init=None))
     run = replace(build_run(without_init), config=config)
-    if saved.state.get("images", run.images) != run.images:  # earlier versions saved none
-        raise InputError(
-            f"{directory}: the training images are not those that it began with (others in number, "
-            "name, label or file size); put these back, say where they are by data.root=FOLDER, or "
-            "start a new run"
-        )
     run.notes.extend(saved.notes)
     try:
+        unknown = check_identity(saved.state, run.images)
+        run.notes.extend([unknown] if unknown else [])
         restore(run.method, run.optimizer, saved.tensors)
     except InputError as error:
         raise InputError(f"{directory}: {error}") from error

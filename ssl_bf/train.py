@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from linear_eval.backbone_file import save_backbone
 from linear_eval.distributed import all_reduce_sum, barrier, is_main, rank, world_size
@@ -18,8 +18,10 @@ from ssl_bf.build import Run, backbone_info
 from ssl_bf.captured_step import CapturedStep
 from ssl_bf.config import decisive_settings
 from ssl_bf.environment import git_commit
+from ssl_bf.input.identity import image_identity
 from ssl_bf.input.keyed_random import StepContext, key
 from ssl_bf.input.loader import Batch
+from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.run_log import RunLog
 from ssl_bf.signals import StopSignals
@@ -74,7 +76,7 @@ def train(
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
                 log.check_losses()  # or the monitor would meet the broken network first
                 if is_main():
-                    log.write(done, {"monitor/knn_top1": run.monitor(method.backbone)})
+                    _judge(run.monitor, method.backbone, done, log)
             stopping = signals.should_stop()
             if stopping or _ends_epochs(run, done, run.config.run.checkpoint_every):
                 _save(run, directory, done, log)
@@ -88,6 +90,12 @@ def train(
             save_backbone(directory / BACKBONE_FILE, method.backbone, info)
             log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
         barrier()
+
+
+def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
+    log.write(done, {"monitor/knn_top1": monitor(backbone)})
+    for line in monitor.new_notes():
+        log.note(line)
 
 
 def _begin(log: RunLog, begin: Callable[[], None]) -> None:
@@ -156,7 +164,7 @@ def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
             state={
                 "world_size": world_size(),
                 "seed": run.config.seed,
-                "images": run.images,
+                **image_identity(run.images),
                 "settings": decisive_settings(run.config),
             },
             keep=run.config.run.keep_checkpoints,

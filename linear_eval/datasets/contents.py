@@ -133,6 +133,16 @@ class Contents:
         self.files.learn(self.rows[indices], digests)
 
 
+def changed_since(earlier: Contents | None, now: Contents | None) -> bool:
+    """Whether any image holds something else by now; reads files whose stamps are not the same."""
+    if earlier is None or now is None:
+        return False
+    before, after = earlier.stamps, now.stamps
+    doubtful = (before != after).any(dim=1) | (after[:, 1] == NO_TIME)
+    rows = doubtful.nonzero()[:, 0]
+    return not torch.equal(earlier.digests(rows), now.digests(rows))
+
+
 def joined_contents(parts: Sequence[Contents | None]) -> Contents | None:
     """Contents of the images of several parts of one split, one below the other."""
     known = [part for part in parts if part is not None]

@@ -56,7 +56,7 @@ class RowWriter:
             self._data = (folder / DATA).open("ab", buffering=0)
             self._data.truncate(self._sealed_bytes())
             if contents is not None:
-                write_stamps(folder, contents)
+                write_stamps(folder, contents.stamps)
 
     def __enter__(self) -> Self:
         """Nothing to be done."""

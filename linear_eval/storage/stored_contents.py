@@ -24,17 +24,19 @@ from linear_eval.errors import InputError
 STAMPS = "stamps.bin"
 
 
-def write_stamps(folder: Path, contents: Contents) -> None:
-    """Keep the stamps of images in a folder.
+def write_stamps(folder: Path, stamps: Tensor) -> None:
+    """Keep the stamps (M, 3) of images in a folder.
 
     Raises:
         InputError: they cannot be written.
     """
     with atomic_file(folder / STAMPS) as file:
-        file.write(contents.stamps.numpy().tobytes())
+        file.write(stamps.numpy().tobytes())
 
 
-def changed_images(folder: Path, digests: Tensor, contents: Contents) -> Tensor:
+def changed_images(
+    folder: Path, digests: Tensor, contents: Contents, places: Tensor | None = None
+) -> Tensor:
     """Positions (K,) of the images that are others than those with these digests.
 
     Reads the files whose stamps are not those in `folder`, and keeps the new ones there if all
@@ -44,14 +46,24 @@ def changed_images(folder: Path, digests: Tensor, contents: Contents) -> Tensor:
         folder: of the stamps.
         digests: (M, 16) uint8, of the images that there were.
         contents: of the M images that there are.
+        places: (M,) int64, where each stands in the folder; None: the first M in their order.
     """
-    doubtful = ~_trusted(folder, contents)
+    now = contents.stamps
+    places = torch.arange(len(now)) if places is None else places
+    if not len(places):
+        return places
+    then = _stored_stamps(folder)
+    if then is None or len(then) <= int(places.max()):
+        then = torch.full((int(places.max()) + 1, STAMP_NUMBERS), NO_TIME)
+    same = (then[places] == now).all(dim=1)
+    doubtful = ~same | (now[:, 1] == NO_TIME)
     contents.learn((~doubtful).nonzero()[:, 0], digests[~doubtful])
     rows = doubtful.nonzero()[:, 0]
     changed = rows[(contents.digests(rows) != digests[rows]).any(dim=1)]
     if len(rows) and not len(changed):
+        then[places] = now
         with suppress(InputError):  # read-only: the files are read again the next time
-            write_stamps(folder, contents)
+            write_stamps(folder, then)
     return changed
 
 
@@ -61,15 +73,12 @@ def others_now(changed: Tensor, ids: tuple[str, ...]) -> str:
     return f"{len(changed)} of {len(ids)} images have other contents now ({names})"
 
 
-def _trusted(folder: Path, contents: Contents) -> Tensor:
-    """Whether each image has the stamp that is kept; (M,) bool."""
-    stamps = contents.stamps
+def _stored_stamps(folder: Path) -> Tensor | None:
+    """(M', 3) int64; None where there are none that can be read."""
     try:
         stored = bytearray((folder / STAMPS).read_bytes())
     except OSError:
-        stored = bytearray()
-    del stored[stamps.numel() * stamps.itemsize :]  # more, if these are the first of its images
-    if len(stored) != stamps.numel() * stamps.itemsize or not len(stored):
-        return torch.zeros(len(stamps), dtype=torch.bool)
-    then = torch.frombuffer(stored, dtype=torch.int64).view(-1, STAMP_NUMBERS)
-    return (then == stamps).all(dim=1) & (stamps[:, 1] != NO_TIME)
+        return None
+    if not stored or len(stored) % (8 * STAMP_NUMBERS):
+        return None
+    return torch.frombuffer(stored, dtype=torch.int64).view(-1, STAMP_NUMBERS)

@@ -12,13 +12,18 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 
 from linear_eval.atomic_file import atomic_file
+from linear_eval.datasets.contents import DIGEST_BYTES, Contents
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.storage.feature_blocks import to_line
+from linear_eval.storage.stored_contents import changed_images, write_stamps
 from ssl_bf.input.packed_store import DATA
 
 PROGRESS = "progress.jsonl"
@@ -37,12 +42,15 @@ class Packed:
         sizes: height and width of each.
         bad_images: message of each that could not be decoded, by id.
         sha256: of the block's bytes.
+        digests: of each image's file, in hex; empty where the images are no files, and in what
+            earlier versions began.
     """
 
     lengths: list[int] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     bad_images: dict[str, str] = field(default_factory=dict)
     sha256: str = ""
+    digests: list[str] = field(default_factory=list)
 
     @property
     def num_bytes(self) -> int:
@@ -52,6 +60,8 @@ class Packed:
     def line(self) -> bytes:
         """The block as a line, which ends in its own checksum."""
         record = asdict(self)
+        if not self.digests:
+            del record["digests"]
         return to_line({"block": record, "sha256": hashlib.sha256(to_line(record)).hexdigest()})
 
     @classmethod
@@ -70,9 +80,16 @@ class BlockWriter:
     Leaving the `with` block drops what was not sealed.
     """
 
-    def __init__(self, folder: Path, header: dict[str, Any], blocks: list[Packed]) -> None:
-        """Drop whatever the folder holds behind `blocks`."""
+    def __init__(
+        self,
+        folder: Path,
+        header: dict[str, Any],
+        blocks: list[Packed],
+        contents: Contents | None = None,
+    ) -> None:
+        """Drop whatever the folder holds behind `blocks`; keep digests if there are `contents`."""
         self.blocks = list(blocks)
+        self._contents = contents
         self._log = folder / PROGRESS
         self._open = Packed()
         self._digest = hashlib.sha256()
@@ -81,6 +98,8 @@ class BlockWriter:
             file.writelines([to_line(header), *(block.line() for block in blocks)])
         self._data = (folder / DATA).open("ab", buffering=0)
         self._data.truncate(sum(block.num_bytes for block in blocks))
+        if contents is not None:
+            write_stamps(folder, contents.stamps)
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +134,7 @@ class BlockWriter:
             OSError: the disk is full or fails.
         """
         if self._open.lengths:
-            block = replace(self._open, sha256=self._digest.hexdigest())
+            block = replace(self._open, sha256=self._digest.hexdigest(), digests=self._digests())
             os.fsync(self._data.fileno())
             with self._log.open("ab", buffering=0) as file:
                 _write_all(file, memoryview(block.line()))
@@ -123,6 +142,14 @@ class BlockWriter:
             self.blocks.append(block)
             self._open, self._digest = Packed(), hashlib.sha256()
         self._sealed_at = time.monotonic()
+
+    def _digests(self) -> list[str]:
+        """Of the files of the images that are not sealed yet."""
+        if self._contents is None:
+            return []
+        start = sum(len(block.lengths) for block in self.blocks)
+        digests = self._contents.digests(slice(start, start + len(self._open.lengths)))
+        return [bytes(row).hex() for row in digests.numpy()]
 
     def _note(self, length: int, size: tuple[int, int]) -> None:
         self._open.lengths.append(length)
@@ -133,9 +160,16 @@ class BlockWriter:
 
 
 def sound_blocks(
-    folder: Path, header: dict[str, Any], *, on_bad_image: Literal["error", "skip"]
+    folder: Path,
+    header: dict[str, Any],
+    split: ImageSplit,
+    *,
+    on_bad_image: Literal["error", "skip"],
 ) -> list[Packed]:
-    """The blocks of an interrupted packer that can be gone on from, every byte of them checked."""
+    """The blocks of an interrupted packer that can be gone on from, every byte of them checked.
+
+    So are the files of their images: what follows the first that changed is packed again.
+    """
     try:
         lines = (folder / PROGRESS).read_bytes().splitlines(keepends=True)
         data = (folder / DATA).open("rb")
@@ -154,7 +188,23 @@ def sound_blocks(
             if len(content) != block.num_bytes or digest != block.sha256:
                 break
             blocks.append(block)
-    return blocks
+    return _unchanged(folder, blocks, split)
+
+
+def _unchanged(folder: Path, blocks: list[Packed], split: ImageSplit) -> list[Packed]:
+    """The blocks at the beginning whose images are still the same, as far as that is known."""
+    if split.contents is None:
+        return blocks
+    blocks = list(takewhile(lambda block: len(block.digests) == len(block.lengths), blocks))
+    joined = bytearray(bytes.fromhex("".join(each for block in blocks for each in block.digests)))
+    if not joined:
+        return []
+    digests = torch.frombuffer(joined, dtype=torch.uint8).view(-1, DIGEST_BYTES)
+    begun = split.contents.select(torch.arange(len(digests)))
+    changed = changed_images(folder, digests, begun)
+    first = int(changed[0]) if len(changed) else len(digests)
+    ends = accumulate(len(block.lengths) for block in blocks)
+    return [block for block, end in zip(blocks, ends, strict=True) if end <= first]
 
 
 def _write_all(file: io.FileIO, content: memoryview) -> None:

@@ -10,41 +10,35 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
-from tqdm import tqdm
 
 from linear_eval.atomic_file import atomic_file, check_outside, sync_folder
-from linear_eval.errors import InputError, one_line
+from linear_eval.errors import InputError
 from linear_eval.storage.folder_lock import LOCK, take_lock
 from ssl_bf.input.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
+from ssl_bf.input.pack_progress import say, with_progress
 from ssl_bf.input.packed_images import image_bytes
 from ssl_bf.input.packed_store import (
     DATA,
     INDEX,
     MANIFEST,
     PackedStore,
-    Source,
     header_of,
     ids_as_bytes,
     open_store,
 )
 from ssl_bf.input.preparation import Preparation
+from ssl_bf.input.source import Source
 from ssl_bf.input.store import decode_in_order, sample_rows
 
 GIB = 2**30
-SAY_EVERY = 60.0  # seconds, where there is no terminal for a progress bar
-
-T = TypeVar("T")
 
 
 def pack(
@@ -81,7 +75,7 @@ def pack(
         except (InputError, KeyboardInterrupt):
             _drop_if_empty(partial)
             raise
-        if source.look_again() != source.fingerprint:
+        if source.has_changed():
             raise InputError(
                 f"{place}: the images changed while they were packed, expected them to stay as "
                 "they are; wait until they are complete and pack again"
@@ -100,11 +94,6 @@ def _drop_if_empty(partial: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def say(text: str) -> None:
-    """Tell the user at once, whatever becomes of the command."""
-    print(f"images: {one_line(text)}", file=sys.stderr, flush=True)
-
-
 def _fill(
     partial: Path,
     place: Path,
@@ -116,8 +105,8 @@ def _fill(
     header = header_of(source, preparation) | {"ids": _digest(source)}
     split = source.split
     with _disk_errors(place):
-        blocks = sound_blocks(partial, header, on_bad_image=on_bad_image)
-        writer = BlockWriter(partial, header, blocks)
+        blocks = sound_blocks(partial, header, split, on_bad_image=on_bad_image)
+        writer = BlockWriter(partial, header, blocks, split.contents)
 
     def read(row: int) -> tuple[Tensor, tuple[int, int]]:
         image = preparation.reduce(split.read(row))
@@ -130,7 +119,7 @@ def _fill(
     with writer:
         _announce(place, read, rows, len(split), on_bad_image)
         images = decode_in_order(read, rows, on_bad_image=on_bad_image)
-        for row, image in zip(rows, _with_progress(images, place, start, len(split)), strict=True):
+        for row, image in zip(rows, with_progress(images, place, start, len(split)), strict=True):
             with _disk_errors(place):
                 if isinstance(image, str):
                     writer.append_bad(split.ids[row], image)
@@ -173,8 +162,10 @@ def _publish(
     partial: Path, place: Path, source: Source, preparation: Preparation, blocks: list[Packed]
 ) -> None:
     lengths = torch.tensor([length for block in blocks for length in block.lengths])
+    contents = source.split.contents
     index = save_tensors(
-        {
+        ({} if contents is None else {"digests": contents.digests()})
+        | {
             "starts": lengths.cumsum(0) - lengths,
             "lengths": lengths,
             "sizes": torch.tensor(
@@ -200,37 +191,6 @@ def _publish(
     sync_folder(place.parent)
     for name in (PROGRESS, LOCK):
         (place / name).unlink(missing_ok=True)
-
-
-@dataclass
-class _Rate:
-    """How fast images come, for lines in a log."""
-
-    began: float
-    done: int = 0
-
-    def line(self, place: Path, start: int, total: int) -> str:
-        seconds = max(time.monotonic() - self.began, 1e-9)
-        left = (total - start - self.done) * seconds / max(self.done, 1)
-        return (
-            f"{place}: {start + self.done} of {total} packed, {self.done / seconds:,.0f} images/s, "
-            f"ETA {tqdm.format_interval(left)}"
-        )
-
-
-def _with_progress(images: Iterator[T], place: Path, start: int, total: int) -> Iterator[T]:
-    """The same with a bar on a terminal, and a line now and then elsewhere."""
-    rate = _Rate(time.monotonic())
-    said = rate.began
-    bar = tqdm(total=total, initial=start, desc="packing", unit="image", disable=None, leave=False)
-    with bar:
-        for image in images:
-            yield image
-            rate.done += 1
-            bar.update()
-            if bar.disable and time.monotonic() - said > SAY_EVERY:
-                said = time.monotonic()
-                say(rate.line(place, start, total))
 
 
 def _digest(source: Source) -> str:

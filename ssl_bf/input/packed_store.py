@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -27,42 +27,22 @@ import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_files import few
-from linear_eval.datasets.selection import select_train
 from linear_eval.errors import InputError
+from linear_eval.storage.stored_contents import changed_images, others_now
 from ssl_bf.input.packed_images import PackedImages
 from ssl_bf.input.preparation import Preparation, decoded
+from ssl_bf.input.source import Source
 from ssl_bf.input.store import decode_threads
 
 DATA, INDEX, MANIFEST = "images.bin", "index.safetensors", "manifest.json"
 FORMAT = "ssl-bf packed images 1"
+NOT_CHECKED = (
+    "packed by an earlier version, which did not keep what the files held: whether they changed "
+    "since is not known"
+)
 ANEW = "pack into another folder, or delete this one"
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Training images, and what tells whether they are still the same.
-
-    Attributes:
-        split: those that are packed.
-        fingerprint: of the whole data set that they are part of.
-        look_again: opens the data set once more and returns its fingerprint.
-    """
-
-    split: ImageSplit
-    fingerprint: str
-    look_again: Callable[[], str]
-
-
-def open_source(data: DatasetSettings) -> Source:
-    """The images that are trained on or held out, and what tells whether they have changed."""
-    whole = data.open_train()
-    return Source(
-        split=select_train(whole, data),
-        fingerprint=whole.fingerprint,
-        look_again=lambda: data.open_train().fingerprint,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +59,8 @@ class PackedStore:
         row_of: row of each image id.
         bad_images: message of each image that could not be decoded, by id.
         blocks: bytes and SHA-256 of each block of `data`.
+        is_checked: whether the files are known to be those that were packed; false for the stores
+            of earlier versions, which kept no digests.
     """
 
     place: Path
@@ -90,6 +72,7 @@ class PackedStore:
     row_of: dict[str, int]
     bad_images: dict[str, str]
     blocks: tuple[tuple[int, str], ...]
+    is_checked: bool
 
     @property
     def holds_jpegs(self) -> bool:
@@ -193,6 +176,8 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
             + (f"it lacks {few(unknown)}" if unknown else "in number, name, label or file size")
             + f"; {ANEW}"
         )
+    row_of = {name: row for row, name in enumerate(ids)}
+    is_checked = _check_contents(place, tensors.get("digests"), row_of, source.split)
     return PackedStore(
         place=place,
         preparation=preparation,
@@ -201,10 +186,34 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
         starts=tensors["starts"],
         lengths=tensors["lengths"],
         sizes=tensors["sizes"].long(),
-        row_of={name: row for row, name in enumerate(ids)},
+        row_of=row_of,
         bad_images=manifest["bad_images"],
         blocks=tuple((length, digest) for length, digest in manifest["blocks"]),
+        is_checked=is_checked,
     )
+
+
+def _check_contents(
+    place: Path, digests: Tensor | None, row_of: dict[str, int], split: ImageSplit
+) -> bool:
+    """Whether the files are known to be those that were packed.
+
+    Raises:
+        InputError: some hold something else by now.
+    """
+    if split.contents is None:
+        return True
+    if digests is None:
+        return False
+    here = torch.tensor([row for row, name in enumerate(split.ids) if name in row_of]).long()
+    places = torch.tensor([row_of[split.ids[row]] for row in here.tolist()]).long()
+    changed = changed_images(place, digests[places], split.contents.select(here), places)
+    if len(changed):
+        raise InputError(
+            f"{place}: was packed from other images than those now at data.root: "
+            f"{others_now(here[changed], split.ids)}; {ANEW}"
+        )
+    return True
 
 
 def header_of(source: Source, preparation: Preparation) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from linear_eval.errors import InputError
 from ssl_bf.input.fill import NoRoomError, fill, load
 from ssl_bf.input.pack import pack
 from ssl_bf.input.packed_images import num_bytes
-from ssl_bf.input.packed_store import PackedStore, Source, header_of, open_store
+from ssl_bf.input.packed_store import NOT_CHECKED, PackedStore, header_of, open_store
 from ssl_bf.input.preparation import Preparation
+from ssl_bf.input.source import Source
 from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore, decode_in_order, sample_rows
 
 MIB = 2**20
@@ -155,6 +156,8 @@ class _Opening:
 
     def in_files(self) -> ImageStore:
         """Decoded from their files whenever a batch needs them."""
+        if self._split.contents is not None:
+            self._split.contents.files.noting = False  # nobody asks, and each costs its share
         faster = "; speed.store=FOLDER would decode them once" if self.reasons else ""
         return self._decoded(self._note("decoded from their files at every use") + faster)
 
@@ -192,6 +195,8 @@ class _Opening:
         return bad
 
     def _note(self, text: str) -> str:
+        if self._store is not None and not self._store.is_checked:
+            text += f" ({NOT_CHECKED})"
         if not self.reasons:
             return f"images: {text}"
         because = "; ".join(self.reasons)

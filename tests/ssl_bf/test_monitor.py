@@ -132,3 +132,17 @@ def test_bad_images_end_the_run_or_are_left_out_as_asked(
     )
     skipping = replace(monitor, on_bad_image="skip")
     assert skipping(Flat()) == monitor_of((gallery, holdout))(Flat())
+
+
+def test_a_hold_out_that_shares_images_with_the_gallery_is_told_of_once(
+    splits: tuple[ImageSplit, ImageSplit],
+) -> None:
+    gallery, _ = splits
+    assert monitor_of(splits).new_notes() == []
+    both = gallery.select(torch.arange(10))
+    monitor = monitor_of((gallery, both))
+    assert monitor.new_notes() == [
+        "monitor: data: 10 of 10 hold-out images (100.0 %) are in the gallery as well, byte for "
+        "byte, so the numbers are too high"
+    ]
+    assert monitor.new_notes() == []

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -413,6 +414,19 @@ def test_its_images_may_have_moved_but_must_be_those_it_began_with(start: Start)
     with pytest.raises(InputError, match="run: the training images are not those that it began"):
         resume(Path("run"), ["data.root=moved"])
     assert snapshot(Path("run")) == before
+
+
+def test_images_replaced_by_others_of_the_same_size_are_noticed(start: Start) -> None:
+    folder = Path("images/train/cat")
+    folder.mkdir(parents=True)
+    for number in range(24):
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(folder / f"{number:02d}.bmp")
+    start("data.name=image_folder", "data.root=images", "data.holdout=0")
+    shutil.copytree("images", "copied")
+    resume(Path("run"), ["data.root=copied"])
+    Image.new("RGB", (20, 20), (200, 0, 0)).save(folder / "07.bmp")
+    with pytest.raises(InputError, match="run: the training images .* but other contents"):
+        resume(Path("run"))
 
 
 def test_keys_that_leave_the_result_alone_may_change(

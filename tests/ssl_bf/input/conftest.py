@@ -8,7 +8,7 @@ from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from ssl_bf.input.packed_store import Source
+from ssl_bf.input.source import Source
 
 
 def image(index: int) -> Tensor:
@@ -41,7 +41,8 @@ def _make_source(
         read=read,
         fingerprint=fingerprint,
     )
-    return Source(split, fingerprint, lambda: look_again or fingerprint)
+    later = Source(split, look_again or fingerprint, lambda: later)
+    return Source(split, fingerprint, lambda: later)
 
 
 @pytest.fixture

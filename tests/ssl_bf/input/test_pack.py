@@ -1,23 +1,29 @@
 """Tests of ssl_bf.input.pack and what it writes: every fault ends in one line and loses nothing."""
 
 import json
+import os
 import resource
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from linear_eval.datasets import ImageFolderConfig
+from linear_eval.datasets.contents import FileContents
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from ssl_bf.input import block_log
 from ssl_bf.input.pack import pack
-from ssl_bf.input.packed_store import DATA, INDEX, MANIFEST, PackedStore, Source, open_store
+from ssl_bf.input.packed_store import DATA, INDEX, MANIFEST, PackedStore, open_store
 from ssl_bf.input.preparation import Preparation
+from ssl_bf.input.source import Source, open_source
 
 MakeSource = Callable[..., Source]
 AS_IS = Preparation()
@@ -288,3 +294,81 @@ def test_of_two_packers_one_waits_for_the_other(
     store = open_store(tmp_path / "store", source, AS_IS)
     assert store is not None
     assert_whole(store, source)
+
+
+@pytest.fixture
+def bitmaps(tmp_path: Path) -> ImageFolderConfig:
+    """Twelve files of one size, of long ago."""
+    for number in range(12):
+        write_bitmap(tmp_path / "images" / "a" / f"{number:02d}.bmp", number)
+    return ImageFolderConfig(root=str(tmp_path / "images"))
+
+
+def write_bitmap(path: Path, colour: int, time_ns: int = 10**18) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (30, 30), (colour, 0, 0)).save(path)
+    os.utime(path, ns=(time_ns, time_ns))
+
+
+def test_a_store_of_pictures_that_were_replaced_is_refused(
+    tmp_path: Path, bitmaps: ImageFolderConfig
+) -> None:
+    pack(tmp_path / "store", open_source(bitmaps), AS_IS)
+    write_bitmap(tmp_path / "images" / "a" / "05.bmp", 200, 10**18 + 1)
+    with pytest.raises(InputError, match=r"1 of 12 images have other contents now \(a/05.bmp\)"):
+        pack(tmp_path / "store", open_source(bitmaps), AS_IS)
+    few = replace(bitmaps, max_images=4)  # another order and number of images than the store's
+    kept = open_source(few).split.ids
+    if "a/05.bmp" not in kept:
+        assert_same_pixels(pack(tmp_path / "store", open_source(few), AS_IS), open_source(few))
+
+
+def assert_same_pixels(store: PackedStore, source: Source) -> None:
+    for row, name in enumerate(source.split.ids):
+        assert torch.equal(pixels(store, store.row_of[name]), source.split.read(row))
+
+
+def test_a_store_stays_good_for_a_copy_of_its_images_which_is_read_once(
+    tmp_path: Path, bitmaps: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(tmp_path / "store", open_source(bitmaps), AS_IS)
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    copied = replace(bitmaps, root=str(tmp_path / "copy"))
+    assert_same_pixels(pack(tmp_path / "store", open_source(copied), AS_IS), open_source(copied))
+    monkeypatch.setattr(FileContents, "_read_digest", None)
+    assert pack(tmp_path / "store", open_source(copied), AS_IS).is_checked
+
+
+def test_a_store_of_an_earlier_version_is_read_and_said_to_be_so(
+    tmp_path: Path, bitmaps: ImageFolderConfig
+) -> None:
+    source = open_source(bitmaps)
+    pack(tmp_path / "store", replace(source, split=replace(source.split, contents=None)), AS_IS)
+    store = pack(tmp_path / "store", source, AS_IS)
+    assert not store.is_checked
+    assert_same_pixels(store, source)
+
+
+def test_packing_goes_on_behind_the_last_image_that_is_still_the_same(
+    tmp_path: Path, bitmaps: ImageFolderConfig
+) -> None:
+    source = open_source(bitmaps)
+    changing = replace(source, look_again=lambda: replace(source, fingerprint="other"))
+    with pytest.raises(InputError, match="changed while"):
+        pack(tmp_path / "store", changing, AS_IS)  # all is packed, and kept to go on from
+    write_bitmap(tmp_path / "images" / "a" / "07.bmp", 200, 10**18 + 1)
+    again = open_source(bitmaps)
+    assert_same_pixels(pack(tmp_path / "store", again, AS_IS), again)
+
+
+def test_an_image_replaced_while_it_is_packed_is_noticed(
+    tmp_path: Path, bitmaps: ImageFolderConfig
+) -> None:
+    source = open_source(bitmaps)
+
+    def later() -> Source:
+        write_bitmap(tmp_path / "images" / "a" / "02.bmp", 99, 10**18 + 1)
+        return open_source(bitmaps)
+
+    with pytest.raises(InputError, match="the images changed while they were packed"):
+        pack(tmp_path / "store", replace(source, look_again=later), AS_IS)

@@ -12,9 +12,10 @@ from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from ssl_bf.input import residency
 from ssl_bf.input.loader import TwoViewLoader
-from ssl_bf.input.packed_store import DATA, Source
+from ssl_bf.input.packed_store import DATA
 from ssl_bf.input.preparation import Preparation
 from ssl_bf.input.residency import Residency, default_place, open_images
+from ssl_bf.input.source import Source
 from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore
 from ssl_bf.input.views import ViewsConfig
 

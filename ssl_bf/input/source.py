@@ -1,0 +1,42 @@
+"""The images that are trained on or packed, and what tells whether they are still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from linear_eval.datasets.contents import changed_since
+from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.selection import select_train
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Training images, and what tells whether they are still the same.
+
+    Attributes:
+        split: those that are packed.
+        fingerprint: of the whole data set that they are part of.
+        look_again: opens the data set once more.
+    """
+
+    split: ImageSplit
+    fingerprint: str
+    look_again: Callable[[], Source]
+
+    def has_changed(self) -> bool:
+        """Whether the images are others by now; files with other stamps are read for it."""
+        now = self.look_again()
+        if now.fingerprint != self.fingerprint:
+            return True
+        return changed_since(self.split.contents, now.split.contents)
+
+
+def open_source(data: DatasetSettings) -> Source:
+    """The images that are trained on or held out, and what tells whether they have changed."""
+    whole = data.open_train()
+    return Source(
+        split=select_train(whole, data),
+        fingerprint=whole.fingerprint,
+        look_again=lambda: open_source(data),
+    )
