@@ -36,10 +36,13 @@ def overlap_note(
         return None
     first, second = names
     if shared == len(now) and set(now) >= known:
-        return f"data: {first} and {second} are the same {len(now)} images: the numbers say nothing"
+        return (
+            f"data: {first} and {second} hold the same images ({len(now)} of them), so the numbers "
+            "say nothing about others"
+        )
     return (
-        f"data: {shared} of {len(now)} {second} images ({100 * shared / len(now):.1f} %) are in "
-        f"{first} as well, byte for byte, so the numbers are too high"
+        f"data: {shared} of {len(now)} {second} images ({100 * shared / len(now):.1f} %) are also "
+        f"in {first}, byte for byte, so the numbers are too high"
     )
 
 

@@ -142,7 +142,7 @@ def test_a_hold_out_that_shares_images_with_the_gallery_is_told_of_once(
     both = gallery.select(torch.arange(10))
     monitor = monitor_of((gallery, both))
     assert monitor.new_notes() == [
-        "monitor: data: 10 of 10 hold-out images (100.0 %) are in the gallery as well, byte for "
+        "monitor: data: 10 of 10 hold-out images (100.0 %) are also in the gallery, byte for "
         "byte, so the numbers are too high"
     ]
     assert monitor.new_notes() == []

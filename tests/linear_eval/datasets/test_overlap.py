@@ -27,7 +27,7 @@ def test_few_shared_images_are_tolerated_and_more_are_counted() -> None:
     assert overlap_note([in_memory([0, 1, 250])], judged, SIDES) is None
     note = overlap_note([in_memory([0]), in_memory([1, 2, 250])], judged, SIDES)
     assert note is not None
-    assert "3 of 200 test images (1.5 %) are in train as well" in note
+    assert "3 of 200 test images (1.5 %) are also in train" in note
 
 
 def test_an_image_twice_in_the_judged_split_counts_twice() -> None:
@@ -38,7 +38,10 @@ def test_an_image_twice_in_the_judged_split_counts_twice() -> None:
 
 def test_the_same_images_in_both_are_called_so() -> None:
     note = overlap_note([in_memory([3, 1]), in_memory([2])], in_memory([1, 2, 3]), SIDES)
-    assert note == "data: train and test are the same 3 images: the numbers say nothing"
+    assert note == (
+        "data: train and test hold the same images (3 of them), so the numbers say nothing about "
+        "others"
+    )
 
 
 def test_files_are_compared_once_they_were_read(tmp_path: Path) -> None:
