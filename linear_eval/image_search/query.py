@@ -29,6 +29,7 @@ from linear_eval.image_search.image_index import (
     read_manifest,
 )
 from linear_eval.images import EvalImages
+from linear_eval.notes import shortened
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def query(
     backbone: Path | None,
     sheet: Path | None,
     answers: Path | None,
+    verbose: bool = False,
 ) -> None:
     """Print the k nearest indexed images of every query image, one line each.
 
@@ -63,26 +65,38 @@ def query(
         k: how many neighbours.
         backbone: the backbone file; None: where the index says it lies.
         sheet: a PNG to be written with the images.
-        answers: a JSON file to be written with the answers.
+        answers: a JSON file to be written with the answers, and all notes.
+        verbose: whether all notes are printed.
 
     Raises:
         InputError: any of these is wrong.
     """
     _check_outputs(sheet, answers)
     index = read_index(index_folder)
-    features, pictures = _embed(images, index.manifest, find_backbone(index_folder, backbone))
+    notes: list[str] = []
+    network = find_backbone(index_folder, backbone)
+    features, pictures = _embed(images, index.manifest, network, notes)
     scores, rows = index.search(features, k)
     found = [_neighbours(index, *pair) for pair in zip(scores, rows, strict=True)]
-    if answers is not None:  # files first: the reader of what is printed may go away
-        _write_answers(answers, index_folder, images, found)
+    notes += [
+        f"{printable(str(path))}: only {len(neighbours)} of {k} were found"
+        for path, neighbours in zip(images, found, strict=True)
+        if len(neighbours) < k
+    ]
+    # files first: the reader of what is printed may go away
+    written = [path for path in (sheet, answers) if path is not None]
     if sheet is not None:
-        _write_sheet(sheet, images, pictures, found)
+        _write_sheet(sheet, images, pictures, found, notes)
+    if answers is not None:
+        _write_answers(answers, index_folder, images, found, notes)
     for path, neighbours in zip(images, found, strict=True):
         for each in neighbours:
             line = (str(path), str(each.rank), f"{each.score:.4f}", each.shown)
             print("\t".join(printable(text) for text in line))
-        if len(neighbours) < k:
-            print(f"note: {printable(str(path))}: only {len(neighbours)} of {k} were found")
+    for line in shortened([f"note: {note}" for note in notes], verbose=verbose):
+        print(line)
+    for path in written:
+        print(f"written: {path}")
 
 
 def find_backbone(index_folder: Path, given: Path | None) -> Path:
@@ -137,7 +151,7 @@ def _read_query(path: Path) -> Tensor:
 
 
 def _embed(
-    paths: Sequence[Path], manifest: IndexManifest, backbone: Path
+    paths: Sequence[Path], manifest: IndexManifest, backbone: Path, notes: list[str]
 ) -> tuple[Tensor, list[Tensor]]:
     """Unit rows (Q, D) on the CPU, and a small picture of each image."""
     network, info = load_backbone(backbone)
@@ -151,14 +165,14 @@ def _embed(
             pictures.append(thumbnail(image))  # the images themselves may not fit into memory
             seen = transform.apply(image[None])
             if seen.shape[-2:] != (height, width):
-                seen = _as_indexed(seen, path, height, width)
+                seen = _as_indexed(seen, path, height, width, notes)
             rows.append(embed(seen).float().cpu())
     features = torch.cat(rows)
     require_finite(features, "query features")
     return unit_rows(features), pictures
 
 
-def _as_indexed(image: Tensor, path: Path, height: int, width: int) -> Tensor:
+def _as_indexed(image: Tensor, path: Path, height: int, width: int, notes: list[str]) -> Tensor:
     """An image at the size of the indexed ones, which were all of one size as they were."""
     name = printable(str(path))
     if height != width:
@@ -166,7 +180,7 @@ def _as_indexed(image: Tensor, path: Path, height: int, width: int) -> Tensor:
             f"{name}: has {image.shape[-1]} x {image.shape[-2]} pixels, expected {width} x {height}"
             " as the indexed images; crop it, or make the index with images.resize and images.crop"
         )
-    print(f"note: {name}: resized to {width} x {height} pixels, as the indexed images have")
+    notes.append(f"{name}: resized to {width} x {height} pixels, as the indexed images have")
     return EvalImages(resize=height, crop=height).apply(image)
 
 
@@ -180,7 +194,11 @@ def _neighbours(index: ImageIndex, scores: Tensor, rows: Tensor) -> list[Neighbo
 
 
 def _write_answers(
-    path: Path, index_folder: Path, images: Sequence[Path], found: Sequence[Sequence[Neighbour]]
+    path: Path,
+    index_folder: Path,
+    images: Sequence[Path],
+    found: Sequence[Sequence[Neighbour]],
+    notes: Sequence[str],
 ) -> None:
     queries: list[dict[str, Any]] = [
         {
@@ -191,10 +209,9 @@ def _write_answers(
         }
         for image, neighbours in zip(images, found, strict=True)
     ]
-    text = json.dumps({"index": str(index_folder), "queries": queries}, indent=2)
+    text = json.dumps({"index": str(index_folder), "queries": queries, "notes": notes}, indent=2)
     with atomic_file(path) as file:
         file.write(f"{text}\n".encode("ascii"))
-    print(f"written: {path}")
 
 
 def _write_sheet(
@@ -202,9 +219,10 @@ def _write_sheet(
     images: Sequence[Path],
     pictures: Sequence[Tensor],
     found: Sequence[Sequence[Neighbour]],
+    notes: list[str],
 ) -> None:
     paths = dict.fromkeys(each.path for neighbours in found for each in neighbours)
-    small = {each: _read_neighbour(each) for each in paths}
+    small = {each: _read_neighbour(each, notes) for each in paths}
     rows = [
         SheetRow(
             Tile(picture, "query", image.name),
@@ -216,15 +234,14 @@ def _write_sheet(
         for image, picture, neighbours in zip(images, pictures, found, strict=True)
     ]
     write_sheet(path, rows)
-    print(f"written: {path}")
 
 
-def _read_neighbour(path: Path | None) -> Tensor | None:
-    """A small picture of an indexed image; None, and a line that says so, where it is lost."""
+def _read_neighbour(path: Path | None, notes: list[str]) -> Tensor | None:
+    """A small picture of an indexed image; None, and a note that says so, where it is lost."""
     if path is None:
         return None
     try:
         return thumbnail(decode_image(path, str(path)))
     except BadImageError:
-        print(f"note: {printable(str(path))}: cannot be read any more, shown as a grey tile")
+        notes.append(f"{printable(str(path))}: cannot be read any more, shown as a grey tile")
         return None

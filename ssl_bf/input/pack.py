@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,6 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from tqdm import tqdm
 
+from linear_eval import screen
 from linear_eval.atomic_file import atomic_file, check_outside, sync_folder
 from linear_eval.errors import InputError, one_line
 from linear_eval.storage.folder_lock import LOCK, take_lock
@@ -102,7 +102,7 @@ def _drop_if_empty(partial: Path) -> None:
 
 def say(text: str) -> None:
     """Tell the user at once, whatever becomes of the command."""
-    print(f"images: {one_line(text)}", file=sys.stderr, flush=True)
+    screen.say(f"images: {one_line(text)}")
 
 
 def _fill(
@@ -130,12 +130,13 @@ def _fill(
     with writer:
         _announce(place, read, rows, len(split), on_bad_image)
         images = decode_in_order(read, rows, on_bad_image=on_bad_image)
-        for row, image in zip(rows, _with_progress(images, place, start, len(split)), strict=True):
-            with _disk_errors(place):
-                if isinstance(image, str):
-                    writer.append_bad(split.ids[row], image)
-                else:
-                    writer.append(image[0].numpy(), image[1])
+        with closing(_with_progress(images, place, start, len(split))) as shown:
+            for row, image in zip(rows, shown, strict=True):
+                with _disk_errors(place):
+                    if isinstance(image, str):
+                        writer.append_bad(split.ids[row], image)
+                    else:
+                        writer.append(image[0].numpy(), image[1])
         with _disk_errors(place):
             writer.seal()
     if not any(block.num_bytes for block in writer.blocks):
@@ -218,16 +219,16 @@ class _Rate:
         )
 
 
-def _with_progress(images: Iterator[T], place: Path, start: int, total: int) -> Iterator[T]:
+def _with_progress(
+    images: Iterator[T], place: Path, start: int, total: int
+) -> Generator[T, None, None]:
     """The same with a bar on a terminal, and a line now and then elsewhere."""
     rate = _Rate(time.monotonic())
     said = rate.began
-    bar = tqdm(total=total, initial=start, desc="packing", unit="image", disable=None, leave=False)
-    with bar:
-        for image in images:
+    with screen.progress_bar(images, "packing", total, unit="image", initial=start) as bar:
+        for image in bar:
             yield image
             rate.done += 1
-            bar.update()
             if bar.disable and time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
                 say(rate.line(place, start, total))
