@@ -93,8 +93,8 @@ def query(
         for each in neighbours:
             line = (str(path), str(each.rank), f"{each.score:.4f}", each.shown)
             print("\t".join(printable(text) for text in line))
-    for line in shortened([f"note: {note}" for note in notes], verbose=verbose):
-        print(line)
+    for note in shortened([f"note: {each}" for each in notes], verbose=verbose):
+        print(note)
     for path in written:
         print(f"written: {path}")
 
@@ -233,7 +233,8 @@ def _write_sheet(
         )
         for image, picture, neighbours in zip(images, pictures, found, strict=True)
     ]
-    write_sheet(path, rows)
+    if legend := write_sheet(path, rows):
+        notes.append(f"no font here has the letters of some names; {legend} says what is which")
 
 
 def _read_neighbour(path: Path | None, notes: list[str]) -> Tensor | None:
