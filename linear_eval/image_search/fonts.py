@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from PIL import ImageDraw
 
 _USUAL = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")  # wider alphabets than Pillow's
-_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
-_FOLDERS += ("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts")
+_FOLDERS = (
+    *("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts"),
+    *("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts"),
+)
 _PRETENDERS = ("lastresort", "adobeblank")  # have a box, or nothing, for every letter
 _NO_LETTERS = "\uffff\U0010ffff"  # that no font has
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"  # without a form of their own
@@ -89,7 +91,8 @@ class Lettering:
 
     def length(self, text: str) -> float:
         """Of a readable text, in pixels."""
-        return sum(font.drawing.getlength(part) for part, font in self._runs(text) or [])
+        lengths = (font.drawing.getlength(part) for part, font in self._runs(text) or [])
+        return float(sum(lengths))
 
     def shortened(self, text: str, width: float) -> str:
         """A readable text in at most `width` pixels, its middle left out where it is longer."""

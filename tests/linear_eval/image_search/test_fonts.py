@@ -41,7 +41,9 @@ def test_a_font_knows_which_letters_it_has() -> None:
 
 
 def test_what_reads_from_the_right_needs_a_font_engine_that_can_do_so() -> None:
-    font = Font(ImageFont.load_default(12).font_variant(layout_engine=ImageFont.Layout.BASIC))
+    pillows = ImageFont.load_default(12)
+    assert isinstance(pillows, ImageFont.FreeTypeFont)
+    font = Font(pillows.font_variant(layout_engine=ImageFont.Layout.BASIC))
     font._known |= {"\u05d7": True, "\u092c": True, CAT: True}
     assert font.has(CAT)
     assert not font.has("\u05d7")
