@@ -19,7 +19,8 @@ example:
 CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
 imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `pixels`, or
 `random` (then architecture= as well). --show prints every key with its value; ??? must be given.
-Prints a table and writes results.json beside the backbone, or to output=FILE.
+Prints a table with five lines of notes at most (--verbose: all), and writes results.json beside the
+backbone, or to output=FILE.
 """
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,11 @@ def test_few_labels_are_judged_with_their_spread_and_the_file_is_left_alone(
     assert lines[1].split()[0] == "low_shot/25%/top1"
     assert lines[1].endswith(f"{metrics['low_shot/25%/top1']:.1f} +- {spread:.1f}")
     assert lines[2].split()[:2] == ["fine_tune/n=2/top1", "-"]
+    notes = [line for line in lines if line.startswith("note: ")]
+    assert len(notes) == 5
+    assert re.fullmatch(r"note: \d+ more lines like these: add --verbose", notes[-1])
+    assert any(note.startswith("linear_probe/chosen_top1: ") for note in results["notes"])
+    assert not re.search(r"\d\.\d{4}", "".join([*lines, *results["notes"]])), "not rounded"
     assert results["settings"]["low_shot"]["draws"] == 2
     assert file_sha256(place / "with" / "b.safetensors") == before
 
