@@ -8,7 +8,6 @@ Shapes: N rows of this process.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,6 +26,7 @@ from linear_eval.distributed import (
     world_size,
 )
 from linear_eval.errors import EXIT_WRONG_INPUT, InputError, one_line
+from linear_eval.screen import say
 
 PATIENCE = timedelta(days=7)  # of processes that wait for the main one; torchrun ends dead ones
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def working_together() -> Iterator[None]:
         yield
     except AgreedError as error:
         if is_main():
-            print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
+            say(f"error: {one_line(str(error))}")
         barrier()  # whoever left first would have torchrun end the others before they have spoken
         raise SystemExit(EXIT_WRONG_INPUT) from error
     finally:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from linear_eval.errors import one_line
-from linear_eval.evaluators.frequency import GROUPS
-from linear_eval.report import Row, headline_knn
+from linear_eval.evaluators.headlines import details_of
+from linear_eval.protocols import PROTOCOLS, metrics_of
+from linear_eval.report import Row
+from linear_eval.text_table import aligned
 
-_PROBES = ("linear_probe/top1", "logistic_probe/top1")
+SPREAD = "/spread"  # end of the key of a note that stands beside its number here
 
 
 def detail_lines(rows: list[Row]) -> list[str]:
@@ -16,29 +18,24 @@ def detail_lines(rows: list[Row]) -> list[str]:
         rows: in the order of the table. A contestant without a number (raw pixels cannot be
             fine-tuned) shows "-"; "+-" is the standard deviation over draws of the labels.
     """
-    metrics = rows[-1].metrics
-    keys = [key for key in metrics if key.startswith(("low_shot/", "fine_tune/"))]
-    keys = [key for key in keys if key.endswith("/top1")]
-    for headline in (headline_knn(metrics), *_PROBES):
-        of_groups = [f"{(headline or '').removesuffix('/top1')}/{group}" for group in GROUPS]
-        keys += [key for key in of_groups if key in metrics]
-    if not keys:
-        return []
+    keys = detail_metrics(rows[-1].metrics)
     titles = [one_line(row.contestant.title) for row in rows]
-    columns = [
-        [title, *(_cell(row, key) for key in keys)] for title, row in zip(titles, rows, strict=True)
+    return aligned(
+        ["percent", *titles], [[key, *(_cell(row, key) for row in rows)] for key in keys]
+    )
+
+
+def detail_metrics(metrics: dict[str, float]) -> list[str]:
+    """The metric of every line, those of our own protocol first."""
+    return [
+        protocol.metric_prefix + key
+        for name, protocol in PROTOCOLS.items()
+        for key in details_of(metrics_of(name, metrics))
     ]
-    headings = ["percent", *keys]
-    widths = [max(map(len, column)) for column in (headings, *columns)]
-    lines = []
-    for heading, *cells in zip(headings, *columns, strict=True):
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([heading.ljust(widths[0]), *padded]))
-    return lines
 
 
 def _cell(row: Row, key: str) -> str:
     if key not in row.metrics:
         return "-"
-    spread = row.notes.get(key.removesuffix("top1") + "spread")
+    spread = row.notes.get(key.removesuffix("/top1") + SPREAD)
     return f"{row.metrics[key]:.1f}" + (f" +- {spread:.1f}" if spread is not None else "")

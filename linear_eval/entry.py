@@ -2,7 +2,6 @@
 
 import importlib
 import signal
-import sys
 
 
 def run(module: str) -> int:
@@ -13,6 +12,7 @@ def run(module: str) -> int:
         return code
     except KeyboardInterrupt:
         from linear_eval.errors import EXIT_INTERRUPTED
+        from linear_eval.screen import say
 
-        print("interrupted: nothing was begun", file=sys.stderr)
+        say("interrupted: nothing was begun")
         return EXIT_INTERRUPTED

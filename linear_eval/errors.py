@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from linear_eval.screen import say, whole_lines
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
@@ -48,10 +50,11 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     try:
         with _ending_at_once(interruption):
             require_matching_torch()
-        command()
+        with whole_lines():
+            command()
         sys.stdout.flush()  # so that a closed pipe is met here and not while Python shuts down
     except InputError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        say(f"error: {one_line(str(error))}")
         return EXIT_WRONG_INPUT
     except StoppedBySignal as stop:
         _say_once(one_line(str(stop)) or "stopped by a signal")
@@ -104,7 +107,7 @@ def one_line(text: str) -> str:
 def _say_once(line: str) -> None:
     """Tell the user; of torchrun's processes, one speaks."""
     if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0":
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
 
 @contextmanager

@@ -27,12 +27,13 @@ from linear_eval.judge import judge
 from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
+from linear_eval.run_notes import read_from, run_notes
 from linear_eval.shared_batches import share
 from linear_eval.splits import EvaluationSplits, open_splits
 from linear_eval.strict_config import to_yaml
 
 
-def run(config: EvaluateConfig, notes: list[str]) -> None:
+def run(config: EvaluateConfig, notes: list[str], *, verbose: bool = False) -> None:
     """Judge a backbone and its baselines: print the table and write `results.json`.
 
     Several processes call this together: they share the images and the searches of k-NN and
@@ -41,6 +42,7 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     Args:
         config: the whole evaluation.
         notes: lines to be repeated below the table.
+        verbose: whether all notes are printed, or the most important ones.
 
     Raises:
         InputError: anything wrong with the config, the files or the data; nothing was written but
@@ -51,7 +53,9 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     asked = agreed(lambda: first or _open(config))
     batches = _open_batches(config, asked.splits)
     rows = [judge(each, batches, asked.splits, config, asked.device) for each in asked.contestants]
-    agreed(lambda: _report(config, asked, rows, notes, start) if is_main() else None)
+    agreed(
+        lambda: _report(config, asked, rows, notes, start, verbose=verbose) if is_main() else None
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +84,27 @@ def _open(config: EvaluateConfig) -> _Asked:
 
 
 def _report(
-    config: EvaluateConfig, asked: _Asked, rows: list[Row], notes: list[str], start: float
+    config: EvaluateConfig,
+    asked: _Asked,
+    rows: list[Row],
+    notes: list[str],
+    start: float,
+    *,
+    verbose: bool,
 ) -> None:
     splits = asked.splits
     stores = dict.fromkeys(config.features.open(each.path) for each in asked.contestants)
     kept = [line for store in stores for line in store.remarks()]
-    notes = [*notes, *_remarks(rows, splits), *kept]
+    skipped = {name: len(splits.parts[name]) - n for name, n in rows[-1].num_images.items()}
+    shared = splits.overlap_note()
+    notes = [*([shared] if shared else []), *notes, *run_notes(rows, skipped)]
     for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
-    print(format_report(rows, num_classes=len(splits.test.class_names), notes=notes))
+    num_classes = len(splits.test.class_names)
+    said = [*notes, *read_from(rows), *kept]
+    print(format_report(rows, num_classes=num_classes, notes=said, verbose=verbose))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
-    results = _results(config, splits, rows)
+    results = _results(config, splits, rows) | {"notes": notes}
     # the answers first: results.json, which names them and their digest, is what counts
     results |= {"per_image": write_per_image(asked.output, _per_image(rows, splits))}
     write_results(asked.output, results | {"versions": versions(), "seconds": seconds})
@@ -134,41 +148,6 @@ def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str,
         name: share(part, hold_in_memory) if name in needed else part
         for name, part in batches.items()
     }
-
-
-def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
-    """Lines for the reader of the table: what was skipped, and what the evaluators noted."""
-    skipped = {name: len(splits.parts[name]) - count for name, count in rows[-1].num_images.items()}
-    lines = [line] if (line := splits.overlap_note()) else []
-    lines += [
-        f"{n} {name} images could not be read and were skipped" for name, n in skipped.items() if n
-    ]
-    lines += [
-        f"features: read from {folder} ({row.contestant.title}: {', '.join(row.read_from)})"
-        for row in rows
-        for folder in dict.fromkeys(row.read_from.values())
-    ]
-    for key in dict.fromkeys(key for row in rows for key in row.notes):
-        said = {row.contestant.title: row.notes[key] for row in rows if key in row.notes}
-        lines += _note_lines(key, {who: _shown(value) for who, value in said.items()}, len(rows))
-    return lines
-
-
-def _note_lines(key: str, said: dict[str, str], num_rows: int) -> list[str]:
-    """What was noted under one key, by whom; a value that all share is written once."""
-    values = list(dict.fromkeys(said.values()))
-    if len(values) == 1 and len(said) == num_rows:
-        return [f"{key}: {values[0]}"]
-    by_value = {
-        value: ", ".join(who for who, own in said.items() if own == value) for value in values
-    }
-    if any(" " in value for value in values):  # sentences
-        return [f"{key} ({who}): {value}" for value, who in by_value.items()]
-    return [f"{key}: " + ", ".join(f"{value} ({who})" for value, who in by_value.items())]
-
-
-def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _per_image(rows: list[Row], splits: EvaluationSplits) -> PerImage:

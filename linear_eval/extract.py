@@ -11,8 +11,9 @@ import numpy as np
 
 from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.data_argument import SplitName
-from linear_eval.errors import InputError
+from linear_eval.errors import InputError, one_line
 from linear_eval.features import FeatureTable
+from linear_eval.notes import shortened
 from linear_eval.split_features import extract_split
 
 
@@ -24,6 +25,7 @@ def extract(
     split_name: SplitName,
     output: Path,
     overwrite: bool,
+    verbose: bool = False,
 ) -> None:
     """Write features (M, D) to `output`, and names and labels to a JSON file beside it.
 
@@ -36,6 +38,7 @@ def extract(
         split_name: which split.
         output: ends in `.npy`.
         overwrite: whether files that exist are replaced.
+        verbose: whether all notes are printed.
 
     Raises:
         InputError: any of these is wrong; nothing was written.
@@ -55,8 +58,9 @@ def extract(
         },
     }
     _write(output, side_file, found.table, description)
-    for note in found.notes:
-        print(f"note: {note}")
+    notes = [f"note: {one_line(note)}" for note in found.notes]
+    for line in shortened(notes, verbose=verbose):
+        print(line)
     rows, width = found.table.features.shape
     print(f"written: {output} ({rows} x {width}), {side_file}")
 

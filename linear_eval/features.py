@@ -14,11 +14,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.errors import InputError
 from linear_eval.images import ImageBatches
+from linear_eval.screen import progress_bar
 
 PIXELS_SIDE = 32  # the baseline "pixels" looks at images of at most this many pixels a side
 
@@ -87,17 +87,10 @@ def collect_features(
     """
     kept: list[Tensor] = []
     rows: list[Tensor] = []
-    progress = tqdm(
-        batches.embedded(embed),
-        desc=label or None,
-        total=len(batches),
-        unit="batch",
-        leave=False,
-        disable=None,  # no bar where stderr is no terminal
-    )
-    for index, features, _ in progress:
-        kept.append(index)
-        rows.append(checked_rows(features, index, batches.split, dtype))
+    with progress_bar(batches.embedded(embed), label, len(batches), unit="batch") as progress:
+        for index, features, _ in progress:
+            kept.append(index)
+            rows.append(checked_rows(features, index, batches.split, dtype))
     if not kept:
         raise nothing_readable(batches.split)
     index = torch.cat(kept)

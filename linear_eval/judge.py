@@ -25,6 +25,7 @@ from linear_eval.feature_tables import FeatureTables, extract_tables
 from linear_eval.features import not_checked
 from linear_eval.images import ImageBatches
 from linear_eval.report import Row
+from linear_eval.screen import say
 from linear_eval.splits import EvaluationSplits
 from linear_eval.stages import stages, wants_fine_tuning, wants_views
 
@@ -145,4 +146,4 @@ def _timed(row: Row, stage: str) -> Iterator[None]:
 def _say(row: Row, what: str) -> None:
     """A line of progress where no terminal shows a bar."""
     if is_main() and not sys.stderr.isatty():
-        print(f"{row.contestant.title}: {what}", file=sys.stderr, flush=True)
+        say(f"{row.contestant.title}: {what}")

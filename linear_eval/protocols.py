@@ -6,13 +6,12 @@ beside those of other suites. What its authors do otherwise is said in its rules
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
 from linear_eval.evaluators.neighbour_votes import KnnConfig
-
-HEADLINE_K = 20
 
 ProtocolName = Literal["ours", "moco", "moco_v3", "simsiam", "lightly", "solo", "dino"]
 
@@ -146,6 +145,12 @@ DINO = Protocol(
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol for protocol in (OURS, MOCO, MOCO_V3, SIMSIAM, LIGHTLY, SOLO, DINO)
 }
+
+
+def metrics_of(protocol: str, metrics: Iterable[str]) -> list[str]:
+    """The metrics that belong to a protocol, without its prefix."""
+    prefix = PROTOCOLS[protocol].metric_prefix
+    return [key.removeprefix(prefix) for key in metrics if protocol_of(key) == protocol]
 
 
 def protocol_of(metric: str) -> str:

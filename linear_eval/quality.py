@@ -10,9 +10,11 @@ from typing import Any
 from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.backbone_file import file_sha256
 from linear_eval.data_argument import SplitName
+from linear_eval.errors import one_line
 from linear_eval.feature_quality import alignment, rank_me, uniformity
 from linear_eval.features import Embed, FeatureTable, collect_features
 from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.notes import shortened
 from linear_eval.report import versions
 from linear_eval.split_features import open_backbone_and_split
 from linear_eval.train_views import TrainView
@@ -25,6 +27,7 @@ def judge_quality(
     *,
     split_name: SplitName,
     output: Path | None,
+    verbose: bool = False,
 ) -> None:
     """Print RankMe, alignment and uniformity; labels are not looked at.
 
@@ -37,6 +40,7 @@ def judge_quality(
         overrides: `key=value` texts.
         split_name: which split.
         output: a JSON file, or None.
+        verbose: whether all notes are printed.
 
     Raises:
         InputError: any of these is wrong, or there are fewer than two images; nothing was written.
@@ -57,8 +61,9 @@ def judge_quality(
     images, width = features.shape
     for line in _lines(found, largest_rank=min(images, width)):
         print(line)
-    for note in opened.notes_on(table):
-        print(f"note: {note}")
+    notes = opened.notes_on(table)
+    for line in shortened([f"note: {one_line(note)}" for note in notes], verbose=verbose):
+        print(line)
     if output is not None:
         description = {
             "metrics": found,
@@ -75,6 +80,7 @@ def judge_quality(
             },
             "feature_dim": width,
             "seed": config.seed,
+            "notes": notes,
             "versions": versions(),
         }
         _write(output, description)

@@ -17,9 +17,12 @@ from linear_eval.atomic_file import atomic_file
 from linear_eval.comparison.intervals import Interval, format_margin
 from linear_eval.contestants import Contestant
 from linear_eval.errors import one_line
-from linear_eval.protocols import HEADLINE_K
+from linear_eval.evaluators import knn
+from linear_eval.evaluators.headlines import columns_of
+from linear_eval.notes import shortened
+from linear_eval.protocols import metrics_of
+from linear_eval.text_table import aligned
 
-_MIN_CLASSES_FOR_TOP5 = 11  # among ten classes top-5 says little
 _MARGINS = "  95 %, test sampling"
 _PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "faiss-gpu", "faiss-cpu")
 
@@ -57,24 +60,20 @@ class Row:
     read_from: dict[str, str] = field(default_factory=dict)
 
 
-def format_report(rows: list[Row], *, num_classes: int, notes: list[str]) -> str:
+def format_report(
+    rows: list[Row], *, num_classes: int, notes: list[str], verbose: bool = False
+) -> str:
     """The table, the backbone's gain or cost against every other file, and the notes.
 
     Args:
         rows: in the order of the table, the judged backbone last.
         num_classes: decides whether top-5 is worth a column.
-        notes: one line each.
+        notes: the most important first.
+        verbose: whether all of the notes are wanted.
     """
-    columns = _columns(rows[-1].metrics, num_classes)
-    lines = _table(rows, columns) + _differences(rows, columns)
-    return "\n".join([*lines, *(f"note: {one_line(note)}" for note in notes)])
-
-
-def headline_knn(metrics: dict[str, float]) -> str | None:
-    """Key of the k-NN number that the table shows: k = 20 if it was run, else the first."""
-    keys = [key for key in metrics if key.startswith("knn/")]
-    headline = f"knn/k={HEADLINE_K}/top1"
-    return headline if headline in keys else next(iter(keys), None)
+    columns = columns_of(metrics_of("ours", rows[-1].metrics), num_classes)
+    said = [*_differences(rows), *(f"note: {one_line(note)}" for note in notes)]
+    return "\n".join([*_table(rows, columns), *shortened(said, verbose=verbose)])
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
@@ -99,53 +98,32 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _columns(metrics: dict[str, float], num_classes: int) -> dict[str, str]:
-    """Heading -> metric key, for the metrics that were computed."""
-    columns = {}
-    if knn := headline_knn(metrics):
-        columns[f"k-NN (k={knn.split('=')[1].split('/')[0]})"] = knn
-    columns["linear top-1"] = "linear_probe/top1"
-    if num_classes >= _MIN_CLASSES_FOR_TOP5:
-        columns["linear top-5"] = "linear_probe/top5"
-    columns["recall@1"] = "retrieval/recall@1"
-    columns["mAP"] = "retrieval/map"
-    columns["mAP@R"] = "retrieval/map@r"
-    for difficulty in ("easy", "medium", "hard"):
-        columns[f"mAP {difficulty}"] = f"retrieval/{difficulty}/map"
-    return {heading: key for heading, key in columns.items() if key in metrics}
-
-
 def _table(rows: list[Row], columns: dict[str, str]) -> list[str]:
     if not columns:
-        return []  # published protocols only, which have a table of their own
-    titles = [one_line(row.contestant.title) for row in rows]
-    intervals = rows[-1].intervals
-    indent = max(len(_MARGINS if intervals else "percent"), *(len(title) for title in titles))
-    widths = {heading: max(len(heading), len("100.0")) for heading in columns}
-    headings = [heading.rjust(width) for heading, width in widths.items()]
-    lines = ["  ".join(["percent".ljust(indent), *headings])]
-    for title, row in zip(titles, rows, strict=True):
-        cells = [f"{row.metrics[key]:{widths[heading]}.1f}" for heading, key in columns.items()]
-        lines.append("  ".join([title.ljust(indent), *cells]))
-    if intervals:
-        margins = [
-            format_margin(rows[-1].metrics[key], intervals.get(key)).rjust(widths[heading])
-            for heading, key in columns.items()
-        ]
-        lines.append("  ".join([_MARGINS.ljust(indent), *margins]))
-    return lines
+        return []  # all that was computed has a table of its own
+    table = [
+        [one_line(row.contestant.title), *(f"{row.metrics[key]:5.1f}" for key in columns.values())]
+        for row in rows
+    ]
+    main = rows[-1]
+    if main.intervals:
+        margins = (
+            format_margin(main.metrics[key], main.intervals.get(key)) for key in columns.values()
+        )
+        table.append([_MARGINS, *margins])
+    return aligned(["percent", *columns], table)
 
 
-def _differences(rows: list[Row], columns: dict[str, str]) -> list[str]:
+def _differences(rows: list[Row]) -> list[str]:
     """What the backbone gains or costs against every other file, in points of k-NN."""
     *others, main = rows
-    knn = headline_knn(main.metrics)
-    if knn is None or not main.contestant.is_file:
+    found = columns_of(metrics_of("ours", main.metrics), 0, [knn.HEADLINE])
+    if not found or not main.contestant.is_file:
         return []
-    heading = next(heading for heading, key in columns.items() if key == knn)
+    [(heading, key)] = found.items()
     title = one_line(main.contestant.title)
     return [
-        f"'{title}' {_verdict(main.metrics[knn] - other.metrics[knn])} {heading} "
+        f"'{title}' {_verdict(main.metrics[key] - other.metrics[key])} {heading} "
         f"against '{one_line(other.contestant.title)}' here (one run each)"
         for other in others
         if other.contestant.is_file

@@ -1,13 +1,13 @@
 """The command `ssl-bf`; nothing heavy is imported before a command runs."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from linear_eval import __version__
 from linear_eval.errors import EXIT_DONE, EXIT_FAILED, one_line, run_command
 from linear_eval.line_parser import LineParser
+from linear_eval.screen import say
 
 CONFIG_HELP = (
     "path of a YAML file, or the name of a packaged config: quickstart, or METHOD_DATA or "
@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
                 options.directory, options.output, options.format, overwrite=options.overwrite
             )
     except NonFiniteLoss as stop:
-        print(f"error: {stop}", file=sys.stderr)
+        say(f"error: {stop}")
         return EXIT_FAILED
     return EXIT_DONE
 

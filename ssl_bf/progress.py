@@ -6,9 +6,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
-from linear_eval.distributed import is_main
+from linear_eval.distributed import is_main, world_size
+from linear_eval.screen import say
+from ssl_bf.latest_value import LatestValue
 from ssl_bf.schedules import Plan
 
 
@@ -19,22 +22,33 @@ class Progress:
         """Start at `first_step` finished updates of `plan.total_steps`."""
         self._plan = plan
         self._bar: tqdm[Any] | None = None
+        self._latest = LatestValue()
+        self._shown = ["", "", ""]  # behind the bar: loss, learning rate, speed
         if is_main() and sys.stderr.isatty():
-            self._bar = tqdm(total=plan.total_steps, initial=first_step, unit="step")
+            self._bar = tqdm(
+                total=plan.total_steps, initial=first_step, unit="step", dynamic_ncols=True
+            )
 
     def note(self, line: str) -> None:
         """Print one line, above the bar where there is one."""
-        if not is_main():
-            return
-        if self._bar is not None:
-            tqdm.write(line, file=sys.stderr)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        if is_main():
+            say(line)
 
-    def advance(self, step: int) -> None:
-        """Move the bar to `step`; prints nothing elsewhere."""
-        if self._bar is not None:
-            self._bar.update(step - self._bar.n)
+    def advance(self, step: int, loss: Tensor) -> None:
+        """Move the bar to `step` and show the newest loss that is here; prints nothing elsewhere.
+
+        Args:
+            step: finished, or begun on a device that nobody waits for.
+            loss: scalar of that step, of this process.
+        """
+        if self._bar is None:
+            return
+        if (arrived := self._latest.follow(loss)) is not None:
+            name = "loss" if world_size() == 1 else "loss here"  # a logged one is that of all
+            self._shown[0] = f"{name} {arrived:.4g}"
+        self._shown[1] = f"learning_rate {self._plan.learning_rate(step - 1):.4g}"
+        self._bar.set_postfix_str("  ".join(filter(None, self._shown)), refresh=False)
+        self._bar.update(step - self._bar.n)
 
     def show(
         self,
@@ -54,6 +68,7 @@ class Progress:
         if is_training:
             parts.append(f"{images_per_second:,.0f} images/s")
             if self._bar is not None:
+                self._shown = parts
                 self._bar.set_postfix_str("  ".join(parts))  # the bar shows step and ETA itself
                 return
             seconds_left = (self._plan.total_steps - step) * seconds_per_step

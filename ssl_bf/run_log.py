@@ -115,7 +115,7 @@ class RunLog:
         """Take note of a finished step; nothing waits for the device."""
         self._step = step
         self._watched.append((step, loss.detach()))
-        self._progress.advance(step)
+        self._progress.advance(step, loss)
 
     def check_losses(self) -> None:
         """Look at the losses watched since the last time; call it before a checkpoint is saved.

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import add_parser
+from linear_eval.commands.subcommand import add_parser, add_verbose
 from linear_eval.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def add(commands: Commands) -> None:
         help="leave out test images that one side could not read",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison as well")
+    add_verbose(parser)
     parser.set_defaults(command=_compare)
 
 
@@ -68,5 +69,6 @@ def _compare(given: argparse.Namespace) -> None:
         common_images=given.common_images,
         paired=given.paired,
         json_file=given.json,
+        verbose=given.verbose,
     )
     compare(first, second, options)

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_split
+from linear_eval.commands.subcommand import (
+    STORED_FEATURES,
+    add_overrides,
+    add_parser,
+    add_split,
+    add_verbose,
+)
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -36,6 +42,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--output", metavar="FILE.npy", type=Path, required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_overrides(parser)
+    add_verbose(parser)
     parser.set_defaults(command=_extract)
 
 
@@ -49,4 +56,5 @@ def _extract(given: argparse.Namespace) -> None:
         split_name=given.split,
         output=given.output,
         overwrite=given.overwrite,
+        verbose=given.verbose,
     )

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_split
+from linear_eval.commands.subcommand import (
+    STORED_FEATURES,
+    add_overrides,
+    add_parser,
+    add_split,
+    add_verbose,
+)
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -38,6 +44,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an index that exists")
     add_overrides(parser)
+    add_verbose(parser)
     parser.set_defaults(command=_index)
 
 
@@ -52,4 +59,5 @@ def _index(given: argparse.Namespace) -> None:
         kind=given.kind,
         output=given.output,
         overwrite=given.overwrite,
+        verbose=given.verbose,
     )

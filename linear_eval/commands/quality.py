@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_split
+from linear_eval.commands.subcommand import (
+    STORED_FEATURES,
+    add_overrides,
+    add_parser,
+    add_split,
+    add_verbose,
+)
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -34,6 +40,7 @@ def add(commands: Commands) -> None:
     add_split(parser)
     parser.add_argument("--json", metavar="FILE.json", type=Path, help="write the numbers too")
     add_overrides(parser)
+    add_verbose(parser)
     parser.set_defaults(command=_quality)
 
 
@@ -41,5 +48,10 @@ def _quality(given: argparse.Namespace) -> None:
     from linear_eval.quality import judge_quality
 
     judge_quality(
-        given.backbone, given.data, given.overrides, split_name=given.split, output=given.json
+        given.backbone,
+        given.data,
+        given.overrides,
+        split_name=given.split,
+        output=given.json,
+        verbose=given.verbose,
     )

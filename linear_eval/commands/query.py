@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import add_parser
+from linear_eval.commands.subcommand import add_parser, add_verbose
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--backbone", metavar="FILE", type=Path, help="default: where it was")
     parser.add_argument("--sheet", metavar="FILE.png", type=Path, help="show what was found")
     parser.add_argument("--json", metavar="FILE.json", type=Path, help="write what was found")
+    add_verbose(parser)
     parser.set_defaults(command=_query, late_go_to="images")
 
 
@@ -48,4 +49,5 @@ def _query(given: argparse.Namespace) -> None:
         backbone=given.backbone,
         sheet=given.sheet,
         answers=given.json,
+        verbose=given.verbose,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser
+from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_verbose
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -19,7 +19,8 @@ example:
 CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
 imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `pixels`, or
 `random` (then architecture= as well). --show prints every key with its value; ??? must be given.
-Prints a table and writes results.json beside the backbone, or to output=FILE.
+Prints a table with five lines of notes at most (--verbose: all), and writes results.json beside the
+backbone, or to output=FILE.
 """
 
 
@@ -35,6 +36,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
     parser.add_argument("--show", action="store_true", help="print the whole config and stop")
     add_overrides(parser)
+    add_verbose(parser)
     parser.set_defaults(command=_run)
 
 
@@ -58,4 +60,4 @@ def _run(given: argparse.Namespace) -> None:
         if given.show:
             print(to_yaml(loaded.value), end="")
             return
-        run(loaded.value, loaded.notes)
+        run(loaded.value, loaded.notes, verbose=given.verbose)

@@ -54,6 +54,11 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(late_go_to="overrides")
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """`--verbose`, of commands that print notes."""
+    parser.add_argument("--verbose", action="store_true", help="print all notes, not five at most")
+
+
 def add_split(parser: argparse.ArgumentParser) -> None:
     """A backbone and the images of one split."""
     parser.add_argument("backbone", metavar="BACKBONE", type=Path, help="a backbone file")

@@ -35,7 +35,9 @@ from linear_eval.comparison.results_file import (
     require_different_backbones,
 )
 from linear_eval.errors import InputError, one_line
+from linear_eval.notes import shortened
 from linear_eval.protocols import protocol_of
+from linear_eval.text_table import aligned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +49,14 @@ class CompareOptions:
         common_images: of two models: leave out test images that one side could not read.
         paired: of several runs: runs of one pretraining seed belong together; see `pair_runs`.
         json_file: where the comparison is written to as well.
+        verbose: whether all notes are printed.
     """
 
     by: Unit | None = None
     common_images: bool = False
     paired: bool = False
     json_file: Path | None = None
+    verbose: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,21 +105,18 @@ def compare(a: Sequence[Path], b: Sequence[Path], options: CompareOptions) -> No
             file.write(
                 (json.dumps(_as_json(comparison), indent=2, allow_nan=False) + "\n").encode()
             )
-    print(format_comparison(comparison))
+    print(format_comparison(comparison, verbose=options.verbose))
     if options.json_file is not None:
         print(f"written: {options.json_file}")
 
 
-def format_comparison(comparison: Comparison) -> str:
+def format_comparison(comparison: Comparison, *, verbose: bool = False) -> str:
     """The two sides, the table, and the notes."""
     rows = comparison.differences
-    table = [["percent", *rows[0].HEADINGS], *([row.metric, *row.cells()] for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [f"{name}: {one_line(text)}" for name, text in comparison.sides.items()]
-    for name, *cells in table:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *padded]))
-    return "\n".join([*lines, *(f"note: {one_line(note)}" for note in comparison.notes)])
+    sides = [f"{name}: {one_line(text)}" for name, text in comparison.sides.items()]
+    table = aligned(["percent", *rows[0].HEADINGS], [[row.metric, *row.cells()] for row in rows])
+    notes = [f"note: {one_line(note)}" for note in comparison.notes]
+    return "\n".join([*sides, *table, *shortened(notes, verbose=verbose)])
 
 
 def _check_options(num_a: int, num_b: int, options: CompareOptions, runs: list[Results]) -> None:
@@ -143,7 +144,10 @@ def _compare_models(a: Results, b: Results, options: CompareOptions) -> Comparis
     answers_a, answers_b = (read_per_image(run.path, run.per_image) for run in (a, b))
     paired = pair_images(answers_a, answers_b, common_images=options.common_images)
     differences = model_differences(paired, a.metrics, b.metrics, unit=options.by)
-    notes = model_notes(paired, differences)
+    notes = [
+        *_remarks([a, b], differences),
+        *model_notes(paired, differences, _on_chance(differences)),
+    ]
     digest = a.backbone.get("sha256")
     if digest is not None and digest == b.backbone.get("sha256"):
         notes.insert(0, "both sides judge the same backbone file")
@@ -151,7 +155,7 @@ def _compare_models(a: Results, b: Results, options: CompareOptions) -> Comparis
         sides={"A": f"{answers_a.judged} ({a.path})", "B": f"{answers_b.judged} ({b.path})"},
         interval_meaning=compare_models.INTERVAL_MEANING,
         differences=differences,
-        notes=[*_remarks([a, b], differences), *notes],
+        notes=notes,
     )
 
 
@@ -169,6 +173,7 @@ def _compare_runs(a: list[Results], b: list[Results], options: CompareOptions) -
         differences=differences,
         notes=[
             *_remarks([*a, *b], differences),
+            _on_chance(differences),
             *runs_notes(len(a), len(b), pairs),
         ],
     )
@@ -201,11 +206,14 @@ def _remarks(
     others = {key for run in runs for key in run.metrics if protocol_of(key) not in left}
     if alone := sorted(others - compared):
         notes.append(f"not compared, since not every side has it: {', '.join(alone)}")
-    notes.append(
+    return notes
+
+
+def _on_chance(differences: Sequence[ModelDifference | RunsDifference]) -> str:
+    return (
         f"{len(differences)} metrics were compared, none corrected for that: where nothing "
         "differs, about 1 interval in 20 leaves out 0 all the same"
     )
-    return notes
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:

@@ -162,13 +162,17 @@ def model_differences(
     return list(found.values())
 
 
-def model_notes(paired: PairedScores, differences: list[ModelDifference]) -> list[str]:
-    """What the intervals cover and what not, in plain words."""
-    notes = [
-        f"intervals: {RESAMPLES} resamples of the {len(paired.labels)} test images, both models on "
-        "the same ones: how far other test images would move the difference",
-        "one model each: says nothing about other pretraining seeds, nor about other data",
-    ]
+def model_notes(
+    paired: PairedScores, differences: list[ModelDifference], on_chance: str
+) -> list[str]:
+    """What the intervals cover and what not, in plain words; first what narrows them.
+
+    Args:
+        paired: what was compared.
+        differences: what came out.
+        on_chance: a note that comes before those on what intervals are.
+    """
+    notes = []
     if paired.left_out:
         notes.append(f"{paired.left_out} test images that only one side has were left out")
     if by_class := [each for each in differences if each.unit == "class"]:
@@ -178,6 +182,12 @@ def model_notes(paired: PairedScores, differences: list[ModelDifference]) -> lis
             f"classes resampled whole, all {num_classes} of them{few}: {_named(by_class)}; no "
             "McNemar p there, because images of a class are not taken to be independent"
         )
+    notes += [
+        on_chance,
+        "one model each: says nothing about other pretraining seeds, nor about other data",
+        f"intervals: {RESAMPLES} resamples of the {len(paired.labels)} test images, both models on "
+        "the same ones: how far other test images would move the difference",
+    ]
     if any(each.unit == "image" and "retrieval/" in each.metric for each in differences):
         notes.append(
             "retrieval: images were resampled as queries; what they search stayed as it is"

@@ -14,6 +14,7 @@ from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.linear_classifiers import LinearClassifiers
 
 TOP = 5
+MIN_CLASSES_FOR_TOP5 = 11  # to be shown: among ten classes it says little
 
 
 def ranked_classes(probe: LinearClassifiers, features: Tensor) -> Tensor:

@@ -27,3 +27,10 @@ class Evaluation:
     scores: dict[str, Tensor] = field(default_factory=dict)
     predictions: dict[str, Tensor] = field(default_factory=dict)
     notes: dict[str, float | str] = field(default_factory=dict)
+
+
+def note_text(key: str, value: float | str) -> str:
+    """The value of a note as people read it: percent with one decimal, others with four digits."""
+    if isinstance(value, str | int):
+        return str(value)
+    return f"{value:.1f}" if key.endswith("top1") else f"{value:.4g}"

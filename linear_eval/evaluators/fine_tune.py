@@ -19,6 +19,7 @@ from linear_eval.errors import InputError
 from linear_eval.evaluators.choosing import edge_warning
 from linear_eval.evaluators.classification import TOP, classification
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.headline import Headline
 from linear_eval.evaluators.label_draws import LabelDrawsConfig, check_draws, over_draws
 from linear_eval.features import FeatureTable
 from linear_eval.fine_tune import FineTuneRecipe, Pretrained, fine_tune, logits_of, top_classes
@@ -48,6 +49,12 @@ class FineTuneConfig(LabelDrawsConfig):
             raise ValueError(f"learning_rates: must be numbers > 0, got {rates}")
         if rates != sorted(set(rates)):
             raise ValueError(f"learning_rates: must rise, got {rates}")
+
+
+HEADLINE = Headline(
+    details=("fine_tune/*/top1",),
+    in_results_only=("fine_tune/*/top5", "fine_tune/*/mean_per_class"),
+)
 
 
 def check_fine_tune(config: FineTuneConfig, labels: Tensor) -> None:

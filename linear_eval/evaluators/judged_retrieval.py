@@ -14,6 +14,7 @@ from linear_eval.agreement import gather_scores, own_share
 from linear_eval.datasets.dataset import Judgement
 from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.headline import Column, Headline
 from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.ranking import precision_at_k, trapezoidal_average_precision, without_ignored
@@ -28,6 +29,12 @@ DIFFICULTIES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 """Difficulty -> grades that are relevant, grades that are ignored; the rest is wrong."""
 
 PRECISION_AT = (1, 5, 10)
+
+
+HEADLINE = Headline(
+    columns=tuple(Column(f"mAP {name}", f"retrieval/{name}/map") for name in DIFFICULTIES),
+    in_results_only=("retrieval/*/mp@*",),
+)
 
 
 def evaluate_judged_retrieval(

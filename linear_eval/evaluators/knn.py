@@ -14,10 +14,17 @@ from torch import Tensor
 from linear_eval.errors import InputError
 from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.headline import Column, Headline, with_groups
 from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, Search, find_neighbours
 from linear_eval.faiss_library import open_faiss
 from linear_eval.features import FeatureTable
 from linear_eval.search import nearest_neighbours
+
+HEADLINE_K = 20
+HEADLINE = Headline(
+    columns=(Column("k-NN (k={})", "knn/k=*/top1", prefers=str(HEADLINE_K)),),
+    in_results_only=with_groups("knn/k=*", "knn/k=*/t=*"),  # the sweep
+)
 
 
 def evaluate_knn(

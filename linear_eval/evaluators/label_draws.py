@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.errors import InputError
-from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.evaluation import Evaluation, note_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +203,6 @@ def _notes_of(draws: Sequence[Evaluation]) -> dict[str, float | str]:
     notes: dict[str, float | str] = {}
     for key in dict.fromkeys(key for each in draws for key in each.notes):
         said = [each.notes[key] for each in draws if key in each.notes]
-        words = [value if isinstance(value, str) else f"{value:g}" for value in said]
+        words = [note_text(key, value) for value in said]
         notes[key] = said[0] if len(set(words)) == 1 else ", ".join(words)
     return notes

@@ -19,8 +19,14 @@ from linear_eval.evaluators.choosing import (
     edge_warning,
     whole_of,
 )
-from linear_eval.evaluators.classification import class_notes, classification, ranked_classes
+from linear_eval.evaluators.classification import (
+    MIN_CLASSES_FOR_TOP5,
+    class_notes,
+    classification,
+    ranked_classes,
+)
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.headline import Column, Headline
 from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
@@ -60,6 +66,15 @@ class LinearProbeConfig(SgdConfig):
         """Every pair of a rate and a decay."""
         pairs = itertools.product(self.learning_rates, self.weight_decays)
         return tuple(Hyperparameters(rate, decay) for rate, decay in pairs)
+
+
+HEADLINE = Headline(
+    columns=(
+        Column("linear top-1", "linear_probe/top1"),
+        Column("linear top-5", "linear_probe/top5", min_classes=MIN_CLASSES_FOR_TOP5),
+    ),
+    in_results_only=("linear_probe/top5", "linear_probe/mean_per_class"),
+)
 
 
 def evaluate_linear_probe(

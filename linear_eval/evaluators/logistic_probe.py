@@ -13,8 +13,14 @@ import torch
 from torch import Tensor
 
 from linear_eval.evaluators.choosing import Judgement, Round, choose, edge_warning, whole_of
-from linear_eval.evaluators.classification import class_notes, classification, ranked_classes
+from linear_eval.evaluators.classification import (
+    MIN_CLASSES_FOR_TOP5,
+    class_notes,
+    classification,
+    ranked_classes,
+)
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.headline import Column, Headline
 from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.lbfgs import Memory, minimise
@@ -52,6 +58,15 @@ class LogisticProbeConfig:
             raise ValueError(f"max_iterations: must be >= 1, got {self.max_iterations}")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance: must be in (0, 1), got {self.tolerance}")
+
+
+HEADLINE = Headline(
+    columns=(
+        Column("logistic top-1", "logistic_probe/top1"),
+        Column("logistic top-5", "logistic_probe/top5", min_classes=MIN_CLASSES_FOR_TOP5),
+    ),
+    in_results_only=("logistic_probe/top5", "logistic_probe/mean_per_class"),
+)
 
 
 def evaluate_logistic_probe(

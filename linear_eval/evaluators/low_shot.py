@@ -13,6 +13,7 @@ from torch import Tensor
 
 from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.headline import Headline
 from linear_eval.evaluators.label_draws import (
     LabelBudget,
     LabelDrawsConfig,
@@ -40,6 +41,12 @@ class LowShotConfig(LabelDrawsConfig):
             weight_decays=(1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0), max_iterations=100
         )
     )
+
+
+HEADLINE = Headline(
+    details=("low_shot/*/top1",),
+    in_results_only=("low_shot/*/top5", "low_shot/*/mean_per_class"),
+)
 
 
 def evaluate_low_shot(

@@ -15,6 +15,7 @@ from torch import Tensor
 from linear_eval.agreement import gather_scores, own_share
 from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.headline import Column, Headline
 from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.ranking import average_precision, average_precision_at_r, r_precision, recall_at_k
@@ -38,6 +39,16 @@ class RetrievalConfig:
         """Check ranges."""
         if any(k < 1 for k in self.recall_at) or len(set(self.recall_at)) < len(self.recall_at):
             raise ValueError(f"recall_at: must be distinct ranks >= 1, got {list(self.recall_at)}")
+
+
+HEADLINE = Headline(
+    columns=(
+        Column("recall@{}", "retrieval/recall@*", prefers="1"),
+        Column("mAP", "retrieval/map"),
+        Column("mAP@R", "retrieval/map@r"),
+    ),
+    in_results_only=("retrieval/recall@*", "retrieval/r_precision"),
+)
 
 
 def evaluate_retrieval(

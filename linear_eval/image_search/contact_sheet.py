@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from linear_eval.atomic_file import atomic_file
-from linear_eval.datasets.decode import printable
 from linear_eval.errors import InputError
+from linear_eval.image_search.fonts import Lettering
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -25,7 +25,6 @@ _BORDER = 4
 _LINE = 16  # height of a line of text
 _FONT_SIZE = 12
 _MAX_SIDE = 30_000  # pixels; viewers fail beyond
-_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")  # wider alphabets than Pillow's
 
 _PAPER, _TEXT, _FAINT = (255, 255, 255), (30, 30, 30), (120, 120, 120)
 _ACCENT, _RULE, _MISSING = (196, 78, 32), (225, 225, 225), (205, 205, 205)
@@ -55,15 +54,26 @@ class SheetRow:
     neighbours: Sequence[Tile]
 
 
-def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
+def write_sheet(path: Path, rows: Sequence[SheetRow]) -> Path | None:
     """Draw the rows below each other and write them as a PNG, whole or not at all.
+
+    Returns:
+        A text file beside it, if there are names that no font of this machine can draw: a number
+        stands in their place, and that file says for what.
 
     Raises:
         InputError: it would be too large to look at, or cannot be written.
     """
-    sheet = draw_sheet(rows)
+    lettering = Lettering(_FONT_SIZE)
+    sheet = draw_sheet(rows, lettering)
+    legend = path.with_suffix(".names.txt") if lettering.numbered else None
+    if legend is not None:
+        lines = [f"{number}\t{name}\n" for name, number in lettering.numbered.items()]
+        with atomic_file(legend) as file:
+            file.write("".join(lines).encode())
     with atomic_file(path) as file:
         sheet.save(file, format="PNG")
+    return legend
 
 
 def thumbnail(pixels: Tensor) -> Tensor:
@@ -73,11 +83,12 @@ def thumbnail(pixels: Tensor) -> Tensor:
     return torch.from_numpy(np.array(_fitted(pixels))).permute(2, 0, 1)
 
 
-def draw_sheet(rows: Sequence[SheetRow]) -> Image.Image:
+def draw_sheet(rows: Sequence[SheetRow], lettering: Lettering | None = None) -> Image.Image:
     """Each row: the query with a border at the left, its neighbours beside it, ten in a line.
 
     Args:
         rows: at least one.
+        lettering: draws the texts, and has the numbers of those that it cannot.
 
     Raises:
         InputError: it would be too large to look at.
@@ -96,7 +107,7 @@ def draw_sheet(rows: Sequence[SheetRow]) -> Image.Image:
             f"{_MAX_SIDE}; ask for fewer at once, or lower --k"
         )
     sheet = Image.new("RGB", (width, height), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), _font()
+    draw, font = ImageDraw.Draw(sheet), lettering or Lettering(_FONT_SIZE)
     top = _MARGIN
     for row, line_count in zip(rows, lines, strict=True):
         if top > _MARGIN:
@@ -115,7 +126,7 @@ def _place(
     draw: ImageDraw.ImageDraw,
     tile: Tile,
     corner: tuple[int, int],
-    font: Any,
+    font: Lettering,
     *,
     border: bool,
 ) -> None:
@@ -123,8 +134,9 @@ def _place(
     box = (left, top, left + TILE - 1, top + TILE - 1)
     if tile.pixels is None:
         draw.rectangle(box, fill=_MISSING)
-        text = _shortened(draw, font, tile.name.rpartition("/")[2], TILE - 8)
-        draw.text((left + TILE // 2, top + TILE // 2), text, _TEXT, font, anchor="mm")
+        text = font.shortened(font.readable(tile.name.rpartition("/")[2]), TILE - 8)
+        middle = left + (TILE - font.length(text)) / 2, top + (TILE - font.ascent) // 2
+        font.draw(draw, middle, text, _TEXT)
     else:
         image = _fitted(tile.pixels)
         inset = ((TILE - image.width) // 2, (TILE - image.height) // 2)
@@ -135,10 +147,11 @@ def _place(
         draw.rectangle(grown, outline=_ACCENT, width=_BORDER)
     below = top + TILE + 5
     folder, _, file_name = tile.name.rpartition("/")
-    draw.text((left, below), tile.caption, _ACCENT if border else _TEXT, font)
-    room = TILE - draw.textlength(tile.caption, font) - _GAP
-    draw.text((left + TILE, below), _shortened(draw, font, folder, room), _FAINT, font, anchor="ra")
-    draw.text((left, below + _LINE), _shortened(draw, font, file_name, TILE), _FAINT, font)
+    font.draw(draw, (left, below), tile.caption, _ACCENT if border else _TEXT)
+    folder = font.shortened(font.readable(folder), TILE - font.length(tile.caption) - _GAP)
+    font.draw(draw, (left + TILE - font.length(folder), below), folder, _FAINT)
+    file_name = font.shortened(font.readable(file_name), TILE)
+    font.draw(draw, (left, below + _LINE), file_name, _FAINT)
 
 
 def _end(left: int, top: int, image: Image.Image) -> tuple[int, int]:
@@ -153,28 +166,3 @@ def _fitted(pixels: Tensor) -> Image.Image:
     scale = TILE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-
-
-def _font() -> Any:
-    from PIL import ImageFont
-
-    for name in _FONTS:
-        try:
-            return ImageFont.truetype(name, _FONT_SIZE)
-        except OSError:  # not on this machine
-            continue
-    return ImageFont.load_default(_FONT_SIZE)
-
-
-def _shortened(draw: ImageDraw.ImageDraw, font: Any, text: str, width: float) -> str:
-    """The text in one line of at most `width` pixels, its middle left out where it is longer."""
-    text = printable(text)
-    if draw.textlength(text, font) <= width:
-        return text
-    kept = len(text) - 1
-    while kept > 2:
-        short = f"{text[: kept // 3]}...{text[-(kept - kept // 3) :]}"
-        if draw.textlength(short, font) <= width:
-            return short
-        kept -= 1
-    return "..."

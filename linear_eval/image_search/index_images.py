@@ -10,14 +10,16 @@ import torch
 
 from linear_eval.data_argument import SplitName
 from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.errors import one_line
 from linear_eval.faiss_library import open_faiss
 from linear_eval.feature_rows import require_finite, unit_rows
 from linear_eval.image_search.faiss_index import Kind, build_index, measure_recall
 from linear_eval.image_search.image_index import check_index_output, write_index
+from linear_eval.notes import shortened
 from linear_eval.split_features import extract_split
 
 
-def index_images(
+def index_images(  # noqa: PLR0913 - one for every option of the command
     backbone: Path,
     data: str,
     overrides: Sequence[str],
@@ -26,6 +28,7 @@ def index_images(
     kind: Kind,
     output: Path,
     overwrite: bool,
+    verbose: bool = False,
 ) -> None:
     """Write a folder with an index of one split's images by cosine similarity.
 
@@ -37,6 +40,7 @@ def index_images(
         kind: of index; see `build_index`.
         output: the folder to be made.
         overwrite: whether an index that is there is replaced.
+        verbose: whether all notes are printed.
 
     Raises:
         InputError: any of these is wrong, or faiss is missing; nothing was written.
@@ -68,10 +72,11 @@ def index_images(
     digests = _digests(found.split, found.table.ids) if found.table.is_checked else None
     folder = found.split.folder
     write_index(output, index, ids=found.table.ids, folder=folder, digests=digests, made_of=made_of)
-    for note in found.notes:
-        print(f"note: {note}")
+    notes = list(found.notes)
     if folder is None:
-        print("note: these images are no files of their own; answers name them, sheets show none")
+        notes.append("these images are no files of their own; answers name them, sheets show none")
+    for line in shortened([f"note: {one_line(note)}" for note in notes], verbose=verbose):
+        print(line)
     if recall is not None:
         print(f"recall@10 against exact search: {100 * recall:.1f} %")
     print(f"written: {output} ({rows.shape[0]} images, {kind})")

@@ -5,54 +5,28 @@ Shapes: Q queries, D feature width, k neighbours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from linear_eval.atomic_file import atomic_file, check_output
+from linear_eval.atomic_file import check_output
 from linear_eval.backbone_file import file_sha256, load_backbone
 from linear_eval.config import SpeedConfig
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
 from linear_eval.errors import InputError
 from linear_eval.feature_rows import require_finite, unit_rows
 from linear_eval.features import frozen
+from linear_eval.image_search.answers import Neighbour, changes, neighbours_of, write_answers
 from linear_eval.image_search.contact_sheet import SheetRow, Tile, thumbnail, write_sheet
 from linear_eval.image_search.image_index import (
-    ImageIndex,
     IndexManifest,
     read_index,
     read_manifest,
 )
 from linear_eval.images import EvalImages
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """One answer.
-
-    Attributes:
-        rank: from 1.
-        score: cosine.
-        name: of the image.
-        path: of the image, if it has one.
-        has_changed: whether its file holds something else than when it was indexed.
-    """
-
-    rank: int
-    score: float
-    name: str
-    path: Path | None
-    has_changed: bool
-
-    @property
-    def shown(self) -> str:
-        """The path, or else the name."""
-        return str(self.path or self.name)
+from linear_eval.notes import shortened
 
 
 def query(
@@ -63,6 +37,7 @@ def query(
     backbone: Path | None,
     sheet: Path | None,
     answers: Path | None,
+    verbose: bool = False,
 ) -> None:
     """Print the k nearest indexed images of every query image, one line each.
 
@@ -72,37 +47,39 @@ def query(
         k: how many neighbours.
         backbone: the backbone file; None: where the index says it lies.
         sheet: a PNG to be written with the images.
-        answers: a JSON file to be written with the answers.
+        answers: a JSON file to be written with the answers, and all notes.
+        verbose: whether all notes are printed.
 
     Raises:
         InputError: any of these is wrong.
     """
     _check_outputs(sheet, answers)
     index = read_index(index_folder)
-    features, pictures = _embed(images, index.manifest, find_backbone(index_folder, backbone))
+    notes: list[str] = []
+    network = find_backbone(index_folder, backbone)
+    features, pictures = _embed(images, index.manifest, network, notes)
     scores, rows = index.search(features, k)
-    found = [_neighbours(index, *pair) for pair in zip(scores, rows, strict=True)]
-    if answers is not None:  # files first: the reader of what is printed may go away
-        _write_answers(answers, index_folder, images, found)
+    found = [neighbours_of(index, *pair) for pair in zip(scores, rows, strict=True)]
+    notes += [
+        f"{printable(str(path))}: only {len(neighbours)} of {k} were found"
+        for path, neighbours in zip(images, found, strict=True)
+        if len(neighbours) < k
+    ]
+    notes += changes(index, found)
+    # files first: the reader of what is printed may go away
+    written = [path for path in (sheet, answers) if path is not None]
     if sheet is not None:
-        _write_sheet(sheet, images, pictures, found)
-    changed = 0
+        _write_sheet(sheet, images, pictures, found, notes)
+    if answers is not None:
+        write_answers(answers, index_folder, images, found, notes)
     for path, neighbours in zip(images, found, strict=True):
         for each in neighbours:
             line = (str(path), str(each.rank), f"{each.score:.4f}", each.shown)
             print("\t".join(printable(text) for text in line))
-            changed += each.has_changed
-        if len(neighbours) < k:
-            print(f"note: {printable(str(path))}: only {len(neighbours)} of {k} were found")
-    if changed:
-        print(
-            f"note: {changed} of the images found have other contents than when they were indexed; "
-            "make the index again"
-        )
-    elif index.digests is None and index.folder is not None:
-        print(
-            "note: an earlier version made the index: whether its images changed since is not known"
-        )
+    for note in shortened([f"note: {each}" for each in notes], verbose=verbose):
+        print(note)
+    for path in written:
+        print(f"written: {path}")
 
 
 def find_backbone(index_folder: Path, given: Path | None) -> Path:
@@ -157,7 +134,7 @@ def _read_query(path: Path) -> Tensor:
 
 
 def _embed(
-    paths: Sequence[Path], manifest: IndexManifest, backbone: Path
+    paths: Sequence[Path], manifest: IndexManifest, backbone: Path, notes: list[str]
 ) -> tuple[Tensor, list[Tensor]]:
     """Unit rows (Q, D) on the CPU, and a small picture of each image."""
     network, info = load_backbone(backbone)
@@ -171,14 +148,14 @@ def _embed(
             pictures.append(thumbnail(image))  # the images themselves may not fit into memory
             seen = transform.apply(image[None])
             if seen.shape[-2:] != (height, width):
-                seen = _as_indexed(seen, path, height, width)
+                seen = _as_indexed(seen, path, height, width, notes)
             rows.append(embed(seen).float().cpu())
     features = torch.cat(rows)
     require_finite(features, "query features")
     return unit_rows(features), pictures
 
 
-def _as_indexed(image: Tensor, path: Path, height: int, width: int) -> Tensor:
+def _as_indexed(image: Tensor, path: Path, height: int, width: int, notes: list[str]) -> Tensor:
     """An image at the size of the indexed ones, which were all of one size as they were."""
     name = printable(str(path))
     if height != width:
@@ -186,35 +163,8 @@ def _as_indexed(image: Tensor, path: Path, height: int, width: int) -> Tensor:
             f"{name}: has {image.shape[-1]} x {image.shape[-2]} pixels, expected {width} x {height}"
             " as the indexed images; crop it, or make the index with images.resize and images.crop"
         )
-    print(f"note: {name}: resized to {width} x {height} pixels, as the indexed images have")
+    notes.append(f"{name}: resized to {width} x {height} pixels, as the indexed images have")
     return EvalImages(resize=height, crop=height).apply(image)
-
-
-def _neighbours(index: ImageIndex, scores: Tensor, rows: Tensor) -> list[Neighbour]:
-    found = [(score, row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
-    return [
-        Neighbour(rank, score, index.ids[row], index.path_of(row), index.has_changed(row))
-        for rank, (score, row) in enumerate(found, start=1)
-        if row >= 0
-    ]
-
-
-def _write_answers(
-    path: Path, index_folder: Path, images: Sequence[Path], found: Sequence[Sequence[Neighbour]]
-) -> None:
-    queries: list[dict[str, Any]] = [
-        {
-            "image": str(image),
-            "neighbours": [
-                {"rank": each.rank, "score": each.score, "image": each.shown} for each in neighbours
-            ],
-        }
-        for image, neighbours in zip(images, found, strict=True)
-    ]
-    text = json.dumps({"index": str(index_folder), "queries": queries}, indent=2)
-    with atomic_file(path) as file:
-        file.write(f"{text}\n".encode("ascii"))
-    print(f"written: {path}")
 
 
 def _write_sheet(
@@ -222,9 +172,10 @@ def _write_sheet(
     images: Sequence[Path],
     pictures: Sequence[Tensor],
     found: Sequence[Sequence[Neighbour]],
+    notes: list[str],
 ) -> None:
     paths = dict.fromkeys(each.path for neighbours in found for each in neighbours)
-    small = {each: _read_neighbour(each) for each in paths}
+    small = {each: _read_neighbour(each, notes) for each in paths}
     rows = [
         SheetRow(
             Tile(picture, "query", image.name),
@@ -235,16 +186,16 @@ def _write_sheet(
         )
         for image, picture, neighbours in zip(images, pictures, found, strict=True)
     ]
-    write_sheet(path, rows)
-    print(f"written: {path}")
+    if legend := write_sheet(path, rows):
+        notes.append(f"no font here has the letters of some names; {legend} says what is which")
 
 
-def _read_neighbour(path: Path | None) -> Tensor | None:
-    """A small picture of an indexed image; None, and a line that says so, where it is lost."""
+def _read_neighbour(path: Path | None, notes: list[str]) -> Tensor | None:
+    """A small picture of an indexed image; None, and a note that says so, where it is lost."""
     if path is None:
         return None
     try:
         return thumbnail(decode_image(path, str(path)))
     except BadImageError:
-        print(f"note: {printable(str(path))}: cannot be read any more, shown as a grey tile")
+        notes.append(f"{printable(str(path))}: cannot be read any more, shown as a grey tile")
         return None

@@ -9,7 +9,6 @@ Shapes: M images of a split, D feature width.
 from __future__ import annotations
 
 import shutil
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -18,12 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from linear_eval import screen
 from linear_eval.atomic_file import sync_folder
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
 from linear_eval.errors import InputError, one_line
-from linear_eval.features import Embed, FeatureDtype, FeatureTable, checked_rows, nothing_readable
+from linear_eval.features import (
+    Embed,
+    FeatureDtype,
+    FeatureTable,
+    checked_rows,
+    nothing_readable,
+)
 from linear_eval.images import ImageBatches
 from linear_eval.storage.feature_blocks import (
     DATA,
@@ -161,23 +166,17 @@ class FeatureFolder:
         )
         start = blocks[-1].end if blocks else 0
         with RowWriter(partial, self.header, blocks, self.dtype, split.contents) as writer:
-            progress = tqdm(
-                batches.embedded(embed, start),
-                desc=label or None,
-                initial=start // at_once,
-                total=len(batches),
-                unit="batch",
-                leave=False,
-                disable=None,  # no bar where stderr is no terminal
-            )
-            for index, features, image_size in progress:
-                first = int(index[0]) - (int(index[0]) - start) % at_once
-                writer.append(
-                    checked_rows(features, index, split, self.dtype),
-                    index.tolist(),
-                    end=min(first + at_once, len(split)),
-                    image_size=image_size,
-                )
+            found = batches.embedded(embed, start)
+            begun, total = start // at_once, len(batches)
+            with screen.progress_bar(found, label, total, unit="batch", initial=begun) as progress:
+                for index, features, image_size in progress:
+                    first = int(index[0]) - (int(index[0]) - start) % at_once
+                    writer.append(
+                        checked_rows(features, index, split, self.dtype),
+                        index.tolist(),
+                        end=min(first + at_once, len(split)),
+                        image_size=image_size,
+                    )
             if not writer.has_rows:
                 raise nothing_readable(split)
             writer.finish(len(split))
@@ -211,7 +210,7 @@ class FeatureFolder:
 
 def say(text: str) -> None:
     """Tell the user at once, whatever becomes of the command."""
-    print(f"features: {one_line(text)}", file=sys.stderr, flush=True)
+    screen.say(f"features: {one_line(text)}")
 
 
 def _unchanged(partial: Path, blocks: list[Block], split: ImageSplit) -> list[Block]:

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from linear_eval.distributed import is_main
 from linear_eval.errors import InputError
+from linear_eval.screen import progress_bar
 from ssl_bf.input.packed_images import PackedImages, image_bytes, num_bytes, starts_of
 from ssl_bf.input.store import ReadImage, decode_in_order
 
@@ -77,9 +77,7 @@ def fill(
     data = _buffer(min(budget, int(MARGIN * expected)), where, name)
     sizes, bad, end = torch.zeros((count, 2), dtype=torch.int64), dict[int, str](), 0
     images = decode_in_order(read_image, range(count), on_bad_image=on_bad_image)
-    # disable=None: only on a terminal
-    quiet = None if is_main() else True
-    with tqdm(images, "decoding", count, unit="image", disable=quiet, leave=False) as progress:
+    with progress_bar(images, "decoding", count, unit="image", is_quiet=not is_main()) as progress:
         for row, image in enumerate(progress):
             if isinstance(image, str):
                 bad[row] = image

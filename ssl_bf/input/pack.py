@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,12 +119,13 @@ def _fill(
     with writer:
         _announce(place, read, rows, len(split), on_bad_image)
         images = decode_in_order(read, rows, on_bad_image=on_bad_image)
-        for row, image in zip(rows, with_progress(images, place, start, len(split)), strict=True):
-            with _disk_errors(place):
-                if isinstance(image, str):
-                    writer.append_bad(split.ids[row], image)
-                else:
-                    writer.append(image[0].numpy(), image[1])
+        with closing(with_progress(images, place, start, len(split))) as shown:
+            for row, image in zip(rows, shown, strict=True):
+                with _disk_errors(place):
+                    if isinstance(image, str):
+                        writer.append_bad(split.ids[row], image)
+                    else:
+                        writer.append(image[0].numpy(), image[1])
         with _disk_errors(place):
             writer.seal()
     if not any(block.num_bytes for block in writer.blocks):

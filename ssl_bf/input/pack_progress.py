@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from linear_eval import screen
 from linear_eval.errors import one_line
 
 SAY_EVERY = 60.0  # seconds, where there is no terminal for a progress bar
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def say(text: str) -> None:
     """Tell the user at once, whatever becomes of the command."""
-    print(f"images: {one_line(text)}", file=sys.stderr, flush=True)
+    screen.say(f"images: {one_line(text)}")
 
 
 @dataclass
@@ -39,16 +39,16 @@ class _Rate:
         )
 
 
-def with_progress(images: Iterator[T], place: Path, start: int, total: int) -> Iterator[T]:
+def with_progress(
+    images: Iterator[T], place: Path, start: int, total: int
+) -> Generator[T, None, None]:
     """The same with a bar on a terminal, and a line now and then elsewhere."""
     rate = _Rate(time.monotonic())
     said = rate.began
-    bar = tqdm(total=total, initial=start, desc="packing", unit="image", disable=None, leave=False)
-    with bar:
-        for image in images:
+    with screen.progress_bar(images, "packing", total, unit="image", initial=start) as bar:
+        for image in bar:
             yield image
             rate.done += 1
-            bar.update()
             if bar.disable and time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
                 say(rate.line(place, start, total))

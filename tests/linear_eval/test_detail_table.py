@@ -16,6 +16,7 @@ def test_few_labels_show_their_spread_and_classes_their_frequency() -> None:
             "knn/k=20/top1": 2.0,
             "knn/k=1/many": 30.0,
             "knn/k=20/many": 40.0,
+            "linear_probe/top1": 60.0,
             "linear_probe/few": 3.0,
             "low_shot/10%/top1": 51.26,
             "low_shot/10%/top5": 90.0,

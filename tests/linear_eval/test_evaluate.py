@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,6 @@ from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
 from linear_eval.comparison.intervals import is_per_class, mean_scores, scores_key
 from linear_eval.comparison.per_image import read_per_image
-from linear_eval.evaluate import _note_lines
 from linear_eval.evaluators.frequency import GROUPS
 
 ROOT = Path(linear_eval.__file__).parents[1]
@@ -32,9 +32,6 @@ class Blocker:
             raise ImportError('ssl_bf is blocked')
 sys.meta_path.insert(0, Blocker())
 from linear_eval.cli import main
-from linear_eval.evaluate import _note_lines
-from linear_eval.comparison.intervals import is_per_class, mean_scores, scores_key
-from linear_eval.comparison.per_image import read_per_image
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -225,6 +222,11 @@ def test_few_labels_are_judged_with_their_spread_and_the_file_is_left_alone(
     assert lines[1].split()[0] == "low_shot/25%/top1"
     assert lines[1].endswith(f"{metrics['low_shot/25%/top1']:.1f} +- {spread:.1f}")
     assert lines[2].split()[:2] == ["fine_tune/n=2/top1", "-"]
+    notes = [line for line in lines if line.startswith("note: ")]
+    assert len(notes) == 5
+    assert re.fullmatch(r"note: \d+ more lines like these: add --verbose", notes[-1])
+    assert any(note.startswith("linear_probe/chosen_top1: ") for note in results["notes"])
+    assert not re.search(r"\d\.\d{4}", "".join([*lines, *results["notes"]])), "not rounded"
     assert results["settings"]["low_shot"]["draws"] == 2
     assert file_sha256(place / "with" / "b.safetensors") == before
 
@@ -325,7 +327,7 @@ def test_a_second_run_reads_the_features_and_decodes_no_image(
 
     with monkeypatch.context() as patch:
         patch.setattr("linear_eval.datasets.class_folders.decode_image", decode)
-        assert _run(place, *settings, "batch_size=7") == 0
+        assert _run(place, *settings, "batch_size=7", "--verbose") == 0
     said = capsys.readouterr().out
     for title in ("raw pixels", "random backbone", "pretrained with BatchFormer"):
         kept = f"{place / 'kept'} ({title}: train, holdout, test)"
@@ -481,13 +483,3 @@ def test_where_no_terminal_shows_a_bar_every_stage_is_a_line(
         line.rpartition(": ")[2].split(",")[0] for line in capsys.readouterr().err.splitlines()
     ]
     assert stages == ["features", "knn", "retrieval"]
-
-
-def test_notes_are_short_where_contestants_agree() -> None:
-    assert _note_lines("knn/x", {"a": "5", "b": "5"}, 2) == ["knn/x: 5"]
-    assert _note_lines("knn/x", {"a": "5"}, 2) == ["knn/x: 5 (a)"]
-    assert _note_lines("knn/x", {"a": "5", "b": "6", "c": "5"}, 3) == ["knn/x: 5 (a, c), 6 (b)"]
-    assert _note_lines("w", {"a": "too small", "b": "at the edge"}, 2) == [
-        "w (a): too small",
-        "w (b): at the edge",
-    ]

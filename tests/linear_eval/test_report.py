@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from linear_eval.contestants import Contestant
-from linear_eval.report import Row, format_report, headline_knn, versions, write_results
+from linear_eval.report import Row, format_report, versions, write_results
 
 
 def _row(title: str, knn: float, *, is_file: bool = True) -> Row:
@@ -82,16 +82,24 @@ def test_each_note_is_one_line_below_the_table() -> None:
     assert report.splitlines()[-2:] == ["note: first line", "note: second"]
 
 
+def test_at_most_five_lines_follow_the_table_and_the_last_says_how_many_more_there_are() -> None:
+    rows = [_row("without", 70.0), _row("with", 71.0)]
+    notes = [f"note {number}" for number in range(4)]
+    whole = format_report(rows, num_classes=10, notes=notes).splitlines()
+    assert whole[-4:] == [f"note: {each}" for each in notes]
+    notes.append("the least important")
+    short = format_report(rows, num_classes=10, notes=notes).splitlines()
+    assert len(short) == len(whole)
+    assert short[:-1] == whole[:-1]
+    assert short[-1] == "note: 2 more lines like these: add --verbose"
+    verbose = format_report(rows, num_classes=10, notes=notes, verbose=True).splitlines()
+    assert verbose == [*whole, "note: the least important"]
+
+
 def test_a_title_cannot_break_the_table() -> None:
     assert (
         len(format_report([_row("a\nb\x1b[31m", 1.0)], num_classes=10, notes=[]).splitlines()) == 2
     )
-
-
-def test_the_headline_is_k_20_where_it_was_run_and_the_first_otherwise() -> None:
-    assert headline_knn({"knn/k=1/top1": 1.0, "knn/k=20/top1": 2.0}) == "knn/k=20/top1"
-    assert headline_knn({"knn/k=5/top1": 1.0, "knn/k=10/top1": 2.0}) == "knn/k=5/top1"
-    assert headline_knn({"retrieval/map": 1.0}) is None
 
 
 def test_results_are_written_as_json_and_never_with_nan(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
 from ssl_bf import progress
 from ssl_bf.progress import Progress
 from ssl_bf.schedules import Plan
+from tests.terminal import terminal
 
 PLAN = Plan(steps_per_epoch=8, epochs=5, warmup_epochs=0, peak_learning_rate=0.1)
 NUMBERS = {"loss": 1.23456, "learning_rate": 0.05, "feature_std": 0.9}
@@ -18,7 +20,7 @@ def run(*, first_step: int) -> None:
     shown = Progress(PLAN, first_step=first_step)
     shown.note("a line")
     for step in range(first_step + 1, 21):
-        shown.advance(step)
+        shown.advance(step, torch.tensor(100.0 / step))
     shown.show(20, NUMBERS, images_per_second=1234.5, seconds_per_step=3.0)
     shown.close()
     shown.note("the end")
@@ -60,6 +62,35 @@ def test_other_processes_stay_silent(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run(first_step=0)
     assert capsys.readouterr().err == ""
+
+
+def test_the_bar_shows_the_loss_of_now_and_not_that_of_the_last_line() -> None:
+    with terminal() as seen:
+        shown = Progress(PLAN, first_step=0)
+        shown.show(1, NUMBERS, images_per_second=1234.5, seconds_per_step=3.0)
+        for step in range(2, 41):
+            shown.advance(step, torch.tensor(100.0 / step, requires_grad=True))
+            if step == 20:
+                shown.note("a line of its own")
+        shown.close()
+    assert "a line of its own" in seen.lines
+    bars = [line for line in seen.lines if "/40 " in line]
+    assert len(bars) == 1, "no bar is left behind"
+    rate = f"learning_rate {PLAN.learning_rate(39):.4g}"
+    assert "40/40 [" in bars[0]
+    assert f"loss 2.5  {rate}  1,234 images/s" in bars[0]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_loss_of_one_process_is_not_called_that_of_all(
+    world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "world_size", lambda: world)
+    with terminal() as seen:
+        shown = Progress(PLAN, first_step=0)
+        shown.advance(40, torch.tensor(1.0))
+        shown.close()
+    assert (", loss here 1  " if world == 2 else ", loss 1  ") in seen.lines[0]
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

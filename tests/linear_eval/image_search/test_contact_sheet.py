@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from linear_eval.errors import InputError
+from linear_eval.image_search import fonts
 from linear_eval.image_search.contact_sheet import (
     TILE,
     SheetRow,
@@ -85,3 +86,20 @@ def test_the_sheet_is_a_png(tmp_path: Path) -> None:
 def test_a_sheet_that_no_viewer_shows_is_refused() -> None:
     with pytest.raises(InputError, match=r"^--sheet: 200 queries need"):
         draw_sheet([SheetRow(tile(), [tile()])] * 200)
+
+
+def test_a_name_without_a_font_is_numbered_never_boxes_and_a_file_says_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fonts, "_USUAL", ())
+    monkeypatch.setattr(fonts, "installed_fonts", lambda letter: [])
+    names = ["\u732b/1.png", "katze/\u043a\u043e\u0442.png", "\u732b/2.png"]
+    plain = ["(name 1)/1.png", "katze/(name 2)", "(name 1)/2.png"]
+    sheets = {}
+    for key, given in (("other", names), ("plain", plain)):
+        path = tmp_path / f"{key}.png"
+        sheets[key] = write_sheet(path, [SheetRow(tile(), [tile(name) for name in given])])
+    assert (tmp_path / "other.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+    assert sheets == {"other": tmp_path / "other.names.txt", "plain": None}
+    said = (tmp_path / "other.names.txt").read_text(encoding="utf-8")
+    assert said == "(name 1)\t\u732b\n(name 2)\t\u043a\u043e\u0442.png\n"
