@@ -12,6 +12,7 @@ import yaml
 
 from linear_eval.agreement import agreed
 from linear_eval.atomic_file import check_output
+from linear_eval.backbone_file import backbone_notes
 from linear_eval.comparison.intervals import INTERVAL_MEANING
 from linear_eval.comparison.per_image import PerImage, write_per_image
 from linear_eval.comparison.results_file import RESULTS_FILE
@@ -141,6 +142,12 @@ def _remarks(rows: list[Row], splits: EvaluationSplits) -> list[str]:
     skipped = {name: len(splits.parts[name]) - count for name, count in rows[-1].num_images.items()}
     lines = [
         f"{n} {name} images could not be read and were skipped" for name, n in skipped.items() if n
+    ]
+    lines += [
+        note
+        for row in rows
+        if row.contestant.path is not None
+        for note in backbone_notes(row.contestant.path)
     ]
     lines += [
         f"features: read from {folder} ({row.contestant.title}: {', '.join(row.read_from)})"

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from linear_eval.atomic_file import atomic_file, check_output
-from linear_eval.backbone_file import BackboneInfo, save_backbone
+from linear_eval.backbone_file import save_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.checkpoints.onnx_file import onnx_bytes, run_onnx
 from linear_eval.checkpoints.tensor_file import read_tensors
 from linear_eval.errors import InputError

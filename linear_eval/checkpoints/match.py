@@ -15,6 +15,7 @@ from itertools import product
 
 from torch import Tensor
 
+from linear_eval.backbones import COUNTER
 from linear_eval.checkpoints.layouts import (
     DIALECTS,
     ELSEWHERE,
@@ -26,8 +27,6 @@ from linear_eval.checkpoints.layouts import (
 )
 from linear_eval.errors import InputError
 
-# Counts training steps and changes no feature; files from before PyTorch 0.4.1 lack it.
-OPTIONAL = ".num_batches_tracked"
 _NUM_NAMED = 3
 _FEW_MISSING = 0.1  # of those found; of another architecture's tensors, more are missing
 _NUM_UNKNOWN = 10
@@ -140,7 +139,8 @@ def _read(
         used=used,
         dropped=dict(dropped),
         unknown=unknown,
-        missing=[name for name in expected if name not in used and not name.endswith(OPTIONAL)],
+        # files from before PyTorch 0.4.1 have no counters
+        missing=[name for name in expected if name not in used and not name.endswith(COUNTER)],
         misshapen=[
             f"{ours} {tuple(tensors[name].shape)} instead of {expected[ours]}"
             for ours, name in used.items()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.atomic_file import atomic_file, check_output
-from linear_eval.backbone_file import file_sha256, load_backbone
+from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
 from linear_eval.config import SpeedConfig
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
 from linear_eval.errors import InputError
@@ -141,6 +141,8 @@ def _embed(
 ) -> tuple[Tensor, list[Tensor]]:
     """Unit rows (Q, D) on the CPU, and a small picture of each image."""
     network, info = load_backbone(backbone)
+    for note in backbone_notes(backbone):
+        print(f"note: {printable(note)}")
     transform = EvalImages(manifest.images["resize"], manifest.images["crop"])
     height, width = manifest.images["pixels"]
     device = SpeedConfig().open_device()

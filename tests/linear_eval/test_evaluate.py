@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import linear_eval
-from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
+from linear_eval.backbone_file import file_sha256, save_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
 from linear_eval.comparison.intervals import is_per_class, mean_scores, scores_key
