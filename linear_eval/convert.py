@@ -100,10 +100,8 @@ def _image_size(architecture: str, images: ImageFacts) -> int:
 
 
 def _check_output(checkpoint: Path, output: Path, *, overwrite: bool) -> None:
-    check_output(output, "--output")
-    if checkpoint.exists() and output.exists() and output.samefile(checkpoint):
-        raise InputError(f"--output: {output} is the checkpoint itself; give another path")
-    check_output(output, "--output", overwrite=overwrite)
+    reads = {"the checkpoint itself": [checkpoint]}
+    check_output(output, "--output", overwrite=overwrite, reads=reads)
 
 
 def _find(checkpoint: Path, tensors: dict[str, Tensor], architecture: str) -> Match:

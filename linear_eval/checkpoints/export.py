@@ -41,7 +41,7 @@ def export(backbone: nn.Module, info: BackboneInfo, *, file_format: Format, outp
         InputError: the tool has no such architecture, a package is missing, the file cannot be
             written, or its features differ; `output` is then as it was.
     """
-    check_output(output, "--output")
+    check_output(output, "--output", overwrite=True)  # the caller asked
     backbone = backbone.cpu().eval()
     if file_format == "safetensors":
         save_backbone(output, backbone, info)

@@ -49,6 +49,7 @@ def add(commands: Commands) -> None:
         help="leave out test images that one side could not read",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison as well")
+    parser.add_argument("--overwrite", action="store_true", help="replace a FILE that exists")
     parser.set_defaults(command=_compare)
 
 
@@ -68,5 +69,6 @@ def _compare(given: argparse.Namespace) -> None:
         common_images=given.common_images,
         paired=given.paired,
         json_file=given.json,
+        overwrite=given.overwrite,
     )
     compare(first, second, options)

@@ -33,6 +33,9 @@ def add(commands: Commands) -> None:
     )
     add_split(parser)
     parser.add_argument("--json", metavar="FILE.json", type=Path, help="write the numbers too")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a file that is not of this backbone"
+    )
     add_overrides(parser)
     parser.set_defaults(command=_quality)
 
@@ -41,5 +44,10 @@ def _quality(given: argparse.Namespace) -> None:
     from linear_eval.quality import judge_quality
 
     judge_quality(
-        given.backbone, given.data, given.overrides, split_name=given.split, output=given.json
+        given.backbone,
+        given.data,
+        given.overrides,
+        split_name=given.split,
+        output=given.json,
+        overwrite=given.overwrite,
     )

@@ -19,7 +19,8 @@ example:
 CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
 imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `pixels`, or
 `random` (then architecture= as well). --show prints every key with its value; ??? must be given.
-Prints a table and writes results.json beside the backbone, or to output=FILE.
+Prints a table and writes results.json beside the backbone, or to output=FILE. Results of the same
+backbone are replaced there, those of another only with --overwrite.
 """
 
 
@@ -34,6 +35,9 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
     parser.add_argument("--show", action="store_true", help="print the whole config and stop")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results of another backbone"
+    )
     add_overrides(parser)
     parser.set_defaults(command=_run)
 
@@ -58,4 +62,4 @@ def _run(given: argparse.Namespace) -> None:
         if given.show:
             print(to_yaml(loaded.value), end="")
             return
-        run(loaded.value, loaded.notes)
+        run(loaded.value, loaded.notes, overwrite=given.overwrite)

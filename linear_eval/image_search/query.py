@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linear_eval.atomic_file import atomic_file, check_output
+from linear_eval.atomic_file import Reads, atomic_file, check_output
 from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
 from linear_eval.config import SpeedConfig
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
@@ -54,6 +54,7 @@ def query(
     backbone: Path | None,
     sheet: Path | None,
     answers: Path | None,
+    overwrite: bool = False,
 ) -> None:
     """Print the k nearest indexed images of every query image, one line each.
 
@@ -64,11 +65,13 @@ def query(
         backbone: the backbone file; None: where the index says it lies.
         sheet: a PNG to be written with the images.
         answers: a JSON file to be written with the answers.
+        overwrite: whether files that exist are replaced.
 
     Raises:
         InputError: any of these is wrong.
     """
-    _check_outputs(sheet, answers)
+    reads = {"one of the query images": images, "part of the index": index_folder.glob("*")}
+    _check_outputs(sheet, answers, overwrite, {words: [*files] for words, files in reads.items()})
     index = read_index(index_folder)
     features, pictures = _embed(images, index.manifest, find_backbone(index_folder, backbone))
     scores, rows = index.search(features, k)
@@ -111,13 +114,13 @@ def find_backbone(index_folder: Path, given: Path | None) -> Path:
     return path
 
 
-def _check_outputs(sheet: Path | None, answers: Path | None) -> None:
+def _check_outputs(sheet: Path | None, answers: Path | None, overwrite: bool, reads: Reads) -> None:
     for option, path, suffix in (("--sheet", sheet, ".png"), ("--json", answers, ".json")):
         if path is None:
             continue
         if path.suffix.lower() != suffix:
             raise InputError(f"{option}: '{path}' does not end in {suffix}; give such a path")
-        check_output(path, option)
+        check_output(path, option, overwrite=overwrite, reads=reads)
 
 
 def _read_query(path: Path) -> Tensor:

@@ -185,7 +185,9 @@ def test_two_runs_give_the_same_numbers(place: Path) -> None:
         assert _run(place, "backbone=random", "architecture=small_conv", "seed=3", output) == 0
         found.append(_results(place / name)["metrics"])
     assert found[0] == found[1]
-    assert _run(place, "backbone=random", "architecture=small_conv", "seed=4", output) == 0
+    other = ("backbone=random", "architecture=small_conv", "seed=4", output)
+    assert _run(place, *other) == 2  # another random backbone
+    assert _run(place, *other, "--overwrite") == 0
     assert _results(place / "b.json")["metrics"] != found[0]
 
 
@@ -305,7 +307,7 @@ def test_bad_images_stop_the_run_or_are_counted(
     assert results["data"]["train_images"] == 23
     assert results["metrics"]["knn/k=5/top1"] == 100.0
     few_labels = [*FEW_LABELS, "fine_tune.images_per_class=[12]", "data.on_bad_image=skip"]
-    few_labels += ["backbone=random", "architecture=small_conv", output]
+    few_labels += ["backbone=random", "architecture=small_conv", "--overwrite", output]
     assert _run(place, *few_labels) == 0
     assert _results(place / "r.json")["chosen"]["fine_tune/n=12/images"] == 23
 
@@ -379,7 +381,7 @@ def test_features_lie_beside_their_backbone_unless_the_user_wants_none(
 
 def test_another_seed_of_the_random_backbone_is_another_backbone(place: Path) -> None:
     settings = ["backbone=random", "architecture=small_conv", "evaluators=[knn]"]
-    settings += [f"features.folder={place / 'kept'}", f"output={place / 'r.json'}"]
+    settings += [f"features.folder={place / 'kept'}", "--overwrite", f"output={place / 'r.json'}"]
     for number, change in enumerate(("seed=0", "seed=1", "data.max_images=100"), 1):
         assert _run(place, *settings, change) == 0
         # test features are others as well: BatchNorm was fitted to another train split
