@@ -98,8 +98,8 @@ def clear_for(config: PretrainConfig, directory: Path) -> None:
         InputError: the directory cannot be written to.
     """
     try:
-        judged = [] if _judges_another(directory) else JUDGED_ENTRIES
-        judged = [directory / name for name in judged if (directory / name).exists()]
+        names = () if _judges_another(directory) else JUDGED_ENTRIES
+        judged = [directory / name for name in names if (directory / name).exists()]
         for entry in [*_entries(directory), *judged]:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

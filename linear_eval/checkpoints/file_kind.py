@@ -89,8 +89,11 @@ def needs_code(path: Path, wanted: str) -> str:
 
 
 def _zipped_kind(path: Path) -> str | None:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return None  # damaged, which reading it will say
     if any(name.endswith("/constants.pkl") for name in names):
         given, written = json.dumps(path.name), json.dumps(f"{path.stem}.tensors.pth")
         return (
@@ -115,11 +118,11 @@ def _zipped_kind(path: Path) -> str | None:
 
 def _look(file: BinaryIO | object, pickles: int) -> tuple[str | None, set[str]]:
     """The class of the outermost object, None if it is a plain container; all words."""
-    for _ in range(pickles - 1):
-        for _ in pickletools.genops(file):  # type: ignore[arg-type]  # any binary stream will do
-            pass
     first, words, is_first = None, set(), True
     try:
+        for _ in range(pickles - 1):
+            for _ in pickletools.genops(file):  # type: ignore[arg-type]  # any stream will do
+                pass
         for code, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]
             if isinstance(argument, str):
                 words.add(argument)

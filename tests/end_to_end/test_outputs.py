@@ -17,6 +17,7 @@ from linear_eval.backbones import build_backbone
 from linear_eval.cli import main as judge
 from linear_eval.comparison.per_image import read_per_image, write_per_image
 from linear_eval.comparison.results_file import read_results
+from linear_eval.report import format_report
 from ssl_bf.cli import main as train
 
 TINY = {
@@ -242,15 +243,13 @@ def test_answers_of_an_earlier_version_belong_to_the_results_beside_them(
 def test_of_two_evaluations_at_a_time_the_later_one_is_told(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from linear_eval import evaluate
-
-    report = evaluate.format_report
+    report = format_report
 
     def meanwhile(*arguments: object, **options: object) -> str:
         shutil.copy("b.json", "results.json")
         return report(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluate, "format_report", meanwhile)
+    monkeypatch.setattr("linear_eval.evaluate.format_report", meanwhile)
     assert judge(f"{RUN} features.folder=none backbone=a.safetensors".split()) == 2
     assert Path("results.json").read_bytes() == Path("b.json").read_bytes()
     assert not Path("results.per_image.safetensors").exists()
