@@ -100,4 +100,4 @@ quickstart: whole-number-seed $(STAMP)
 	"$(VENV)/bin/ssl-bf" pretrain quickstart relation.name=none run.directory=$(without) run.overwrite=true $(seeds)
 	"$(VENV)/bin/ssl-bf" pretrain quickstart run.directory=$(with) run.overwrite=true $(seeds)
 	"$(VENV)/bin/linear-eval" run quickstart backbone=$(with)/backbone.safetensors \
-		"baselines=[pixels, random, $(without)/backbone.safetensors]" output=runs/quickstart/results.json $(seeds)
+		"baselines=[pixels, random, $(without)/backbone.safetensors]" --overwrite output=runs/quickstart/results.json $(seeds)

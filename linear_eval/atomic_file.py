@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from linear_eval.errors import InputError
+
+Reads = Mapping[str, Iterable[Path]]
+Differs = Callable[[Path], str]
 
 
 @contextmanager
@@ -38,25 +41,71 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def check_output(path: Path, key: str, *, overwrite: bool = True) -> None:
+def check_output(
+    path: Path,
+    key: str,
+    *,
+    overwrite: bool,
+    reads: Reads | None = None,
+    differs: Differs | None = None,
+) -> None:
     """Refuse a place where `atomic_file` could or should not put a file, before any work.
 
     Args:
         path: of the file.
         key: the option or key that named it, for the message.
-        overwrite: whether a file that exists may be replaced.
+        overwrite: see `check_stays`.
+        reads: likewise.
+        differs: likewise.
 
     Raises:
-        InputError: it is a folder, or its folder is missing or takes no new files; or it exists and
-            shall stay.
+        InputError: it is a folder or a device, or its folder is missing or takes no new files; or
+            what is there shall stay.
     """
     if not path.parent.is_dir():
         raise InputError(f"{key}: {path.parent}: no such folder; create it first")
     check_new(path, key)  # first: a name that is too long cannot even be asked whether it exists
     if path.is_dir():
         raise InputError(f"{key}: {path} is a folder, expected a file; give {path / 'NAME'}")
-    if path.exists() and not overwrite:
-        raise InputError(f"{key}: {path} exists already; give another path or --overwrite")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{key}: {path} is a device, expected a file; give another path")
+    check_stays(path, key, overwrite=overwrite, reads=reads, differs=differs)
+
+
+def check_stays(
+    path: Path,
+    key: str,
+    *,
+    overwrite: bool,
+    reads: Reads | None = None,
+    differs: Differs | None = None,
+) -> None:
+    """The one rule of all outputs: what is there stays, unless it is the command's own or given up.
+
+    Its own is what the command made of the same thing before and would make again: the results of
+    the same backbone (`run`, `quality`), a run's exports under their default names, a store of the
+    same images. `--overwrite` (of a run: run.overwrite=true) gives up anything else, but never what
+    the command reads. docs/outputs.md says this for every command.
+
+    Args:
+        path: of a file or folder, there or not.
+        key: the option or key that named it, for the message.
+        overwrite: whether the user gave up what is there.
+        reads: what the command reads, in words -> its files.
+        differs: of an output that says what it was made of: "" if that is the command's own, else
+            what it is, such as "holds results of another backbone".
+
+    Raises:
+        InputError: it is there and stays.
+    """
+    if not os.path.lexists(path):
+        return
+    for words, files in (reads or {}).items():
+        if any(file.exists() and path.exists() and path.samefile(file) for file in files):
+            raise InputError(f"{key}: {path} is {words}; give another path")
+    held = "exists already" if differs is None else differs(path)
+    if held and not overwrite:
+        raise InputError(f"{key}: {path} {held}; give another path or --overwrite")
 
 
 def check_new(path: Path, key: str) -> None:

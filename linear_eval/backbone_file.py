@@ -8,10 +8,7 @@ the key `backbone`. `torchvision.models.resnet18().load_state_dict(...)` accepts
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,47 +16,23 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from linear_eval.atomic_file import atomic_file
-from linear_eval.backbones import build_backbone, expected_tensors, feature_dim
+from linear_eval.backbone_header import (
+    BackboneInfo,
+    ChangedHeader,
+    Header,
+    read_header,
+    unsealed_note,
+    write_header,
+)
+from linear_eval.backbones import COUNTER, build_backbone, expected_tensors, feature_dim
 from linear_eval.errors import InputError
 
-FORMAT_VERSION = 1
 _HEADER_KEY = "backbone"
-_DIGEST = "tensors_sha256"
-_MAX_IMAGE_SIZE = 4096
 _CONVERT = (
     "make a backbone file of it with `linear-eval convert CHECKPOINT --architecture NAME "
     "--output FILE`"
 )
 _NUM_NAMED = 3  # how many keys a message lists before it only counts
-
-
-@dataclass(frozen=True)
-class BackboneInfo:
-    """What the header says: enough to build the backbone and to feed it.
-
-    Attributes:
-        architecture: a name in `backbones.ARCHITECTURES`.
-        feature_dim: D.
-        image_size: side of the training views in pixels.
-        mean: per channel, of images in [0, 1].
-        std: per channel, > 0.
-        provenance: JSON; has a `title` such as "pretrained with BatchFormer", and perhaps `seed`.
-        format_version: of this header.
-    """
-
-    architecture: str
-    feature_dim: int
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    provenance: dict[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
-
-    @property
-    def pretraining_seed(self) -> int | None:
-        """`seed` of the provenance; None where it does not say."""
-        seed = self.provenance.get("seed")
-        return seed if type(seed) is int else None
 
 
 def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
@@ -73,8 +46,7 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
     assert not problems, f"not a plain {info.architecture}: {problems}"
     assert info.feature_dim == feature_dim(info.architecture), info
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
-    header = asdict(info) | {_DIGEST: _digest(tensors)}
-    data = save(tensors, metadata={_HEADER_KEY: json.dumps(header)})
+    data = save(tensors, metadata={_HEADER_KEY: write_header(info, _digest(tensors))})
     with atomic_file(path) as file:
         file.write(data)
 
@@ -85,13 +57,14 @@ def load_backbone(path: Path) -> tuple[nn.Module, BackboneInfo]:
     Raises:
         InputError: no such file, not a backbone file, damaged, or tensors of another architecture.
     """
-    tensors, info, digest = _read(path)
+    tensors, header = _read(path)
+    info = header.info
     if problems := _differences(tensors, info.architecture):
         raise InputError(
             f"{path}: its tensors are not those of '{info.architecture}', which its header names "
             f"({problems}); export the backbone again"
         )
-    if digest is not None and digest != _digest(tensors):  # files of early versions have none
+    if header.tensors_sha256 not in (None, _digest(tensors)):  # files of early versions have none
         raise InputError(
             f"{path}: is damaged, its tensors are not those that were written; copy or export it "
             "again"
@@ -99,6 +72,13 @@ def load_backbone(path: Path) -> tuple[nn.Module, BackboneInfo]:
     backbone = assemble_backbone(info.architecture, tensors)
     _check_forward(path, backbone, info)
     return backbone, info
+
+
+def backbone_notes(path: Path) -> list[str]:
+    """What cannot be known about a sound backbone file, a line each: for the user."""
+    with safe_open(path, framework="pt") as file:
+        note = unsealed_note(_parse_header(path, file.metadata()))
+    return [] if note is None else [f"{path}: {note}"]
 
 
 def assemble_backbone(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
@@ -134,20 +114,19 @@ def _storable(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], BackboneInfo, str | None]:
+def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
     try:
         if not path.is_file():
             found = "is a folder" if path.is_dir() else "no such file"
             raise InputError(f"{path}: {found}, expected a backbone file; give the path of one")
         with safe_open(path, framework="pt") as file:
-            info = _parse_header(path, file.metadata())
-            digest = json.loads(file.metadata()[_HEADER_KEY]).get(_DIGEST)
+            header = _parse_header(path, file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path}: {_diagnose(path)}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return tensors, info, digest
+    return tensors, header
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
@@ -170,7 +149,7 @@ def _diagnose(path: Path) -> str:
     return "is no safetensors file, expected a backbone file; export one with `ssl-bf export`"
 
 
-def _parse_header(path: Path, metadata: dict[str, str] | None) -> BackboneInfo:
+def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
     text = (metadata or {}).get(_HEADER_KEY)
     if text is None:
         raise InputError(
@@ -178,49 +157,20 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> BackboneInfo:
             f"'{_HEADER_KEY}'; {_CONVERT}"
         )
     try:
-        return _info_from_json(text)
+        return read_header(text)
+    except ChangedHeader as error:
+        raise InputError(
+            f"{path}: is damaged, its header (image size, mean, std, seed and so on) is not the "
+            "one that was written; copy or export it again"
+        ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path}: its header cannot be understood ({error}); export the backbone again"
         ) from error
 
 
-def _info_from_json(text: str) -> BackboneInfo:
-    header = json.loads(text)
-    if not isinstance(header, dict):
-        raise ValueError("the metadata is no JSON object")
-    version = header.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(f"format version {version}, expected {FORMAT_VERSION}")
-    known = {entry.name for entry in fields(BackboneInfo)}
-    if missing := known - header.keys():
-        raise ValueError(f"missing {', '.join(sorted(missing))}")
-    info = BackboneInfo(
-        architecture=str(header["architecture"]),
-        feature_dim=int(header["feature_dim"]),
-        image_size=int(header["image_size"]),
-        mean=_three_numbers(header["mean"], "mean"),
-        std=_three_numbers(header["std"], "std"),
-        provenance=dict(header["provenance"]),
-    )
-    if info.feature_dim != feature_dim(info.architecture):
-        raise ValueError(f"feature_dim {info.feature_dim} does not belong to {info.architecture}")
-    if not 1 <= info.image_size <= _MAX_IMAGE_SIZE:
-        raise ValueError(f"image_size {info.image_size} is not between 1 and {_MAX_IMAGE_SIZE}")
-    if min(info.std) <= 0:
-        raise ValueError(f"std {info.std} is not above 0")
-    return info
-
-
-def _three_numbers(value: Any, name: str) -> tuple[float, float, float]:
-    numbers = tuple(float(number) for number in value)
-    if len(numbers) != 3:
-        raise ValueError(f"{name} has {len(numbers)} numbers, expected 3")
-    return numbers[0], numbers[1], numbers[2]
-
-
 def _differences(tensors: dict[str, Tensor], architecture: str) -> str:
-    """What is missing, unexpected or of another shape; "" when the tensors fit the architecture."""
+    """What is missing, unexpected or another shape or type; "" when the tensors fit."""
     expected = expected_tensors(architecture)
     shared = expected.keys() & tensors.keys()
     problems = {
@@ -231,12 +181,22 @@ def _differences(tensors: dict[str, Tensor], architecture: str) -> str:
             for name in sorted(shared)
             if tuple(tensors[name].shape) != expected[name]
         ],
+        # the digest is over bytes: these would be other numbers as another type
+        "of another type": [
+            f"{name} {tensors[name].dtype} instead of {_dtype(name)}"
+            for name in sorted(shared)
+            if tensors[name].dtype != _dtype(name)
+        ],
     }
     return "; ".join(
         f"{len(names)} {kind}: {', '.join(names[:_NUM_NAMED])}{', ...' * (len(names) > _NUM_NAMED)}"
         for kind, names in problems.items()
         if names
     )
+
+
+def _dtype(name: str) -> torch.dtype:
+    return torch.int64 if name.endswith(COUNTER) else torch.float32
 
 
 def _check_forward(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:

@@ -25,6 +25,8 @@ ARCHITECTURES: dict[str, int] = {
     **{name: shape.width for name, shape in VISION_TRANSFORMERS.items()},
 }
 """Every architecture and the width D of its features."""
+COUNTER = ".num_batches_tracked"
+"""End of the names of tensors that count training steps and change no feature."""
 
 
 def build_backbone(architecture: str, *, zero_init_residual: bool = False) -> nn.Module:

@@ -4,11 +4,8 @@ Nothing is guessed from the looks of a value: a scalar without quotes stays text
 the field it is meant for decides whether `1e-4` is a number, `on` a word and `007` a folder.
 """
 
-import importlib.resources
-import importlib.util
 import re
 from collections.abc import Sequence
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import yaml
 from linear_eval.config_types import Plain, nearest
 from linear_eval.errors import ConfigError
 
+_PACKAGE = Path(__file__).resolve().parent
 _COMMAND_OF = {"pretrain": "ssl-bf pretrain", "evaluate": "linear-eval run"}
 _KIND_OF = {"pretrain": "a pretraining config", "evaluate": "an evaluation config"}
 _ONLY_IN_PRETRAINING = {"method", "views", "optimizer", "run"}
@@ -154,7 +152,7 @@ def _override_value(text: str) -> Any:
     return None if text in ("", "~", "null") else Plain(text)
 
 
-def _find(source: str, packaged: str) -> Traversable:
+def _find(source: str, packaged: str) -> Path:
     folder = packaged_folder() / packaged
     is_name = "/" not in source and "\\" not in source and not source.endswith((".yaml", ".yml"))
     if is_name and (folder / f"{source}.yaml").is_file():
@@ -186,12 +184,15 @@ def _find(source: str, packaged: str) -> Traversable:
     )
 
 
-def packaged_folder() -> Traversable:
-    """The folder `configs` that comes with the package."""
-    # A checkout that is not installed has no package linear_eval.configs, only the folder.
-    if importlib.util.find_spec("linear_eval.configs") is None:
-        return Path(__file__).parents[1] / "configs"
-    return importlib.resources.files("linear_eval.configs")
+def packaged_folder() -> Path:
+    """The folder `configs` of the code that runs.
+
+    An installed package holds it, a checkout has it beside the package. Python is not asked for
+    `linear_eval.configs`: beside the code of one checkout it would find those of another, where
+    that one is installed to be edited.
+    """
+    inside = _PACKAGE / "configs"
+    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
 
 def _place(source: str, error: yaml.YAMLError) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone
+from linear_eval.backbone_file import file_sha256, load_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import feature_dim
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.errors import InputError

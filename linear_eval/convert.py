@@ -10,21 +10,20 @@ from torch import Tensor
 
 from linear_eval.atomic_file import check_output
 from linear_eval.backbone_file import (
-    BackboneInfo,
     assemble_backbone,
     file_sha256,
     is_backbone_file,
     save_backbone,
 )
-from linear_eval.backbones import CIFAR_PADDINGS, expected_tensors, feature_dim
-from linear_eval.checkpoints.match import OPTIONAL, Match, find_backbone
+from linear_eval.backbone_header import MAX_IMAGE_SIZE, BackboneInfo
+from linear_eval.backbones import CIFAR_PADDINGS, COUNTER, expected_tensors, feature_dim
+from linear_eval.checkpoints.match import Match, find_backbone
 from linear_eval.checkpoints.tensor_file import read_tensors
 from linear_eval.errors import InputError
 from linear_eval.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS, check_heads
 
 _EXACT = (torch.float32, torch.float16, torch.bfloat16)  # all of them are float32 numbers
 _CIFAR_SIZE = 32
-_MAX_IMAGE_SIZE = 4096
 Channels = tuple[float, float, float]
 
 
@@ -87,8 +86,8 @@ def convert(
 def _image_size(architecture: str, images: ImageFacts) -> int:
     has_cifar_stem = any(architecture.endswith(suffix) for suffix in CIFAR_PADDINGS)
     size = images.size or (_CIFAR_SIZE if has_cifar_stem else TRAINED_SIZE)
-    if not 1 <= size <= _MAX_IMAGE_SIZE:
-        raise InputError(f"--image-size: must be between 1 and {_MAX_IMAGE_SIZE}, got {size}")
+    if not 1 <= size <= MAX_IMAGE_SIZE:
+        raise InputError(f"--image-size: must be between 1 and {MAX_IMAGE_SIZE}, got {size}")
     shape = VISION_TRANSFORMERS.get(architecture)
     if shape is not None and size % shape.patch:
         raise InputError(
@@ -101,10 +100,8 @@ def _image_size(architecture: str, images: ImageFacts) -> int:
 
 
 def _check_output(checkpoint: Path, output: Path, *, overwrite: bool) -> None:
-    check_output(output, "--output")
-    if checkpoint.exists() and output.exists() and output.samefile(checkpoint):
-        raise InputError(f"--output: {output} is the checkpoint itself; give another path")
-    check_output(output, "--output", overwrite=overwrite)
+    reads = {"the checkpoint itself": [checkpoint]}
+    check_output(output, "--output", overwrite=overwrite, reads=reads)
 
 
 def _find(checkpoint: Path, tensors: dict[str, Tensor], architecture: str) -> Match:
@@ -123,7 +120,7 @@ def _take(
     taken = {}
     for ours, name in match.used.items():
         tensor = tensors[name]
-        is_counter = ours.endswith(OPTIONAL)
+        is_counter = ours.endswith(COUNTER)
         if tensor.layout != torch.strided or tensor.dtype not in (
             (torch.int64,) if is_counter else _EXACT
         ):
@@ -138,7 +135,7 @@ def _take(
             )
         taken[ours] = tensor
     for ours in expected_tensors(architecture):
-        if ours not in taken and ours.endswith(OPTIONAL):
+        if ours not in taken and ours.endswith(COUNTER):
             taken[ours] = torch.zeros((), dtype=torch.int64)
     return taken
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from linear_eval.backbone_file import BackboneInfo
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.config import EvaluateConfig
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import printable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import yaml
 
 from linear_eval.agreement import agreed
 from linear_eval.atomic_file import check_output
+from linear_eval.backbone_file import backbone_notes
 from linear_eval.comparison.intervals import INTERVAL_MEANING
-from linear_eval.comparison.per_image import PerImage, write_per_image
+from linear_eval.comparison.own_results import Judged, answers_differ, results_differ
+from linear_eval.comparison.per_image import PerImage, per_image_path, write_per_image
 from linear_eval.comparison.results_file import RESULTS_FILE
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.contestants import Contestant, open_contestants
@@ -33,7 +36,9 @@ from linear_eval.splits import EvaluationSplits, open_splits
 from linear_eval.strict_config import to_yaml
 
 
-def run(config: EvaluateConfig, notes: list[str], *, verbose: bool = False) -> None:
+def run(
+    config: EvaluateConfig, notes: list[str], *, verbose: bool = False, overwrite: bool = False
+) -> None:
     """Judge a backbone and its baselines: print the table and write `results.json`.
 
     Several processes call this together: they share the images and the searches of k-NN and
@@ -43,14 +48,16 @@ def run(config: EvaluateConfig, notes: list[str], *, verbose: bool = False) -> N
         config: the whole evaluation.
         notes: lines to be repeated below the table.
         verbose: whether all notes are printed, or the most important ones.
+        overwrite: whether results of another backbone may be replaced, or any other file.
 
     Raises:
         InputError: anything wrong with the config, the files or the data; nothing was written but
             features, which the next run reads.
     """
     start = time.monotonic()
-    first = agreed(lambda: _open(config) if is_main() else None)  # it may download the data
-    asked = agreed(lambda: first or _open(config))
+    # it may download the data
+    first = agreed(lambda: _open(config, overwrite) if is_main() else None)
+    asked = agreed(lambda: first or _open(config, overwrite))
     batches = _open_batches(config, asked.splits)
     rows = [judge(each, batches, asked.splits, config, asked.device) for each in asked.contestants]
     agreed(
@@ -63,24 +70,26 @@ class _Asked:
     """What a configuration names, opened and found to fit."""
 
     output: Path
+    overwrite: bool
     device: torch.device
     contestants: list[Contestant]
     splits: EvaluationSplits
 
 
-def _open(config: EvaluateConfig) -> _Asked:
+def _open(config: EvaluateConfig, overwrite: bool) -> _Asked:
     device = config.speed.open_device()
     if device.type == "cuda" and world_size() > 1:
         device = own_gpu()
         torch.cuda.set_device(device)
     contestants = open_contestants(config)
     output = results_path(config)  # often beside the backbone, which a mistyped path would lack
+    _check_outputs(output, contestants, config, overwrite)
     config.features.open(None)  # a folder that cannot be used is an error now, not later
     splits = open_splits(config.data)
     for split in splits.parts.values():
         config.features.check_outside(split.folder)
     check_sizes(config, splits)
-    return _Asked(output, device, contestants, splits)
+    return _Asked(output, overwrite, device, contestants, splits)
 
 
 def _report(
@@ -97,7 +106,9 @@ def _report(
     kept = [line for store in stores for line in store.remarks()]
     skipped = {name: len(splits.parts[name]) - n for name, n in rows[-1].num_images.items()}
     shared = splits.overlap_note()
-    notes = [*([shared] if shared else []), *notes, *run_notes(rows, skipped)]
+    files = [each.path for each in asked.contestants if each.path is not None]
+    older = [note for path in files for note in backbone_notes(path)]
+    notes = [*([shared] if shared else []), *notes, *run_notes(rows, skipped), *older]
     for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     num_classes = len(splits.test.class_names)
@@ -105,8 +116,10 @@ def _report(
     print(format_report(rows, num_classes=num_classes, notes=said, verbose=verbose))
     seconds = {**rows[-1].seconds, "total": time.monotonic() - start}
     results = _results(config, splits, rows) | {"notes": notes}
+    # once more: another evaluation may have written there since
+    _check_outputs(asked.output, asked.contestants, config, asked.overwrite)
     # the answers first: results.json, which names them and their digest, is what counts
-    results |= {"per_image": write_per_image(asked.output, _per_image(rows, splits))}
+    results |= {"per_image": write_per_image(asked.output, _per_image(config, rows, splits))}
     write_results(asked.output, results | {"versions": versions(), "seconds": seconds})
     print(f"written: {asked.output}")
 
@@ -127,8 +140,22 @@ def results_path(config: EvaluateConfig) -> Path:
         )
     else:
         output = Path(config.backbone).parent / RESULTS_FILE
-    check_output(output, "output")
     return output
+
+
+def _check_outputs(
+    output: Path, contestants: list[Contestant], config: EvaluateConfig, overwrite: bool
+) -> None:
+    judged = _judged(contestants[-1], config)
+    reads = {"one of the backbones": [each.path for each in contestants if each.path]}
+    for path, differ in ((output, results_differ), (per_image_path(output), answers_differ)):
+        differs = partial(differ, judged=judged)
+        check_output(path, "output", overwrite=overwrite, reads=reads, differs=differs)
+
+
+def _judged(main: Contestant, config: EvaluateConfig) -> Judged:
+    seed = config.seed if main.key == RANDOM else None
+    return Judged(main.architecture, main.sha256, seed)
 
 
 def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, ImageBatches]:
@@ -150,7 +177,7 @@ def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str,
     }
 
 
-def _per_image(rows: list[Row], splits: EvaluationSplits) -> PerImage:
+def _per_image(config: EvaluateConfig, rows: list[Row], splits: EvaluationSplits) -> PerImage:
     main = rows[-1]
     return PerImage(
         ids=main.test_ids,
@@ -160,6 +187,7 @@ def _per_image(rows: list[Row], splits: EvaluationSplits) -> PerImage:
         scores={row.contestant.key: row.scores for row in rows},
         predictions={row.contestant.key: row.predictions for row in rows},
         by_class=main.by_class,
+        backbone=asdict(_judged(main.contestant, config)),
     )
 
 

@@ -43,7 +43,7 @@ def extract(
     Raises:
         InputError: any of these is wrong; nothing was written.
     """
-    side_file = _check_output(output, overwrite)
+    side_file = _check_output(output, backbone, overwrite)
     found = extract_split(backbone, data, overrides, split_name=split_name)
     description = {
         "ids": found.table.ids,
@@ -65,14 +65,14 @@ def extract(
     print(f"written: {output} ({rows} x {width}), {side_file}")
 
 
-def _check_output(output: Path, overwrite: bool) -> Path:
+def _check_output(output: Path, backbone: Path, overwrite: bool) -> Path:
     if output.suffix != ".npy":
         raise InputError(
             f"--output: '{output}' does not end in .npy; give a path such as features.npy"
         )
     side_file = output.with_suffix(".json")
     for path in (output, side_file):
-        check_output(path, "--output", overwrite=overwrite)
+        check_output(path, "--output", overwrite=overwrite, reads={"the backbone": [backbone]})
     return side_file
 
 

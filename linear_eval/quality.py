@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.backbone_file import file_sha256
+from linear_eval.comparison.own_results import Judged, quality_differs
 from linear_eval.data_argument import SplitName
 from linear_eval.errors import one_line
 from linear_eval.feature_quality import alignment, rank_me, uniformity
@@ -28,6 +30,7 @@ def judge_quality(
     split_name: SplitName,
     output: Path | None,
     verbose: bool = False,
+    overwrite: bool,
 ) -> None:
     """Print RankMe, alignment and uniformity; labels are not looked at.
 
@@ -41,13 +44,21 @@ def judge_quality(
         split_name: which split.
         output: a JSON file, or None.
         verbose: whether all notes are printed.
+        overwrite: whether a file that is not of the same backbone is replaced.
 
     Raises:
         InputError: any of these is wrong, or there are fewer than two images; nothing was written.
     """
-    if output is not None:
-        check_output(output, "--json")
     opened = open_backbone_and_split(backbone, data, overrides, split_name=split_name)
+    if output is not None:
+        judged = Judged(opened.info.architecture, file_sha256(backbone))
+        check_output(
+            output,
+            "--json",
+            overwrite=overwrite,
+            reads={"the backbone": [backbone]},
+            differs=partial(quality_differs, judged=judged),
+        )
     config = opened.config
     with opened.embedding() as embed:
         table = collect_features(embed, opened.batches, "whole images")

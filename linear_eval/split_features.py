@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from linear_eval.atomic_file import check_outside
-from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone
+from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.config import EvaluateConfig
 from linear_eval.data_argument import SplitName, load_data_argument, open_split
 from linear_eval.datasets.dataset import ImageSplit
@@ -114,7 +115,7 @@ def open_backbone_and_split(
             batch_size=config.batch_size,
             on_bad_image=config.data.on_bad_image,
         ),
-        notes=loaded.notes,
+        notes=[*loaded.notes, *backbone_notes(backbone)],
     )
 
 

@@ -14,14 +14,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from linear_eval.atomic_file import check_outside
-from linear_eval.backbone_file import BackboneInfo, load_backbone
+from linear_eval.backbone_file import load_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone, feature_dim
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.distributed import rank, world_size
 from linear_eval.errors import InputError
-from linear_eval.strict_config import to_yaml
-from ssl_bf.config import PretrainConfig, ResNetConfig
+from ssl_bf.config import PretrainConfig, ResNetConfig, config_to_share
 from ssl_bf.input.loader import TwoViewLoader
 from ssl_bf.input.residency import open_images
 from ssl_bf.input.source import Source, open_source
@@ -151,7 +151,7 @@ def backbone_info(config: PretrainConfig, *, commit: str | None, step: int) -> B
             "seed": config.seed,
             "step": step,
             "commit": commit,
-            "config": to_yaml(config),
+            "config": config_to_share(config),
         },
     )
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from linear_eval.datasets import DatasetConfig
+from linear_eval.datasets.imagenet_subset import PACKAGED
+from linear_eval.strict_config import to_yaml
 from ssl_bf.input.residency import Place, Residency
 from ssl_bf.input.views import ViewsConfig
 from ssl_bf.methods import MethodConfig
@@ -102,6 +107,16 @@ class RunConfig:
 RESUMABLE = ("speed.", "run.", "data.root", "data.download", "data.on_bad_image")
 
 
+# Keys that say where something lies on the machine that trains.
+PLACES = (
+    *("data.root", "data.ground_truth", "data.subset", "backbone.init"),
+    *("speed.store", "run.directory"),
+)
+_NO_PLACES = ("all", *PACKAGED)  # values of data.subset that are names
+_PATH = re.compile(r"[/\\~]")
+LEFT_OUT = "???"  # as `--show` writes what must be given
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """One pretraining run."""
@@ -148,3 +163,18 @@ def decisive_settings(config: PretrainConfig) -> dict[str, Any]:
 
     collect(json.loads(json.dumps(asdict(config))), "")
     return settings
+
+
+def config_to_share(config: PretrainConfig) -> str:
+    """The run as YAML for files that are passed on: `???` for every place on this machine."""
+
+    def shared(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: shared(inner, f"{key}.{name}") for name, inner in value.items()}
+        if not isinstance(value, str):
+            return value
+        is_place = key.removeprefix(".") in PLACES and value not in _NO_PLACES
+        return LEFT_OUT if is_place or _PATH.search(value) else value
+
+    plain = shared(yaml.safe_load(to_yaml(config)), "")
+    return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=10_000)

@@ -100,7 +100,8 @@ def export_backbone(
     config = _config_of(directory)
     if output is None:
         output, overwrite = directory / DEFAULT_EXPORTS[file_format], True
-    check_output(output, "--output", overwrite=overwrite)
+    reads = {"part of the run": [directory / CONFIG_FILE, *directory.glob("checkpoints/*/*")]}
+    check_output(output, "--output", overwrite=overwrite, reads=reads)
     saved = checkpoint.load_newest(directory)
     prefix = "method/backbone."
     tensors = {k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)}

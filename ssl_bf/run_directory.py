@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from linear_eval.atomic_file import atomic_file, check_new
+from linear_eval.backbone_file import file_sha256
+from linear_eval.comparison.results_file import read_results
 from linear_eval.distributed import is_main
 from linear_eval.errors import InputError
 from linear_eval.strict_config import to_yaml
@@ -96,7 +98,8 @@ def clear_for(config: PretrainConfig, directory: Path) -> None:
         InputError: the directory cannot be written to.
     """
     try:
-        judged = [directory / name for name in JUDGED_ENTRIES if (directory / name).exists()]
+        names = () if _judges_another(directory) else JUDGED_ENTRIES
+        judged = [directory / name for name in names if (directory / name).exists()]
         for entry in [*_entries(directory), *judged]:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -109,6 +112,16 @@ def clear_for(config: PretrainConfig, directory: Path) -> None:
             f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
             "another directory"
         ) from error
+
+
+def _judges_another(directory: Path) -> bool:
+    """Whether the results there are of another backbone of the folder, and no business of a run."""
+    try:
+        said = read_results(directory).backbone.get("sha256")
+    except InputError:
+        return False
+    own = directory / BACKBONE_FILE
+    return not own.is_file() or said != file_sha256(own)
 
 
 def _entries(directory: Path) -> list[Path]:

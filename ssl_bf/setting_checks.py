@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from linear_eval.backbone_file import backbone_notes
 from linear_eval.distributed import world_size
 from linear_eval.errors import InputError
 from ssl_bf.config import PretrainConfig
@@ -46,6 +49,8 @@ def check_compiler(config: PretrainConfig, device: torch.device) -> None:
 def setting_notes(config: PretrainConfig, device: torch.device) -> list[str]:
     """Log lines on settings that do nothing or harm here."""
     notes, method, views = [], config.method, config.views
+    if config.backbone.init is not None:
+        notes += backbone_notes(Path(config.backbone.init))
     if views.short_side is not None and views.short_side < views.size:
         notes.append(
             f"warning: views.short_side={views.short_side} is less than views.size={views.size}: "

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from linear_eval.atomic_file import atomic_file, check_output
-from linear_eval.backbone_file import BackboneInfo, save_backbone
+from linear_eval.backbone_file import save_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.checkpoints.onnx_file import onnx_bytes, run_onnx
 from linear_eval.checkpoints.tensor_file import read_tensors
 from linear_eval.errors import InputError
@@ -40,7 +41,7 @@ def export(backbone: nn.Module, info: BackboneInfo, *, file_format: Format, outp
         InputError: the tool has no such architecture, a package is missing, the file cannot be
             written, or its features differ; `output` is then as it was.
     """
-    check_output(output, "--output")
+    check_output(output, "--output", overwrite=True)  # the caller asked
     backbone = backbone.cpu().eval()
     if file_format == "safetensors":
         save_backbone(output, backbone, info)

@@ -3,7 +3,7 @@
 A tensor's full name is its path in the file: `state_dict/module.encoder_q.layer1.0.conv1.weight` is
 
     container    state_dict/          which dict of the file
-    wrapper      module.              left by DistributedDataParallel or torch.compile
+    wrapper      module.              left by DistributedDataParallel, torch.compile or a trainer
     prefix       encoder_q.           of a `Layout`: the encoder that is taken
     dialect      layer1.0.conv1...    how the library names the tensors inside
 
@@ -18,8 +18,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-CONTAINERS = ("", "state_dict/", "model/", "model_state_dict/")
-WRAPPERS = ("", "module.", "_orig_mod.", "module._orig_mod.")
+CONTAINERS = r"((state_dict|model|model_state_dict|module|network|net|weights|checkpoint)/)*"
+"""Dicts in which a state_dict may lie, in any order and depth."""
+AVERAGED = (
+    r"((state_dict|model|checkpoint)/)*"
+    r"(ema|model_ema|ema_model|module_ema|params_ema|state_dict_ema|ema_state_dict|ema_weights|"
+    r"teacher)/((state_dict|module|model)/)*"
+)
+"""Likewise of averaged weights, which are read where a file has no others."""
 
 Groups = dict[str, str]
 """Name of a group of tensors that are no part of the backbone -> pattern."""
@@ -34,7 +40,7 @@ class Layout:
         prefix: of the backbone's tensors.
         inside: groups that share the prefix (the pattern begins after it), such as a classifier.
         beside: groups that do not (the pattern begins after the wrapper).
-        containers: where its state_dict may lie.
+        containers: where its state_dict may lie, a pattern of the whole path.
         refuses: suffix of an architecture -> why this suite's weights do not fit it.
     """
 
@@ -42,7 +48,7 @@ class Layout:
     prefix: str
     inside: Groups = field(default_factory=dict)
     beside: Groups = field(default_factory=dict)
-    containers: tuple[str, ...] = CONTAINERS
+    containers: str = CONTAINERS
     refuses: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,6 +66,12 @@ class Dialect:
 
 
 _LAYER = r"encoder\.layers\.encoder_layer_(\d+)\."  # torchvision's vision transformer
+_HF_BLOCK = {
+    r"shortcut\.convolution": "downsample.0",
+    r"shortcut\.normalization": "downsample.1",
+    **{rf"layer\.{k}\.convolution": f"conv{k + 1}" for k in range(3)},
+    **{rf"layer\.{k}\.normalization": f"bn{k + 1}" for k in range(3)},
+}
 _SEQUENTIAL_STEM = {r"0\.": "conv1.", r"1\.": "bn1."}
 
 DIALECTS = (
@@ -78,6 +90,18 @@ DIALECTS = (
             **_SEQUENTIAL_STEM,
             **{rf"{i + 1}\.(\d+)\.shortcut\.": rf"layer{i}.\1.downsample." for i in (1, 2, 3, 4)},
             **{rf"{i + 1}\.": f"layer{i}." for i in (1, 2, 3, 4)},
+        },
+    ),
+    Dialect(
+        "Hugging Face's ResNet",
+        {
+            r"embedder\.embedder\.convolution\.": "conv1.",
+            r"embedder\.embedder\.normalization\.": "bn1.",
+            **{
+                rf"encoder\.stages\.{i}\.layers\.(\d+)\.{theirs}\.": rf"layer{i + 1}.\1.{ours}."
+                for i in range(4)
+                for theirs, ours in _HF_BLOCK.items()
+            },
         },
     ),
     Dialect(
@@ -142,9 +166,7 @@ LAYOUTS = (
         inside={"projector": r"fc\."},
         beside={"predictor": r"predictor\."} | _BATCHFORMER,
     ),
-    Layout(
-        "DINO (teacher)", "backbone.", beside={"projector": r"head\."}, containers=("teacher/",)
-    ),
+    Layout("DINO (teacher)", "backbone.", beside={"projector": r"head\."}, containers=r"teacher/"),
     Layout("backbone. and nothing beside it", "backbone."),
     Layout("lightly", "backbone.", beside=_LIGHTLY),
     Layout("lightly (masked vision transformer)", "backbone.vit.", _CLASSIFIER, beside=_LIGHTLY),
@@ -191,6 +213,21 @@ LAYOUTS = (
         },
     ),
     Layout("torchvision, timm, DINO or extracted", "", _CLASSIFIER),
+    Layout(
+        "official SwAV / DeepCluster-v2",
+        "",
+        inside={"projector": r"projection_head\.", "prototypes": r"prototypes\."},
+    ),
+    Layout("vissl", "_feature_blocks.", containers=r"(classy_state_dict/base_model/model/trunk/)?"),
+    *(
+        Layout(
+            f"{prefix} and perhaps a classifier",
+            prefix,
+            inside=_CLASSIFIER,
+            beside={"classifier": r"(fc|head|classifier|linear)\.(\d+\.)?(weight|bias)$"},
+        )
+        for prefix in ("encoder.", "feature_extractor.", "base_model.", "timm_model.", "resnet.")
+    ),
 )
 """In this order: of several layouts that find the same tensors, the first gives the name."""
 
@@ -200,6 +237,7 @@ ELSEWHERE: Groups = {
     "loss scaler": r"((loss_|fp16_|grad_|amp_)?scaler|amp|amp_scaling_state)/",
     "averaged weights (EMA)": r"(state_dict_ema|model_ema|ema_state_dict|ema)/",
     "student": r"student/",
+    "heads": r"classy_state_dict/base_model/model/heads/",
     "loss state": r"(dino_loss|loss|criterion)/",
     "training state": r"(callbacks|loops|args|meta|message_hub|hyper_parameters|rng_state|random)/",
     "counters": r"(best_acc1?|epoch|global_step|iteration|step|loss)$",

@@ -10,24 +10,24 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from linear_eval.backbones import COUNTER
 from linear_eval.checkpoints.layouts import (
+    AVERAGED,
     DIALECTS,
     ELSEWHERE,
     LAYOUTS,
-    WRAPPERS,
     Dialect,
     Groups,
     Layout,
 )
+from linear_eval.checkpoints.not_read import not_read
+from linear_eval.checkpoints.wrappers import common_start, outer_wrappers, unwrapped
 from linear_eval.errors import InputError
 
-# Counts training steps and changes no feature; files from before PyTorch 0.4.1 lack it.
-OPTIONAL = ".num_batches_tracked"
 _NUM_NAMED = 3
 _FEW_MISSING = 0.1  # of those found; of another architecture's tensors, more are missing
 _NUM_UNKNOWN = 10
@@ -82,8 +82,11 @@ def find_backbone(
         InputError: no layout fits (says what the nearest one lacks, or cannot account for), two fit
             with different tensors, or the layout's weights do not fit the architecture.
     """
-    attempts = list(_attempts(tensors, expected))
+    attempts = list(_attempts(tensors, expected, averaged=False))
     complete = [attempt for attempt in attempts if attempt.is_complete]
+    if not complete:  # averaged weights count where they are alone
+        attempts += _attempts(tensors, expected, averaged=True)
+        complete = [attempt for attempt in attempts if attempt.is_complete]
     if not complete:
         raise _no_match(attempts, tensors, architecture)
     allowed = [match for match in complete if _refusal(match.layout, architecture) is None]
@@ -105,42 +108,69 @@ def _refusal(layout: Layout, architecture: str) -> str | None:
     return next((why.format(architecture=architecture) for why in reasons), None)
 
 
-def _attempts(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> Iterator[Match]:
+def _attempts(
+    tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]], *, averaged: bool
+) -> Iterator[Match]:
+    folders = sorted({name[: name.rfind("/") + 1] for name in tensors})
+    inside = {folder: unwrapped(folder, tensors) for folder in folders}
     for layout in LAYOUTS:
-        for container, wrapper in product(layout.containers, WRAPPERS):
-            root = container + wrapper + layout.prefix
-            if any(name.startswith(root) for name in tensors):
-                for dialect in DIALECTS:
-                    yield _read(layout, dialect, container + wrapper, tensors, expected)
+        containers = AVERAGED if averaged else layout.containers
+        read_as = replace(layout, name=f"{layout.name}, averaged weights (EMA)")
+        for container in folders:
+            if not re.fullmatch(containers, container):
+                continue
+            for wrapper in outer_wrappers(inside[container].values()):
+                root = wrapper + layout.prefix
+                if any(name.startswith(root) for name in inside[container].values()):
+                    for dialect in DIALECTS:
+                        yield _read(
+                            read_as if averaged else layout,
+                            dialect,
+                            wrapper,
+                            inside[container],
+                            tensors,
+                            expected,
+                            is_top=not container,
+                        )
 
 
 def _read(
     layout: Layout,
     dialect: Dialect,
     start: str,
+    inside: dict[str, str],
     tensors: dict[str, Tensor],
     expected: dict[str, tuple[int, ...]],
+    *,
+    is_top: bool,
 ) -> Match:
     root = start + layout.prefix
     used: dict[str, str] = {}
     unknown: list[str] = []
     dropped: Counter[str] = Counter()
     for name in tensors:
-        ours = _rename(name.removeprefix(root), dialect) if name.startswith(root) else None
+        inner = inside.get(name)
+        within = inner is not None and inner.startswith(root)
+        ours = _rename(inner[len(root) :], dialect) if inner is not None and within else None
         if ours in expected and ours not in used:
             used[ours] = name
-        elif group := _group(name, start, layout):
-            dropped[group] += 1
-        else:
+            continue
+        group = None if inner is None else _group(inner, start, layout)
+        if group is None and (inner is None or is_top):
+            group = _first(ELSEWHERE, name)
+        if group is None:
             unknown.append(name)
+        else:
+            dropped[group] += 1
     return Match(
         layout=layout,
         dialect=dialect,
-        root=root,
+        root=common_start(used.values()),
         used=used,
         dropped=dict(dropped),
         unknown=unknown,
-        missing=[name for name in expected if name not in used and not name.endswith(OPTIONAL)],
+        # files from before PyTorch 0.4.1 have no counters
+        missing=[name for name in expected if name not in used and not name.endswith(COUNTER)],
         misshapen=[
             f"{ours} {tuple(tensors[name].shape)} instead of {expected[ours]}"
             for ours, name in used.items()
@@ -156,19 +186,16 @@ def _rename(name: str, dialect: Dialect) -> str:
     return name
 
 
-def _group(name: str, start: str, layout: Layout) -> str | None:
-    """The group of tensors to drop that a name belongs to, if it belongs to one."""
+def _group(inner: str, start: str, layout: Layout) -> str | None:
+    """The group of tensors to drop that a name in the container belongs to, if any."""
     root = start + layout.prefix
-    rules: list[tuple[str, Groups]] = [("", ELSEWHERE)]
-    if name.startswith(root):  # what lies inside the encoder is never taken for another encoder
-        rules.append((root, layout.inside))
-    elif name.startswith(start):
-        rules.append((start, layout.beside))
-    for beginning, groups in rules:
-        for group, pattern in groups.items():
-            if re.match(pattern, name.removeprefix(beginning)):
-                return group
-    return None
+    if inner.startswith(root):  # what lies inside the encoder is never taken for another encoder
+        return _first(layout.inside, inner[len(root) :])
+    return _first(layout.beside, inner[len(start) :]) if inner.startswith(start) else None
+
+
+def _first(groups: Groups, name: str) -> str | None:
+    return next((group for group, pattern in groups.items() if re.match(pattern, name)), None)
 
 
 def _no_match(attempts: list[Match], tensors: dict[str, Tensor], architecture: str) -> InputError:
@@ -177,6 +204,8 @@ def _no_match(attempts: list[Match], tensors: dict[str, Tensor], architecture: s
         key=lambda each: (each.found, -len(each.misshapen), -len(each.unknown)),
         default=None,
     )
+    if (best is None or not best.is_complete) and (known := not_read(tensors)):
+        return InputError(f"checkpoint: holds {known}")
     if best is None or not best.found:
         beginnings = Counter(re.split(r"[./](?=[^./]*$)", name)[0] for name in tensors)
         return InputError(

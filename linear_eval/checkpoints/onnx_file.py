@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import BackboneInfo
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.errors import InputError
 
 INPUT, OUTPUT = "images", "features"
@@ -52,9 +52,21 @@ def onnx_bytes(backbone: nn.Module, info: BackboneInfo) -> bytes:
         )
     assert program is not None
     model = program.model_proto
+    _forget_the_tracing(model)
     model.metadata_props.add(key="backbone", value=json.dumps(asdict(info)))
     data: bytes = model.SerializeToString()
     return data
+
+
+def _forget_the_tracing(model: Any) -> None:
+    """Drop remarks on how each part was traced: they hold paths of this machine."""
+    for graph in (model.graph, *model.functions):
+        parts = [graph, *graph.node, *graph.value_info]
+        if graph is model.graph:
+            parts += [*graph.input, *graph.output, *graph.initializer]
+        for part in parts:
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
 
 
 def run_onnx(path: Path, images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from linear_eval.checkpoints.file_kind import folder_kind, foreign_kind, needs_code
 from linear_eval.errors import InputError, one_line
 
 _SAFE_TORCH = "2.10"  # older restricted readers can be made to run code or to corrupt memory
@@ -46,11 +48,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             code to be read, or one without tensors.
     """
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}, expected a checkpoint; give the path of a file")
+        missing = "no such file, expected a checkpoint; give the path of a file"
+        raise InputError(f"{path}: {folder_kind(path) if path.is_dir() else missing}")
     try:
         with path.open("rb") as file:
-            start = file.read(9)
+            start = file.read(32)
+        if kind := foreign_kind(path, start):
+            raise InputError(f"{path}: {kind}")
         tensors = _read_safetensors(path) if start[8:9] == b"{" else _read_pickle(path, start)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -85,13 +89,21 @@ def _read_pickle(path: Path, start: bytes) -> dict[str, Tensor]:
         if is_zip:
             _check_sums(path)
         # argparse.Namespace: a plain container, in which many training scripts keep their options
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about its own ways of storing
+            loaded = _load(path, is_zip=is_zip)
     except UnpicklingError as error:
         raise _needs_code(path, str(error)) from error
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     return dict(_tensors(loaded, ""))
+
+
+def _load(path: Path, *, is_zip: bool) -> Any:
+    if path.suffix != ".safetensors":
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    with path.open("rb") as file:  # by that name torch would take it for one of safetensors
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _check_sums(path: Path) -> None:
@@ -118,11 +130,7 @@ def _needs_code(path: Path, said: str) -> InputError:
     wanted = re.search(r"GLOBAL (\S+)", said)
     if wanted is None:
         return _damaged(path, said.splitlines()[-1] if said else "no pickle")
-    return InputError(
-        f"{path}: holds a pickle that needs '{wanted[1]}' to be read, which may run code, expected "
-        "tensors only; if you trust its source, load it once in your own Python and save its "
-        "state_dict with safetensors (`linear-eval convert --help` has the lines)"
-    )
+    return InputError(f"{path}: {needs_code(path, wanted[1])}")
 
 
 def _damaged(path: Path, error: Exception | str) -> InputError:

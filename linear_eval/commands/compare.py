@@ -50,6 +50,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison as well")
     add_verbose(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace a FILE that exists")
     parser.set_defaults(command=_compare)
 
 
@@ -70,5 +71,6 @@ def _compare(given: argparse.Namespace) -> None:
         paired=given.paired,
         json_file=given.json,
         verbose=given.verbose,
+        overwrite=given.overwrite,
     )
     compare(first, second, options)

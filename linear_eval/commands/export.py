@@ -34,10 +34,13 @@ def add(commands: Commands) -> None:
 
 def _export(given: argparse.Namespace) -> None:
     from linear_eval.atomic_file import check_output
-    from linear_eval.backbone_file import load_backbone
+    from linear_eval.backbone_file import backbone_notes, load_backbone
     from linear_eval.checkpoints.export import export
 
-    check_output(given.output, "--output", overwrite=given.overwrite)
+    reads = {"the backbone itself": [given.backbone]}
+    check_output(given.output, "--output", overwrite=given.overwrite, reads=reads)
     network, info = load_backbone(given.backbone)
     export(network, info, file_format=given.format, output=given.output)
+    for note in backbone_notes(given.backbone):
+        print(f"note: {note}")
     print(f"written: {given.output}")

@@ -39,6 +39,9 @@ def add(commands: Commands) -> None:
     )
     add_split(parser)
     parser.add_argument("--json", metavar="FILE.json", type=Path, help="write the numbers too")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a file that is not of this backbone"
+    )
     add_overrides(parser)
     add_verbose(parser)
     parser.set_defaults(command=_quality)
@@ -54,4 +57,5 @@ def _quality(given: argparse.Namespace) -> None:
         split_name=given.split,
         output=given.json,
         verbose=given.verbose,
+        overwrite=given.overwrite,
     )

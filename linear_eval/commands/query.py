@@ -36,6 +36,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--sheet", metavar="FILE.png", type=Path, help="show what was found")
     parser.add_argument("--json", metavar="FILE.json", type=Path, help="write what was found")
     add_verbose(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.set_defaults(command=_query, late_go_to="images")
 
 
@@ -50,4 +51,5 @@ def _query(given: argparse.Namespace) -> None:
         sheet=given.sheet,
         answers=given.json,
         verbose=given.verbose,
+        overwrite=given.overwrite,
     )

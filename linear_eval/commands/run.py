@@ -20,7 +20,8 @@ CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_
 imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `pixels`, or
 `random` (then architecture= as well). --show prints every key with its value; ??? must be given.
 Prints a table with five lines of notes at most (--verbose: all), and writes results.json beside the
-backbone, or to output=FILE.
+backbone, or to output=FILE. Results of the same backbone are replaced there, those of another only
+with --overwrite.
 """
 
 
@@ -35,6 +36,9 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
     parser.add_argument("--show", action="store_true", help="print the whole config and stop")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results of another backbone"
+    )
     add_overrides(parser)
     add_verbose(parser)
     parser.set_defaults(command=_run)
@@ -60,4 +64,4 @@ def _run(given: argparse.Namespace) -> None:
         if given.show:
             print(to_yaml(loaded.value), end="")
             return
-        run(loaded.value, loaded.notes, verbose=given.verbose)
+        run(loaded.value, loaded.notes, verbose=given.verbose, overwrite=given.overwrite)

@@ -24,8 +24,9 @@ from linear_eval.comparison.compare_runs import (
 )
 from linear_eval.comparison.image_contents import contents_note
 from linear_eval.comparison.intervals import Unit
-from linear_eval.comparison.per_image import read_per_image
+from linear_eval.comparison.per_image import per_image_path, read_per_image
 from linear_eval.comparison.results_file import (
+    RESULTS_FILE,
     Results,
     common_protocols,
     different_settings,
@@ -50,6 +51,7 @@ class CompareOptions:
         paired: of several runs: runs of one pretraining seed belong together; see `pair_runs`.
         json_file: where the comparison is written to as well.
         verbose: whether all notes are printed.
+        overwrite: whether a `json_file` that exists is replaced.
     """
 
     by: Unit | None = None
@@ -57,6 +59,7 @@ class CompareOptions:
     paired: bool = False
     json_file: Path | None = None
     verbose: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -89,7 +92,7 @@ def compare(a: Sequence[Path], b: Sequence[Path], options: CompareOptions) -> No
             protocol or metric in common, or an option does not fit the runs.
     """
     if options.json_file is not None:
-        check_output(options.json_file, "--json")
+        _check_place(options.json_file, [*a, *b], overwrite=options.overwrite)
     runs_a, runs_b = ([read_results(path) for path in side] for side in (a, b))
     runs = [*runs_a, *runs_b]
     require_different(runs)
@@ -108,6 +111,13 @@ def compare(a: Sequence[Path], b: Sequence[Path], options: CompareOptions) -> No
     print(format_comparison(comparison, verbose=options.verbose))
     if options.json_file is not None:
         print(f"written: {options.json_file}")
+
+
+def _check_place(path: Path, compared: Sequence[Path], *, overwrite: bool) -> None:
+    files = [each / RESULTS_FILE if each.is_dir() else each for each in compared]
+    answers = [per_image_path(each) for each in files]
+    reads = {"one of the files compared": [*files, *answers]}
+    check_output(path, "--json", overwrite=overwrite, reads=reads)
 
 
 def format_comparison(comparison: Comparison, *, verbose: bool = False) -> str:
@@ -133,9 +143,6 @@ def _check_options(num_a: int, num_b: int, options: CompareOptions, runs: list[R
     for name, given in (("--by", options.by), ("--common-images", options.common_images)):
         if given and not two_models:
             raise InputError(f"{name}: is for two models, here are {len(runs)} runs; leave it out")
-    written = options.json_file
-    if written is not None and written.resolve() in {run.path.resolve() for run in runs}:
-        raise InputError(f"--json: {written} is one of the files compared; give another path")
     if not two_models:
         require_different_backbones(runs)
 

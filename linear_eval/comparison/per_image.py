@@ -23,7 +23,7 @@ from linear_eval.comparison.intervals import is_binary
 from linear_eval.errors import InputError
 
 FORMAT_VERSION = 1
-_HEADER_KEY = "per_image"
+HEADER_KEY = "per_image"
 _AGAIN = "judge again with `linear-eval run`"
 
 
@@ -39,6 +39,7 @@ class PerImage:
         scores: contestant -> metric -> (M,) float64 in [0, 1], NaN where it was not asked.
         predictions: contestant -> evaluator -> (M,) int64 class; the same contestants.
         by_class: metrics whose images are not independent: their unit is the class.
+        backbone: what tells the judged backbone from others: `architecture`, `sha256`, `seed`.
     """
 
     ids: tuple[str, ...]
@@ -48,6 +49,7 @@ class PerImage:
     scores: dict[str, dict[str, Tensor]]
     predictions: dict[str, dict[str, Tensor]]
     by_class: frozenset[str] = frozenset()
+    backbone: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Assert that the columns belong together."""
@@ -78,6 +80,7 @@ def write_per_image(results_path: Path, per_image: PerImage) -> dict[str, str]:
         "format_version": FORMAT_VERSION,
         "contestants": contestants,
         "judged": per_image.judged,
+        "backbone": per_image.backbone,
         "by_class": sorted(per_image.by_class),
         "class_names": per_image.class_names,
         "ids": per_image.ids,
@@ -89,7 +92,7 @@ def write_per_image(results_path: Path, per_image: PerImage) -> dict[str, str]:
         for evaluator, predicted in per_image.predictions[key].items():
             tensors[f"{number}/predictions/{evaluator}"] = predicted.cpu().clone()
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
-    data = save(tensors, metadata={_HEADER_KEY: json.dumps(header)})
+    data = save(tensors, metadata={HEADER_KEY: json.dumps(header)})
     with atomic_file(path) as file:
         file.write(data)
     return {"file": path.name, "sha256": file_sha256(path)}
@@ -141,12 +144,12 @@ def _compact(scores: Tensor) -> Tensor:
 
 
 def _parse_header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
-    text = (metadata or {}).get(_HEADER_KEY)
+    text = (metadata or {}).get(HEADER_KEY)
     header = json.loads(text) if text is not None else {}
     if header.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{path}: format version {header.get('format_version')} of the metadata key "
-            f"'{_HEADER_KEY}', expected {FORMAT_VERSION}; {_AGAIN}"
+            f"'{HEADER_KEY}', expected {FORMAT_VERSION}; {_AGAIN}"
         )
     return dict(header)
 
@@ -166,5 +169,6 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> PerImage:
         class_names=tuple(header["class_names"]),
         judged=header["judged"],
         by_class=frozenset(header["by_class"]),
+        backbone=header.get("backbone"),  # earlier versions do not say
         **columns,
     )

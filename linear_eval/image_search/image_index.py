@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from linear_eval.atomic_file import check_new
+from linear_eval.atomic_file import check_new, check_stays
 from linear_eval.backbone_file import file_sha256
 from linear_eval.datasets.contents import content_digest
 from linear_eval.datasets.decode import printable
@@ -117,10 +117,9 @@ def check_index_output(output: Path, overwrite: bool) -> None:
     if not output.absolute().parent.is_dir():
         raise InputError(f"--output: {output.absolute().parent}: no such folder; create it first")
     check_new(output, "--output")
+    check_stays(output, "--output", overwrite=overwrite)
     if not output.exists():
         return
-    if not overwrite:
-        raise InputError(f"--output: {output} exists; choose another name or add --overwrite")
     if not (output / _MANIFEST).is_file() or len(list(output.iterdir())) != 3:
         raise InputError(
             f"--output: {output} exists and is more than an index, expected one to replace; "

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from linear_eval.atomic_file import check_output
-from linear_eval.backbone_file import file_sha256, load_backbone
+from linear_eval.atomic_file import Reads, check_output
+from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
 from linear_eval.config import SpeedConfig
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
 from linear_eval.errors import InputError
@@ -29,7 +29,7 @@ from linear_eval.images import EvalImages
 from linear_eval.notes import shortened
 
 
-def query(
+def query(  # noqa: PLR0913 - the options of a command, each by its name
     index_folder: Path,
     images: Sequence[Path],
     *,
@@ -38,6 +38,7 @@ def query(
     sheet: Path | None,
     answers: Path | None,
     verbose: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Print the k nearest indexed images of every query image, one line each.
 
@@ -49,11 +50,14 @@ def query(
         sheet: a PNG to be written with the images.
         answers: a JSON file to be written with the answers, and all notes.
         verbose: whether all notes are printed.
+        answers: a JSON file to be written with the answers.
+        overwrite: whether files that exist are replaced.
 
     Raises:
         InputError: any of these is wrong.
     """
-    _check_outputs(sheet, answers)
+    reads = {"one of the query images": images, "part of the index": index_folder.glob("*")}
+    _check_outputs(sheet, answers, overwrite, {words: [*files] for words, files in reads.items()})
     index = read_index(index_folder)
     notes: list[str] = []
     network = find_backbone(index_folder, backbone)
@@ -108,13 +112,13 @@ def find_backbone(index_folder: Path, given: Path | None) -> Path:
     return path
 
 
-def _check_outputs(sheet: Path | None, answers: Path | None) -> None:
+def _check_outputs(sheet: Path | None, answers: Path | None, overwrite: bool, reads: Reads) -> None:
     for option, path, suffix in (("--sheet", sheet, ".png"), ("--json", answers, ".json")):
         if path is None:
             continue
         if path.suffix.lower() != suffix:
             raise InputError(f"{option}: '{path}' does not end in {suffix}; give such a path")
-        check_output(path, option)
+        check_output(path, option, overwrite=overwrite, reads=reads)
 
 
 def _read_query(path: Path) -> Tensor:
@@ -138,6 +142,7 @@ def _embed(
 ) -> tuple[Tensor, list[Tensor]]:
     """Unit rows (Q, D) on the CPU, and a small picture of each image."""
     network, info = load_backbone(backbone)
+    notes.extend(backbone_notes(backbone))
     transform = EvalImages(manifest.images["resize"], manifest.images["crop"])
     height, width = manifest.images["pixels"]
     device = SpeedConfig().open_device()

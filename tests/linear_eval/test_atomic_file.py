@@ -47,7 +47,7 @@ def test_an_impossible_path_is_the_users_error(tmp_path: Path, name: str) -> Non
 def test_a_place_that_takes_a_file_is_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_bytes(b"old")
     for name in ("old.json", "new.json"):
-        check_output(tmp_path / name, "--json")
+        check_output(tmp_path / name, "--json", overwrite=True)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
@@ -65,7 +65,7 @@ def test_a_place_that_takes_no_file_is_refused(tmp_path: Path, name: str, said: 
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=rf"^--json: .*{said}"):
-        check_output(tmp_path / name, "--json")
+        check_output(tmp_path / name, "--json", overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 
 

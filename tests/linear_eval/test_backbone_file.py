@@ -3,17 +3,20 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 import torchvision
 from torch import nn
 
-from linear_eval.backbone_file import BackboneInfo, file_sha256, load_backbone, save_backbone
+from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone, save_backbone
+from linear_eval.backbone_header import BackboneInfo, write_header
 from linear_eval.backbones import build_backbone
 from linear_eval.errors import InputError
 
@@ -220,3 +223,140 @@ def test_a_flipped_byte_of_a_weight_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(InputError, match="is damaged, its tensors are not those that were written"):
         load_backbone(path)
+
+
+# The header, sealed
+
+
+def _change(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header and nothing else, digests included."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["backbone"])
+    change(header)
+    _write(path, safetensors.torch.load_file(path), header)
+
+
+def _places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value in nested dicts and lists."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in inner:
+        if isinstance(each, (dict, list)):
+            yield from _places(each, (*way, key))
+        else:
+            yield (*way, key)
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:-1] + ("0" if value[-1:] != "0" else "1")
+    return "x" if value is None else value + 1
+
+
+SEALED = replace(
+    INFO, provenance={"title": "a", "seed": 3, "commit": None, "dropped": {"queue": 2}, "list": [1]}
+)
+HEADER = json.loads(write_header(SEALED, "0" * 64))
+
+
+@pytest.mark.parametrize("way", list(_places(HEADER)), ids=str)
+def test_every_changed_value_of_the_header_is_refused(way: tuple[Any, ...], tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    save_backbone(path, build_backbone("small_conv"), SEALED)
+    _change(path, lambda header: None)
+    assert load_backbone(path)[1] == SEALED  # written anew and not changed, it is read
+
+    def change(header: dict[str, Any]) -> None:
+        *outer, last = way
+        for key in outer:
+            header = header[key]
+        header[last] = _other(header[last])
+
+    _change(path, change)
+    said = "format version 2" if way == ("format_version",) else "is damaged, its header"
+    assert said in _error(path)
+
+
+@pytest.mark.parametrize(
+    "way", [("mean",), ("provenance",), ("provenance", "seed"), ("image_size",)]
+)
+@pytest.mark.parametrize("what", ["removed", "renamed", "added"])
+def test_every_key_that_came_went_or_is_called_otherwise_is_refused(
+    way: tuple[str, ...], what: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "b.safetensors"
+    save_backbone(path, build_backbone("small_conv"), SEALED)
+
+    def change(header: dict[str, Any]) -> None:
+        *outer, last = way
+        for key in outer:
+            header = header[key]
+        value = header[last]
+        if what != "added":
+            del header[last]
+        if what != "removed":
+            header[f"{last}x"] = value
+
+    _change(path, change)
+    assert "is damaged, its header" in _error(path)
+
+
+def test_a_damaged_name_of_a_digest_is_no_absent_digest(tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    save_backbone(path, build_backbone("small_conv"), SEALED)
+    _change(path, lambda header: header.update(header_sha257=header.pop("header_sha256")))
+    assert "unknown header_sha257" in _error(path)
+
+
+def test_any_flipped_byte_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    save_backbone(path, build_backbone("small_conv"), SEALED)
+    whole = path.read_bytes()
+    weights = load_backbone(path)[0].state_dict()
+    length = int.from_bytes(whole[:8], "little")
+    for place in [*range(8), *range(8, 8 + length, 29), *range(8 + length, len(whole), 40_009)]:
+        data = bytearray(whole)
+        data[place] ^= 0x01
+        path.write_bytes(data)
+        try:
+            backbone, info = load_backbone(path)
+        except InputError:
+            continue
+        assert info == SEALED, (place, bytes(data[place - 9 : place + 9]))
+        assert all(torch.equal(weights[k], v) for k, v in backbone.state_dict().items()), place
+
+
+@pytest.mark.parametrize("digests", [(), ("tensors_sha256",)])
+def test_a_file_of_an_earlier_version_is_read_and_says_what_cannot_be_known(
+    digests: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "b.safetensors"
+    save_backbone(path, build_backbone("small_conv"), SEALED)
+    assert backbone_notes(path) == []
+
+    def age(header: dict[str, Any]) -> None:
+        for name in {"tensors_sha256", "header_sha256"} - {*digests}:
+            del header[name]
+
+    _change(path, age)
+    assert load_backbone(path)[1] == SEALED
+    (note,) = backbone_notes(path)
+    assert note.startswith(f"{path}: written by an earlier version, without a digest of its header")
+    assert "mean, std, seed" in note
+    assert ("and weights are what was written" in note) == (not digests)
+    assert "\n" not in note
+
+
+def test_numbers_of_another_type_are_refused(tmp_path: Path) -> None:
+    tensors = build_backbone("small_conv").state_dict()
+    tensors["layers.0.0.weight"] = tensors["layers.0.0.weight"].view(torch.int32)
+    path = _write(tmp_path / "b", tensors, _header())
+    assert "1 of another type: layers.0.0.weight torch.int32 instead of torch.float32" in _error(
+        path
+    )
+
+
+def test_a_mean_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    header = _header(mean=[0.1, float("nan"), 0.2])
+    assert "not finite" in _error(
+        _write(tmp_path / "b", build_backbone("small_conv").state_dict(), header)
+    )

@@ -11,7 +11,8 @@ import torchvision
 import yaml
 
 import linear_eval
-from linear_eval.backbone_file import BackboneInfo, save_backbone
+from linear_eval.backbone_file import save_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
 from linear_eval.commands import COMMANDS

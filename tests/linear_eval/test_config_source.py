@@ -1,6 +1,8 @@
 """Run: pytest tests/linear_eval/test_config_source.py."""
 
-import importlib.util
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from linear_eval import config_source
 from linear_eval.config_source import parse_overrides, parse_yaml, read_config_file
 from linear_eval.config_types import Plain
 from linear_eval.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -132,11 +136,69 @@ def test_a_folder_is_no_config(tmp_path: Path) -> None:
     )
 
 
-def test_without_an_installation_the_checkout_holds_the_packaged_configs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert (config_source.packaged_folder() / "__init__.py").is_file()
+def checkout(folder: Path, epochs: int, *, configs: str = "configs") -> Path:
+    """A copy of the package `linear_eval` with configs of its own, in `configs`."""
+    shutil.copytree(
+        ROOT / "linear_eval", folder / "linear_eval", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (folder / configs / "pretrain").mkdir(parents=True)
+    (folder / configs / "__init__.py").touch()
+    (folder / configs / "pretrain" / "mine.yaml").write_text(f"epochs: {epochs}\n")
+    return folder
+
+
+def read_mine(first: str, *path: Path) -> str:
+    """What `mine` says to a Python that runs `first` and looks for packages in `path`."""
+    read = "from linear_eval.config_source import *; print(read_config_file('mine', 'pretrain'))"
+    code = f"import sys\nsys.path[:0] = {[*map(str, path)]}\n{first}\n{read}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or done.stderr
+
+
+def test_a_checkout_reads_its_own_configs_beside_an_installed_one(tmp_path: Path) -> None:
+    here = checkout(tmp_path / "here", 1)
+    there = checkout(tmp_path / "there", 2)
+    # as an editable installation of another checkout answers for the package linear_eval.configs
+    editable = f"""if True:
+    import importlib.util
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "linear_eval.configs":
+                place = {str(there / "configs")!r}
+                return importlib.util.spec_from_file_location(
+                    name, place + "/__init__.py", submodule_search_locations=[place]
+                )
+    sys.meta_path.insert(0, Finder)
+"""
+    assert read_mine(editable, here) == "{'epochs': '1'}"
+
+
+def test_an_installed_package_reads_the_configs_in_it(tmp_path: Path) -> None:
+    site = checkout(tmp_path / "site-packages", 3, configs="linear_eval/configs")
+    (site / "configs" / "pretrain").mkdir(parents=True)  # some other package's
+    (site / "configs" / "pretrain" / "mine.yaml").write_text("epochs: 9\n")
+    assert read_mine("", site) == "{'epochs': '3'}"
+
+
+def test_a_package_that_is_not_installed_reads_the_configs_beside_it(tmp_path: Path) -> None:
+    assert read_mine("", checkout(tmp_path, 4)) == "{'epochs': '4'}"
+
+
+def test_a_link_to_a_checkout_reads_the_configs_of_that_checkout(tmp_path: Path) -> None:
+    real = checkout(tmp_path / "real", 5)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "linear_eval").symlink_to(real / "linear_eval")
+    assert read_mine("", tmp_path / "linked") == "{'epochs': '5'}"
+
+
+def test_the_shipped_configs_are_found() -> None:
+    assert config_source.packaged_folder() == ROOT / "configs"
 
 
 def test_overrides_nest_by_their_dots() -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
+from linear_eval.backbone_file import file_sha256, save_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone
 from linear_eval.config import EvaluateConfig
 from linear_eval.contestants import IMAGENET_MEAN, open_contestants

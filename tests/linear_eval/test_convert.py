@@ -15,7 +15,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import BackboneInfo, load_backbone, save_backbone
+from linear_eval.backbone_file import load_backbone, save_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.convert import ImageFacts, convert
 from linear_eval.errors import InputError
 from linear_eval.vision_transformers import VISION_TRANSFORMERS, fixed_positions

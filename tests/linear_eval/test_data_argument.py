@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from linear_eval.backbone_file import BackboneInfo
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.config import EvaluateConfig
 from linear_eval.data_argument import load_data_argument, open_split
 from linear_eval.datasets import ImageFolderConfig, TexturesConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -275,7 +275,7 @@ def test_the_header_of_the_file_says_how_to_use_it_and_where_it_is_from() -> Non
         "format_version": 1,
     }
     again = parse_config(PretrainConfig, yaml.safe_load(provenance.pop("config"))).value
-    assert again == made
+    assert again == replace(made, run=replace(made.run, directory="???"))  # a place
     assert provenance == {
         "title": "pretrained with BatchFormer",
         "method": "moco_v2",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import typing
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -12,11 +15,13 @@ import yaml
 from linear_eval.backbones import ARCHITECTURES
 from linear_eval.strict_config import ConfigError, parse_config, to_yaml
 from ssl_bf.config import (
+    PLACES,
     PretrainConfig,
     ResNetConfig,
     RunConfig,
     SmallConvConfig,
     SpeedConfig,
+    config_to_share,
     decisive_settings,
 )
 from ssl_bf.relations.no_relation import NoRelationConfig
@@ -162,3 +167,54 @@ def test_what_decides_the_result_is_told_from_what_does_not(
     after = decisive_settings(parse(*override))
     assert (decisive_settings(parse()) != after) == decides
     assert json.loads(json.dumps(after)) == after
+
+
+# What is passed on with the weights
+
+
+def free_text(config_class: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of all fields, in any member of any union, that may hold any text."""
+    for name, hint in typing.get_type_hints(config_class).items():
+        for member in (hint, *typing.get_args(hint)):
+            if member is str:
+                yield prefix + name
+            elif dataclasses.is_dataclass(member):
+                yield from free_text(member, f"{prefix}{name}.")
+
+
+def test_every_key_that_may_hold_a_path_is_known_as_one() -> None:
+    words = {"method.batch_norm"}  # local, synchronised, groups:G
+    assert {*free_text(PretrainConfig)} == {*PLACES} | words
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data={name: cifar10, root: SECRET}",),
+        ("data={name: cifar10, root: /home/SECRET/images}",),
+        ("data={name: image_folder, root: ~/SECRET}",),
+        ("data={name: imagenet_subset, root: SECRET, subset: SECRET.txt}",),
+        ("data={name: imagenet_subset, root: SECRET, subset: lists/SECRET.txt}",),
+        ("backbone.init=../SECRET/b.safetensors",),
+        ("speed.store=SECRET",),
+        ("run.directory=runs/SECRET",),
+        ("run.directory=SECRET", "speed.store=C:\\\\SECRET"),
+    ],
+)
+def test_no_place_of_the_machine_is_passed_on(overrides: tuple[str, ...]) -> None:
+    config = parse(*overrides)
+    assert "SECRET" in to_yaml(config)
+    shared = config_to_share(config)
+    assert "SECRET" not in shared
+    again = parse_config(PretrainConfig, yaml.safe_load(shared)).value
+    assert decisive_settings(again).keys() == decisive_settings(config).keys()
+    assert (again.method, again.optimizer, again.views) == (
+        config.method,
+        config.optimizer,
+        config.views,
+    )
+
+
+def test_the_name_of_a_packaged_list_is_passed_on() -> None:
+    config = parse("data={name: imagenet_subset, root: x, subset: imagenet100_cmc}")
+    assert "subset: imagenet100_cmc" in config_to_share(config)

@@ -9,7 +9,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import BackboneInfo, load_backbone
+from linear_eval.backbone_file import load_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone, feature_dim
 from linear_eval.checkpoints import export as exporting
 from linear_eval.checkpoints.export import Format, export

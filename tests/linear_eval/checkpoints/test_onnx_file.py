@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import BackboneInfo
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone
 from linear_eval.checkpoints.export import export
 from linear_eval.checkpoints.onnx_file import onnx_bytes, run_onnx
@@ -72,6 +72,13 @@ def test_the_graph_is_one_file_that_says_how_to_feed_it(exported: Path) -> None:
     assert [entry.name for entry in model.graph.output] == ["features"]
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(metadata["backbone"]) == json.loads(json.dumps(asdict(INFO)))
+
+
+def test_the_graph_holds_no_path_of_the_machine_that_made_it(exported: Path) -> None:
+    data = exported.read_bytes()
+    for place in (Path(__file__).parents[3], Path(torch.__file__).parent, Path.home(), Path.cwd()):
+        assert str(place).encode() not in data, place
+    assert b".py" not in data
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])

@@ -69,7 +69,7 @@ def _compare(place: Path, *arguments: str) -> dict[str, Any]:
         str(place / word) if word in ("a", "b") or word[1:].isdigit() else word
         for word in arguments
     ]
-    assert main(["compare", *given, "--json", str(place / "out.json")]) == 0
+    assert main(["compare", *given, "--json", str(place / "out.json"), "--overwrite"]) == 0
     found: dict[str, Any] = json.loads((place / "out.json").read_text())
     return found
 

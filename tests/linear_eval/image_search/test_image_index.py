@@ -160,7 +160,7 @@ def test_the_old_index_comes_back_when_the_new_one_cannot_take_its_place(
 def test_an_existing_folder_is_refused_or_must_be_an_index(tmp_path: Path, index: Path) -> None:
     check_index_output(tmp_path / "new", False)
     check_index_output(index, True)
-    with pytest.raises(InputError, match="index exists; choose another name or add --overwrite"):
+    with pytest.raises(InputError, match="index exists already; give another path or --overwrite"):
         check_index_output(index, False)
     (index / "holiday.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="exists and is more than an index"):

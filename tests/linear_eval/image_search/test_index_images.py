@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from linear_eval.backbone_file import BackboneInfo, file_sha256, save_backbone
+from linear_eval.backbone_file import file_sha256, save_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
 

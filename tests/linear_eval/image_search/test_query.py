@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from linear_eval.backbone_file import BackboneInfo, save_backbone
+from linear_eval.backbone_file import save_backbone
+from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone
 from linear_eval.cli import main
 
