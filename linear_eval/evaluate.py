@@ -28,6 +28,7 @@ from linear_eval.protocol_table import protocol_lines
 from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
 from linear_eval.shared_batches import share
+from linear_eval.split_notes import tell_notes
 from linear_eval.splits import EvaluationSplits, open_splits
 from linear_eval.strict_config import to_yaml
 
@@ -49,6 +50,7 @@ def run(config: EvaluateConfig, notes: list[str]) -> None:
     start = time.monotonic()
     first = agreed(lambda: _open(config) if is_main() else None)  # it may download the data
     asked = agreed(lambda: first or _open(config))
+    tell_notes(asked.splits.parts.values())
     batches = _open_batches(config, asked.splits)
     rows = [judge(each, batches, asked.splits, config, asked.device) for each in asked.contestants]
     agreed(lambda: _report(config, asked, rows, notes, start) if is_main() else None)

@@ -31,6 +31,7 @@ from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.image_files import few
 from linear_eval.datasets.selection import select_train
 from linear_eval.errors import InputError
+from linear_eval.split_notes import tell_notes
 from ssl_bf.input.packed_images import PackedImages
 from ssl_bf.input.preparation import Preparation, decoded
 from ssl_bf.input.store import decode_threads
@@ -56,8 +57,12 @@ class Source:
 
 
 def open_source(data: DatasetSettings) -> Source:
-    """The images that are trained on or held out, and what tells whether they have changed."""
+    """The images that are trained on or held out, and what tells whether they have changed.
+
+    Notes on how they were found are printed.
+    """
     whole = data.open_train()
+    tell_notes([whole])
     return Source(
         split=select_train(whole, data),
         fingerprint=whole.fingerprint,
