@@ -37,7 +37,7 @@ from bench.options import lacks_gpu, parse
 from bench.rounds import compare, show_images_per_second
 from bench.step import Stepped, difference, float32_tolerance, gradients_of
 from bench.views import alike
-from linear_eval.datasets.image_files import IMAGE_SUFFIXES
+from linear_eval.datasets.image_formats import image_suffixes
 from linear_eval.strict_config import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.captured_step import CapturedStep
@@ -188,7 +188,7 @@ def same_training(ours: Epoch, theirs: Epoch, views: ViewsConfig) -> str:
 def repeated(images: Path, folder: Path, count: int) -> Path:
     """A folder with `count` names for the images below another."""
     folder.mkdir()
-    files = sorted(p for p in images.rglob("*") if p.suffix[1:].lower() in IMAGE_SUFFIXES)
+    files = sorted(p for p in images.rglob("*") if p.suffix[1:].lower() in image_suffixes())
     for number in range(count):
         file = files[number % len(files)].resolve()
         (folder / f"{number:06d}{file.suffix}").symlink_to(file)

@@ -13,10 +13,12 @@ import yaml
 
 from linear_eval.config_types import Plain, nearest
 from linear_eval.errors import ConfigError
+from linear_eval.user_text import TextError, read_text
 
 _PACKAGE = Path(__file__).resolve().parent
 _COMMAND_OF = {"pretrain": "ssl-bf pretrain", "evaluate": "linear-eval run"}
 _KIND_OF = {"pretrain": "a pretraining config", "evaluate": "an evaluation config"}
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".7z", ".rar")
 _ONLY_IN_PRETRAINING = {"method", "views", "optimizer", "run"}
 _ONLY_IN_EVALUATION = {"evaluators", "protocols", "baselines", "knn", "linear_probe", "retrieval"}
 
@@ -85,10 +87,11 @@ def read_config_file(source: str, packaged: str) -> dict[str, Any]:
     """
     file = _find(source, packaged)
     try:
-        content = parse_yaml(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"{source}: cannot be read ({reason}), expected a YAML file") from error
+        content = parse_yaml(read_text(file))
+    except TextError as error:
+        raise ConfigError(
+            f"{source}: {error}, expected a YAML file; give another path, or mend the file"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{_place(source, error)}: not valid YAML ({_problem(error)})") from error
     if content is None:
@@ -161,6 +164,11 @@ def _find(source: str, packaged: str) -> Path:
     if path.is_dir():
         raise ConfigError(f"{source}: is a folder, expected a YAML file or the name of a config")
     if path.is_file():
+        if path.name.lower().endswith(_ARCHIVES):
+            raise ConfigError(
+                f"{source}: is an archive, expected a config or a folder; extract it, and give the"
+                " folder that comes out of it"
+            )
         return path
     for kind in _KIND_OF:
         if is_name and (packaged_folder() / kind / f"{source}.yaml").is_file():

@@ -13,7 +13,9 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.datasets.selection import open_selected_train
+from linear_eval.datasets.split_folders import find_train
 from linear_eval.errors import InputError
+from linear_eval.split_notes import tell_notes
 from linear_eval.strict_config import LoadedConfig, load_config, parse_config
 
 SplitName = Literal["train", "test"]
@@ -53,6 +55,7 @@ def open_split(config: EvaluateConfig, split_name: SplitName) -> ImageSplit:
     split = config.data.open_test() if is_test else open_selected_train(config.data)
     if not len(split):
         raise InputError(f"data: the {split_name} split is empty; look at data.root")
+    tell_notes([split])
     if not _is_whole_folder(config):
         other = "train" if is_test else "test"
         place = f" of {printable(str(split.folder))}" if split.folder else ""
@@ -67,4 +70,4 @@ def open_split(config: EvaluateConfig, split_name: SplitName) -> ImageSplit:
 def _is_whole_folder(config: EvaluateConfig) -> bool:
     """Whether the data are a folder without train/ and val/, all of whose images are taken."""
     data = config.data
-    return isinstance(data, ImageFolderConfig) and not (Path(data.root) / "train").is_dir()
+    return isinstance(data, ImageFolderConfig) and find_train(Path(data.root).expanduser()) is None

@@ -32,6 +32,7 @@ from linear_eval.protocols import PROTOCOLS
 from linear_eval.report import Row, format_report, versions, write_results
 from linear_eval.run_notes import read_from, run_notes
 from linear_eval.shared_batches import share
+from linear_eval.split_notes import tell_notes
 from linear_eval.splits import EvaluationSplits, open_splits
 from linear_eval.strict_config import to_yaml
 
@@ -58,6 +59,7 @@ def run(
     # it may download the data
     first = agreed(lambda: _open(config, overwrite) if is_main() else None)
     asked = agreed(lambda: first or _open(config, overwrite))
+    tell_notes(asked.splits.parts.values())
     batches = _open_batches(config, asked.splits)
     rows = [judge(each, batches, asked.splits, config, asked.device) for each in asked.contestants]
     agreed(

@@ -11,6 +11,7 @@ from typing import Any
 
 from linear_eval.comparison.image_contents import CONTENTS, contents_problem, different_parts
 from linear_eval.errors import InputError
+from linear_eval.user_text import TextError, read_text
 
 RESULTS_FILE = "results.json"
 _COUNTS = {"train_images", "test_images"}
@@ -53,13 +54,16 @@ def read_results(path: Path) -> Results:
     """
     path = path / RESULTS_FILE if path.is_dir() else path
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        found = json.loads(read_text(path))
+    except TextError as error:
+        if not path.exists():
+            raise InputError(
+                f"{path}: no such file, expected a {RESULTS_FILE} of `linear-eval run`; give its"
+                " path"
+            ) from error
         raise InputError(
-            f"{path}: no such file, expected a {RESULTS_FILE} of `linear-eval run`; give its path"
+            f"{path}: {error}, expected a {RESULTS_FILE} of `linear-eval run`; give the path of one"
         ) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
         # one that begins like an object, or is empty, once was what is expected
         is_cut = isinstance(error, json.JSONDecodeError) and error.doc.strip()[:1] in ("{", "")

@@ -35,6 +35,7 @@ class ImageSplit:
         pixels: (M, 3, H, W) uint8 when the whole split lies in memory already, otherwise None.
         folder: where the ids lie as files; None where the images are no files of their own.
         contents: what the files hold; None where the fingerprint says that already.
+        notes: lines for the user about how the images were found; `tell_notes` prints them.
     """
 
     ids: tuple[str, ...]
@@ -45,6 +46,7 @@ class ImageSplit:
     pixels: Tensor | None = None
     folder: Path | None = None
     contents: Contents | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Assert that the columns belong together."""
@@ -75,6 +77,7 @@ class ImageSplit:
             pixels=pixels,
             folder=self.folder,
             contents=self.contents.select(indices) if self.contents else None,
+            notes=self.notes,
         )
 
     def content_fingerprint(self) -> str:
@@ -181,6 +184,7 @@ def joined_splits(parts: Sequence[ImageSplit]) -> ImageSplit:
             "joined", ids, labels, "".join(part.fingerprint for part in parts).encode()
         ),
         contents=joined_contents([part.contents for part in parts]),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 

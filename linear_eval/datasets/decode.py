@@ -15,11 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision import io as torchvision_io
 
+from linear_eval.datasets.image_formats import FORMATS, MissingHeifError, parsers_for
 from linear_eval.errors import InputError
 
 MAX_PIXELS = 50_000_000
-# Only these parsers run: Pillow knows many more, and some start other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 # Pillow's parsers raise all of these on damaged or hostile files.
 _PILLOW_FAILURES = (
     ArithmeticError,
@@ -70,13 +69,18 @@ def decode_image(source: Path | bytes, name: str) -> Tensor:
     try:
         with (
             io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
-            Image.open(file, formats=FORMATS) as image,
+            Image.open(file, formats=parsers_for(file)) as image,
         ):
             _check_size(image)
             plain = _plain_jpeg(image, file)
             pixels = torch.from_numpy(_rgb_pixels(image)) if plain is None else plain
     except BadImageError as error:
         raise BadImageError(f"{printable(name)}: {error}; {_ADVICE}") from None
+    except MissingHeifError as error:
+        raise BadImageError(
+            f"{printable(name)}: {error}, expected {', '.join(FORMATS)};"
+            f" pip install 'ssl-bf[photos]', or {_ADVICE}"
+        ) from None
     except _PILLOW_FAILURES as error:
         raise _undecodable(name, error) from error
     return pixels.permute(2, 0, 1)

@@ -1,21 +1,24 @@
-"""Image files below a folder: found once each, in a fixed order."""
+"""Image files below a folder: each found under its path, in a fixed order."""
 
 from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from linear_eval.datasets.contents import NO_TIME, Stamp
 from linear_eval.datasets.decode import printable
+from linear_eval.datasets.image_formats import image_suffixes
+from linear_eval.datasets.system_files import is_system_folder, is_system_image
+from linear_eval.datasets.unread_files import Unread
 from linear_eval.errors import InputError
 
-IMAGE_SUFFIXES = frozenset(
-    ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "pbm", "tif", "tiff", "gif")
-)
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".7z", ".rar")
+_Identity = tuple[int, int]
 
 
 class FoundImage(NamedTuple):
@@ -26,10 +29,19 @@ class FoundImage(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """First-level folders and image files below a folder, both sorted."""
+    """What was found below a folder.
+
+    Attributes:
+        folders: names of its first-level folders as on disk, sorted.
+        images: sorted by path.
+        unread: what lies beside them.
+        places: path of every folder that was entered, with "" for the scanned one.
+    """
 
     folders: tuple[str, ...]
     images: tuple[FoundImage, ...]
+    unread: Unread
+    places: frozenset[str]
 
 
 def existing_folder(root: str) -> Path:
@@ -39,6 +51,11 @@ def existing_folder(root: str) -> Path:
         InputError: it is no folder.
     """
     folder = Path(root).expanduser()
+    if is_archive(folder):
+        raise InputError(
+            f"data.root: '{printable(root)}' is an archive, expected a folder; extract it, and set"
+            " data.root to the folder that comes out of it"
+        )
     if not root or not folder.is_dir():
         raise InputError(
             f"data.root: '{printable(root)}' is not a folder, expected one that exists;"
@@ -47,53 +64,63 @@ def existing_folder(root: str) -> Path:
     return folder
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a path is a file that images may be packed in."""
+    return path.name.lower().endswith(ARCHIVES) and path.is_file()
+
+
 def scan_images(folder: Path, *, only: Collection[str] | None = None) -> Scan:
     """Find every image file below a folder.
 
-    Hidden files and folders are skipped, and so is the `__MACOSX` of zips made on a Mac. A folder
-    reachable along several paths is visited once, along a path without links if there is one, so a
-    loop of links adds nothing.
+    What systems write (see `system_files`) is skipped, and hidden files and folders are not read.
+    A link to a folder is followed, as torchvision does: a folder with two names is read under both.
+    One that leads back to a folder it lies in adds nothing.
 
     Args:
         folder: where to look.
         only: first-level folders to enter; None enters all. Images beside them are found anyway.
     """
-    folders: list[str] = []
     images: list[FoundImage] = []
-    for place, entries in _walk(folder, only):
-        if place and "/" not in place:
-            folders.append(place)
+    places: list[str] = []
+    unread = Unread()
+    suffixes = image_suffixes()
+    for place, entries in _walk(folder, only, unread):
+        places.append(place)
+        before = f"{place}/" if place else ""
         for entry in entries:
-            stamp = _image_stamp(entry)
-            if stamp is not None:
-                images.append(FoundImage(f"{place}/{entry.name}" if place else entry.name, stamp))
-    return Scan(tuple(sorted(folders)), tuple(sorted(images)))
+            name = entry.name
+            # An entry of a directory has no "/" in it: `rpartition` finds what the name ends in.
+            _, dot, suffix = name.rpartition(".")
+            if not dot or (suffix not in suffixes and suffix.lower() not in suffixes):
+                _count(entry, f"{before}{name}", unread)
+            elif name[0] == ".":
+                if not is_system_image(name):
+                    unread.kinds[f"hidden .{suffix.lower()}"] += 1
+            elif (stamp := _image_stamp(entry)) is not None:
+                images.append(FoundImage(f"{before}{name}", stamp))
+            else:
+                unread.kinds[f"pipe or device .{suffix.lower()}"] += 1
+    first = sorted(place for place in places if place and "/" not in place)
+    return Scan(tuple(first), tuple(sorted(images)), unread, frozenset(places))
 
 
-def listed_images(folder: Path, names: Sequence[str]) -> list[FoundImage]:
-    """Each named file below `folder`, in the order given.
-
-    Raises:
-        InputError: some are not there.
-    """
-    images, missing = [], []
-    for name in names:
-        try:
-            images.append(FoundImage(name, stamp_of((folder / name).stat())))
-        except OSError:
-            missing.append(name)
-    if missing:
-        raise InputError(
-            f"{printable(str(folder))}: lacks {len(missing)} of {len(names)} listed images"
-            f" ({few(missing)}), expected all of them; extract the data set again, or correct"
-            " data.root"
-        )
-    return images
+def _count(entry: os.DirEntry[str], path: str, unread: Unread) -> None:
+    if entry.is_symlink() and not Path(entry.path).exists():
+        unread.broken_links.append(path)
+    else:
+        unread.count(entry.name)
 
 
 def folder_names(folder: Path) -> tuple[str, ...]:
-    """The first-level folders as `scan_images` gives them, without a look at any file."""
-    return tuple(sorted(place for place, _ in _walk(folder, None) if place and "/" not in place))
+    """The first-level folders as `scan_images` gives them, without a look into any of them."""
+    folders, _ = _parted(_listing(folder))
+    entered = [entry.name for entry, _ in _entered(folders, _loops(folder))]
+    return tuple(sorted(name for name in entered if not _is_skipped(name)))
+
+
+def one_form(name: str) -> str:
+    """The name in the Unicode form that names are compared in (NFC); macOS writes another one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def first_folder(image: FoundImage) -> str:
@@ -109,43 +136,81 @@ def few(names: Collection[str], limit: int = 3) -> str:
 
 
 def _walk(
-    folder: Path, only: Collection[str] | None
+    folder: Path, only: Collection[str] | None, unread: Unread
 ) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Yield (folder's path below the root, its visible entries) once per real folder."""
-    plain, linked = deque([""]), deque[str]()
-    visited: set[tuple[int, int]] = set()
-    while plain or linked:
-        # Links come last, so that a folder is met under its real path first.
-        place = plain.popleft() if plain else linked.popleft()
-        identity, entries = _listing(folder / place)
-        if identity in visited:
-            continue
-        visited.add(identity)
-        if not place and only is not None:
-            entries = [entry for entry in entries if entry.name in only or not _is_folder(entry)]
-        for entry in entries:
-            if _is_folder(entry):
-                path = f"{place}/{entry.name}" if place else entry.name
-                (linked if entry.is_symlink() else plain).append(path)
-        yield place, entries
+    """Yield (a folder's path below the root, what is in it but folders), the root first."""
+    waiting = deque([("", _loops(folder))])
+    visited: set[_Identity] = set()
+    while waiting:
+        place, above = waiting.popleft()
+        folders, files = _parted(_listing(folder / place if place else folder))
+        for entry, identity in _entered(folders, above):
+            path = f"{place}/{entry.name}" if place else entry.name
+            if _is_skipped(entry.name):
+                if not is_system_folder(entry.name):
+                    unread.hidden_folders.append(path)
+            elif place or only is None or entry.name in only:
+                waiting.append((path, above | {identity}))
+                if identity in visited:
+                    unread.twice.append(path)
+                visited.add(identity)
+        yield place, files
 
 
-def _listing(folder: Path) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
+def _listing(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        status = folder.stat()
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not _is_hidden(entry.name)]
+            return list(entries)
     except OSError as error:
-        raise InputError(
-            f"{printable(str(folder))}: cannot be listed ({error.strerror}), expected a readable"
-            " folder; correct its permissions"
-        ) from error
-    return (status.st_dev, status.st_ino), sorted(visible, key=lambda entry: entry.name)
+        raise _unlisted(folder, error) from error
 
 
-def _is_hidden(name: str) -> bool:
-    """Tell whether a file or folder is none of the user's images, whatever it holds."""
-    return name.startswith(".") or name == "__MACOSX"
+def _unlisted(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{printable(str(folder))}: cannot be listed ({error.strerror}), expected a readable"
+        " folder; correct its permissions"
+    )
+
+
+def _loops(folder: Path) -> frozenset[_Identity]:
+    """The folder and all that it lies in: a link to one of them leads back here."""
+    try:
+        real = folder.resolve()
+        return frozenset(_identity(each.stat()) for each in (real, *real.parents))
+    except OSError as error:
+        raise _unlisted(folder, error) from error
+
+
+def _parted(
+    entries: list[os.DirEntry[str]],
+) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+    """Folders, and all else."""
+    folders, others = [], []
+    for entry in entries:
+        (folders if _is_folder(entry) else others).append(entry)
+    return folders, others
+
+
+def _entered(
+    folders: list[os.DirEntry[str]], above: frozenset[_Identity]
+) -> Iterator[tuple[os.DirEntry[str], _Identity]]:
+    """The folders and what tells them apart, without links that lead back."""
+    for entry in folders:
+        try:
+            identity = _identity(entry.stat())
+        except OSError as error:
+            raise _unlisted(Path(entry.path), error) from error
+        if identity not in above:
+            yield entry, identity
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino
+
+
+def _is_skipped(name: str) -> bool:
+    """Whether a folder is none of the user's images, whatever it holds."""
+    return name.startswith(".") or is_system_folder(name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -156,10 +221,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _image_stamp(entry: os.DirEntry[str]) -> Stamp | None:
-    """Stamp of an image file; of size -1 where it cannot be reached; None for any other file."""
-    _, dot, suffix = entry.name.rpartition(".")
-    if not dot or suffix.lower() not in IMAGE_SUFFIXES:
-        return None
+    """Stamp of a file; of size -1 where it cannot be reached; None for a pipe or device."""
     try:
         status = entry.stat()
     except OSError:  # a dangling link: kept, so that reading it reports its path

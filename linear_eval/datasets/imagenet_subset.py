@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from linear_eval.config_source import packaged_folder
-from linear_eval.datasets.class_folders import class_folder_split, file_split
+from linear_eval.datasets.class_folders import class_folder_split, file_split, sorted_classes
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_files import (
     FoundImage,
     existing_folder,
     few,
-    folder_names,
     stamp_of,
 )
+from linear_eval.datasets.split_folders import missing_split
 from linear_eval.errors import InputError
+from linear_eval.user_text import TextError, decode_text, numbered_lines, read_text
 
 PACKAGED = ("imagenet100_cmc", "imagenet_1percent_simclr", "imagenet_10percent_simclr")
-_WNID = re.compile(r"n\d{8}")
-_IMAGE = re.compile(r"(n\d{8})_\d+\.JPEG")
+_WNID = re.compile(r"n\d{8}", re.ASCII)
+_IMAGE = re.compile(r"(n\d{8})_\d+\.JPEG", re.ASCII)
 
 
 class SubsetList(NamedTuple):
@@ -70,7 +71,7 @@ class ImagenetSubsetConfig(DatasetSettings):
         if listed.classes is not None:
             return self._classes(root / "val", listed.classes)
         _require_folder(root / "train")
-        names = folder_names(root / "train")
+        names = sorted_classes(root / "train")
         return class_folder_split(self.name, root / "val", class_names=names, complete=True)
 
     def _classes(self, folder: Path, classes: tuple[str, ...] | None) -> ImageSplit:
@@ -117,7 +118,7 @@ def read_subset(subset: str) -> SubsetList:
     """
     if subset == "all":
         return SubsetList(None, None)
-    lines = [line.partition("#")[0].strip() for line in _read_text(subset).splitlines()]
+    lines = [line.partition("#")[0].strip() for _, line in numbered_lines(_read_text(subset))]
     names = sorted(line for line in lines if line)
     wrong = [name for name in names if not (_WNID.fullmatch(name) or _IMAGE.fullmatch(name))]
     are_images = bool(names) and bool(_IMAGE.fullmatch(names[0]))
@@ -142,27 +143,24 @@ def _read_text(subset: str) -> str:
         folder = packaged_folder() / "subsets"
         plain = folder / f"{subset}.txt"
         if plain.is_file():
-            return plain.read_text(encoding="ascii")
-        return gzip.decompress((folder / f"{subset}.txt.gz").read_bytes()).decode("ascii")
+            return read_text(plain)
+        return decode_text(gzip.decompress((folder / f"{subset}.txt.gz").read_bytes()))
     try:
-        return Path(subset).expanduser().read_text(encoding="ascii")
-    except (OSError, UnicodeError) as error:
+        return read_text(Path(subset).expanduser())
+    except TextError as error:
         raise InputError(
-            f"data.subset: '{printable(subset)}' cannot be read ({type(error).__name__}), expected"
-            f" all, {', '.join(PACKAGED)}, or a text file; correct the name"
+            f"data.subset: '{printable(subset)}': {error}, expected all, {', '.join(PACKAGED)},"
+            " or a text file; correct the name, or the file"
         ) from error
 
 
 def _all_classes(root: Path) -> tuple[str, ...]:
     """Sorted classes of train and val: an image list may leave classes of val without images."""
     val = root / "val"
-    names = set(folder_names(root / "train")) | set(folder_names(val) if val.is_dir() else ())
+    names = set(sorted_classes(root / "train")) | set(sorted_classes(val) if val.is_dir() else ())
     return tuple(sorted(names))
 
 
 def _require_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise InputError(
-            f"{printable(str(folder))}: missing, expected a folder with one folder per class;"
-            " check data.root"
-        )
+        raise missing_split(folder)

@@ -9,8 +9,10 @@ from typing import Literal, NamedTuple, get_args
 from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit, RetrievalTask
 from linear_eval.datasets.decode import printable
-from linear_eval.datasets.image_files import existing_folder, listed_images
+from linear_eval.datasets.image_files import existing_folder, one_form
+from linear_eval.datasets.listed_files import listed_images
 from linear_eval.errors import InputError
+from linear_eval.user_text import TextError, numbered_lines, read_text
 
 LIST = "list_eval_partition.txt"
 _HEADER = "image_name item_id evaluation_status"
@@ -81,26 +83,30 @@ def read_partition(path: Path) -> list[_Line]:
     Raises:
         InputError: it cannot be read, is not of that form, is cut off, or names an image twice.
     """
+    expected = f"expected the number of images, '{_HEADER}', and a line per image"
     try:
-        count, header, *rest = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeError, ValueError) as error:
+        (_, count), (_, header), *rest = numbered_lines(read_text(path))
+    except TextError as error:
         raise InputError(
-            f"{printable(str(path))}: cannot be read ({printable(str(error))}), expected the"
-            f" number of images, '{_HEADER}', and a line per image; check data.root"
+            f"{printable(str(path))}: {error}, {expected}; check data.root, or the file"
         ) from error
-    fields = [line.split() for line in rest if line.strip()]
+    except ValueError as error:
+        raise InputError(
+            f"{printable(str(path))}: has fewer than two lines, {expected}; check data.root"
+        ) from error
+    fields = [line.split() for _, line in rest]
     seen: set[str] = set()
-    for number, line in enumerate(fields, start=3):
-        if len(line) != 3 or line[2] not in get_args(_Status) or line[0] in seen:
+    for (number, _), line in zip(rest, fields, strict=True):
+        if len(line) != 3 or line[2] not in get_args(_Status) or one_form(line[0]) in seen:
             raise InputError(
                 f"{printable(str(path))}: line {number} is damaged or repeated, expected"
                 f" '{_HEADER}' with train, query or gallery; extract the data set again"
             )
-        seen.add(line[0])
+        seen.add(one_form(line[0]))
     if header.split() != _HEADER.split() or count.strip() != str(len(fields)):
         raise InputError(
             f"{printable(str(path))}: begins with '{printable(count)}', '{printable(header)}' and"
             f" lists {len(fields)} images, expected their number and '{_HEADER}'; the list may be"
             " cut off, extract the data set again"
         )
-    return [_Line(*line) for line in fields]
+    return [_Line(image, one_form(item), status) for image, item, status in fields]

@@ -19,8 +19,10 @@ from linear_eval.datasets.dataset import (
     fingerprint_of,
 )
 from linear_eval.datasets.decode import printable
-from linear_eval.datasets.image_files import existing_folder, listed_images
+from linear_eval.datasets.image_files import existing_folder
+from linear_eval.datasets.listed_files import listed_images
 from linear_eval.errors import InputError
+from linear_eval.user_text import TextError, read_text
 
 CONVERSION = (
     """python -c "import json, pickle; data = pickle.load(open('gnd_roxford5k.pkl', 'rb')); """
@@ -82,9 +84,10 @@ class RevisitedConfig(DatasetSettings):
         """The gallery, and what each query should find there."""
         truth = _read(self.ground_truth)
         gallery = self._images(truth["imlist"])
+        queries = self._images(truth["qimlist"])
         judgements = {
-            f"{name}{_SUFFIX}": _judgement(self.ground_truth, entry, gallery.ids)
-            for name, entry in zip(truth["qimlist"], truth["gnd"], strict=True)
+            query: _judgement(self.ground_truth, entry, gallery.ids)
+            for query, entry in zip(queries.ids, truth["gnd"], strict=True)
         }
         return RetrievalTask(gallery=gallery, judgements=judgements)
 
@@ -124,18 +127,20 @@ class CroppedReader:
 def _read(ground_truth: str) -> dict[str, Any]:
     """The JSON, its lists checked for their form and length."""
     try:
-        truth = json.loads(Path(ground_truth).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _wrong(ground_truth, f"cannot be read ({printable(str(error))})") from error
+        truth = json.loads(read_text(Path(ground_truth).expanduser()))
+    except TextError as error:
+        raise _wrong(ground_truth, f": {error}") from error
+    except ValueError as error:
+        raise _wrong(ground_truth, f" cannot be read ({printable(str(error))})") from error
     lists = {"imlist": str, "qimlist": str, "gnd": dict}
     for key, kind in lists.items():
         values = truth.get(key) if isinstance(truth, dict) else None
         if not isinstance(values, list) or not all(isinstance(each, kind) for each in values):
-            raise _wrong(ground_truth, f"has no list '{key}'")
+            raise _wrong(ground_truth, f" has no list '{key}'")
     if not len(set(truth["qimlist"])) == len(truth["qimlist"]) == len(truth["gnd"]):
-        raise _wrong(ground_truth, "has not one entry of 'gnd' for each name of 'qimlist'")
+        raise _wrong(ground_truth, " has not one entry of 'gnd' for each name of 'qimlist'")
     if len(set(truth["imlist"])) != len(truth["imlist"]):
-        raise _wrong(ground_truth, "names an image of 'imlist' twice")
+        raise _wrong(ground_truth, " names an image of 'imlist' twice")
     return dict(truth)
 
 
@@ -143,7 +148,7 @@ def _box(ground_truth: str, entry: Mapping[str, Any]) -> Box:
     try:
         left, top, right, bottom = (float(edge) for edge in entry["bbx"])
     except (KeyError, TypeError, ValueError) as error:
-        raise _wrong(ground_truth, "has a query without four numbers as 'bbx'") from error
+        raise _wrong(ground_truth, " has a query without four numbers as 'bbx'") from error
     return left, top, right, bottom
 
 
@@ -154,15 +159,15 @@ def _judgement(ground_truth: str, entry: Mapping[str, Any], ids: tuple[str, ...]
         if not isinstance(rows, list) or not all(
             isinstance(row, int) and 0 <= row < len(ids) for row in rows
         ):
-            raise _wrong(ground_truth, f"has a query whose '{key}' are no positions in 'imlist'")
+            raise _wrong(ground_truth, f" has a query whose '{key}' are no positions in 'imlist'")
         lists[key] = frozenset(ids[row] for row in rows)
     if sum(map(len, lists.values())) != len(frozenset().union(*lists.values())):
-        raise _wrong(ground_truth, "lists an image twice for one query")
+        raise _wrong(ground_truth, " lists an image twice for one query")
     return Judgement(**lists)
 
 
 def _wrong(ground_truth: str, problem: str) -> InputError:
     return InputError(
-        f"data.ground_truth: '{printable(ground_truth)}' {problem}, expected the published ground"
+        f"data.ground_truth: '{printable(ground_truth)}'{problem}, expected the published ground"
         f" truth as JSON; make it with {CONVERSION}"
     )

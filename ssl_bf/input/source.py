@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from linear_eval.datasets.contents import changed_since
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.selection import select_train
+from linear_eval.split_notes import tell_notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +34,19 @@ class Source:
 
 
 def open_source(data: DatasetSettings) -> Source:
-    """The images that are trained on or held out, and what tells whether they have changed."""
+    """The images that are trained on or held out, and what tells whether they have changed.
+
+    Notes on how they were found are printed.
+    """
+    source = _listed(data)
+    tell_notes([source.split])
+    return source
+
+
+def _listed(data: DatasetSettings) -> Source:
     whole = data.open_train()
     return Source(
         split=select_train(whole, data),
         fingerprint=whole.fingerprint,
-        look_again=lambda: open_source(data),
+        look_again=lambda: _listed(data),
     )

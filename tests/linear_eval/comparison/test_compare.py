@@ -344,7 +344,7 @@ def test_what_does_not_compare_is_one_line_and_exit_2(
         ("{p}/a {p}", "results.json: no such file"),
         ("{p}/a {p}/notes.txt", "notes.txt: is no JSON"),
         ("{p}/a {p}/list.json", "list.json: holds no JSON object"),
-        ("{p}/a {p}/latin.json", "latin.json: is no JSON"),
+        ("{p}/a {p}/latin.json", "latin.json: line 1: byte 0xE4 is not UTF-8"),
         ("{p}/a {p}/half.json", "half.json: is cut off or damaged (Unterminated string"),
         ("{p}/a {p}/half.json", "; copy it once more, or judge again"),
         ("{p}/a {p}/empty.json", "empty.json: is cut off or damaged"),

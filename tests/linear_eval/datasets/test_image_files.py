@@ -14,7 +14,6 @@ from linear_eval.datasets.image_files import (
     few,
     first_folder,
     folder_names,
-    listed_images,
     scan_images,
 )
 from linear_eval.errors import InputError
@@ -53,21 +52,25 @@ def test_what_a_mac_leaves_in_a_zip_is_no_class(make_tree: MakeTree) -> None:
 def test_a_loop_of_links_adds_nothing(make_tree: MakeTree) -> None:
     root = make_tree({"cat": 2, "dog": 1})
     before = scan_images(root)
+    (root.parent / "val").mkdir()
+    (root / "up").symlink_to(root.parent)
     (root / "cat" / "again").symlink_to(root)
     (root / "cat" / "self").symlink_to(root / "cat")
     (root / "all").symlink_to(root)
     (root / "nowhere").symlink_to(root / "nowhere")
-    assert scan_images(root) == before
+    after = scan_images(root)
+    assert (after.folders, after.images) == (before.folders, before.images)
+    assert after.unread.broken_links == ["nowhere"]
     assert folder_names(root) == before.folders == ("cat", "dog")
 
 
-def test_a_folder_is_met_under_its_real_path_although_a_link_sorts_first(
-    make_tree: MakeTree,
-) -> None:
+def test_two_links_to_one_folder_are_two_classes_and_a_note_says_so(make_tree: MakeTree) -> None:
     root = make_tree({"zebra": 2})
     (root / "alias").symlink_to(root / "zebra")
-    assert scan_images(root).folders == folder_names(root) == ("zebra",)
-    assert paths(scan_images(root)) == ["zebra/zebra_0.png", "zebra/zebra_1.png"]
+    scan = scan_images(root)
+    assert scan.folders == folder_names(root) == ("alias", "zebra")
+    assert paths(scan) == [f"{c}/zebra_{i}.png" for c in ("alias", "zebra") for i in (0, 1)]
+    assert "read again under another name (links): " in scan.unread.notes(root)[0]
 
 
 def test_links_to_folders_and_files_elsewhere_are_followed(make_tree: MakeTree) -> None:
@@ -143,12 +146,3 @@ def test_the_first_folder_of_a_loose_image_is_empty() -> None:
 def test_few_names_stand_for_many() -> None:
     assert few(["d", "a", "c", "b"]) == "a, b, c, ..."
     assert few(["b\n", "a"]) == "a, b\\n"
-
-
-def test_listed_images_keep_the_order_of_the_list(tmp_path: Path) -> None:
-    (tmp_path / "b.png").write_bytes(b"12")
-    (tmp_path / "a.png").write_bytes(b"1")
-    found = listed_images(tmp_path, ["b.png", "a.png"])
-    assert [(image.path, image.stamp[0]) for image in found] == [("b.png", 2), ("a.png", 1)]
-    with pytest.raises(InputError, match="lacks 1 of 2 listed images .c.png."):
-        listed_images(tmp_path, ["a.png", "c.png"])

@@ -56,7 +56,7 @@ def test_the_list_says_which_image_is_what(tmp_path: Path, folder: str, images: 
         (lambda text: text.replace("id_2 query", "id_2"), "line 6 is damaged or repeated"),
         (lambda text: text.rsplit("\n", 2)[0], "lists 6 images, expected their number"),
         (lambda text: text.replace("item_id", "item"), "expected their number and"),
-        (lambda text: "", "cannot be read"),
+        (lambda text: "", "has fewer than two lines"),
         (lambda text: text.replace("a/2.jpg", "a/9.jpg"), "lacks 1 of 2 listed images"),
     ],
 )

@@ -76,7 +76,9 @@ def test_the_images_folder_without_usable_annotations_is_never_a_class(
     root = make_tree({**TRAIN, "val/images": 3})
     if content is not None:
         (root / "val" / "val_annotations.txt").write_text(content, encoding="latin-1")
-    with pytest.raises(InputError, match=r"val_annotations\.txt: (cannot be read|line 1 is)"):
+    with pytest.raises(
+        InputError, match=r"val_annotations\.txt: (cannot be read|line 1 is|line 1: byte 0xFF)"
+    ):
         TinyImagenetConfig(root=str(root)).open_test()
 
 
@@ -118,3 +120,30 @@ def test_the_real_forty_classes_open_with_their_counts(tmp_path: Path) -> None:
     assert torch.bincount(test.labels).tolist() == [50] * 40
     for row in range(0, 2000, 50):
         assert test.read(row).shape == (3, 64, 64)
+
+
+def test_an_emptied_images_folder_is_of_no_account(make_tree: MakeTree) -> None:
+    both = {f"{s}/{c}": 2 for s in ("train", "val") for c in ("n01", "n02")}
+    root = make_tree({**both, "val/images": 0, "train/images": 0, "val/images/@eaDir": 1})
+    config = TinyImagenetConfig(root=str(root))
+    assert config.open_train().labels.tolist() == config.open_test().labels.tolist() == [0, 0, 1, 1]
+
+
+def test_half_sorted_images_are_refused(make_tree: MakeTree) -> None:
+    root = published(make_tree, ANNOTATIONS)
+    (root / "val" / "n01").mkdir()
+    config = TinyImagenetConfig(root=str(root))
+    assert len(config.open_test()) == 3
+    make_tree({"val/n01": 1})
+    with pytest.raises(InputError, match="images lie in class folders .n01/n01_0.png. and in"):
+        config.open_test()
+
+
+@pytest.mark.parametrize("change", [lambda t: "\ufeff" + t, lambda t: t.replace("\n", " \r\n")])
+def test_annotations_of_any_editor_are_read(
+    change: Callable[[str], str], make_tree: MakeTree
+) -> None:
+    root = published(make_tree, ANNOTATIONS)
+    path = root / "val" / "val_annotations.txt"
+    path.write_bytes((change(path.read_text()) + "\r\n").encode())
+    assert TinyImagenetConfig(root=str(root)).open_test().labels.tolist() == [1, 0, 1]
