@@ -11,16 +11,18 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
 
 from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import file_sha256 as file_sha256
 from linear_eval.backbones import build_backbone, expected_tensors, feature_dim
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 FORMAT_VERSION = 1
 _HEADER_KEY = "backbone"
@@ -74,6 +76,8 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
     assert info.feature_dim == feature_dim(info.architecture), info
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
     header = asdict(info) | {_DIGEST: _digest(tensors)}
+    from safetensors.torch import save  # it loads torch
+
     data = save(tensors, metadata={_HEADER_KEY: json.dumps(header)})
     with atomic_file(path) as file:
         file.write(data)
@@ -121,12 +125,6 @@ def is_backbone_file(path: Path) -> bool:
             return _HEADER_KEY in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _storable(tensor: Tensor) -> Tensor:

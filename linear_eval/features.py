@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from tqdm import tqdm
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.errors import InputError
 from linear_eval.images import ImageBatches
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 PIXELS_SIDE = 32  # the baseline "pixels" looks at images of at most this many pixels a side
 
-Embed = Callable[[Tensor], Tensor]
+Embed = Callable[["Tensor"], "Tensor"]
 """Images (N, 3, H, W) uint8 -> features (N, D) on any device."""
 
 FeatureDtype = Literal["float32", "float16"]
@@ -76,6 +76,8 @@ def collect_features(
     """
     kept: list[Tensor] = []
     rows: list[Tensor] = []
+    from tqdm import tqdm
+
     progress = tqdm(
         batches.embedded(embed),
         desc=label or None,
@@ -166,4 +168,4 @@ def raw_pixels(images: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     size = (min(height, PIXELS_SIDE), min(width, PIXELS_SIDE))
-    return F.adaptive_avg_pool2d(images.float() / 255, size).flatten(1)
+    return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, size).flatten(1)

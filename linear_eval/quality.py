@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file, check_output
-from linear_eval.backbone_file import file_sha256
+from linear_eval.atomic_file import atomic_file, check_output, file_sha256
 from linear_eval.data_argument import SplitName
 from linear_eval.feature_quality import alignment, rank_me, uniformity
 from linear_eval.features import Embed, FeatureTable, collect_features

@@ -7,10 +7,9 @@ import json
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from linear_eval import __version__
 from linear_eval.atomic_file import atomic_file
@@ -18,6 +17,9 @@ from linear_eval.comparison.intervals import Interval, format_margin
 from linear_eval.contestants import Contestant
 from linear_eval.errors import one_line
 from linear_eval.protocols import HEADLINE_K
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MIN_CLASSES_FOR_TOP5 = 11  # among ten classes top-5 says little
 _MARGINS = "  95 %, test sampling"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_split
+from linear_eval.errors import load_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -42,6 +43,7 @@ def add(commands: Commands) -> None:
 
 
 def _index(given: argparse.Namespace) -> None:
+    load_torch(if_interrupted=given.if_interrupted)
     from linear_eval.image_search.index_images import index_images
 
     index_images(

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
 
 from linear_eval.comparison.intervals import (
     RESAMPLES,
@@ -25,6 +24,9 @@ from linear_eval.comparison.intervals import (
 from linear_eval.comparison.mcnemar import mcnemar_p
 from linear_eval.comparison.per_image import PerImage
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INTERVAL_MEANING = "95 %, one model each, test sampling: paired bootstrap"
 _FEW_CLASSES = 20

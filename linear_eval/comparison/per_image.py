@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
-from linear_eval.atomic_file import atomic_file
-from linear_eval.backbone_file import file_sha256
+from linear_eval.atomic_file import atomic_file, file_sha256
 from linear_eval.comparison.intervals import is_binary
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 _HEADER_KEY = "per_image"
@@ -89,6 +89,8 @@ def write_per_image(results_path: Path, per_image: PerImage) -> dict[str, str]:
         for evaluator, predicted in per_image.predictions[key].items():
             tensors[f"{number}/predictions/{evaluator}"] = predicted.cpu().clone()
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
+    from safetensors.torch import save  # it loads torch
+
     data = save(tensors, metadata={_HEADER_KEY: json.dumps(header)})
     with atomic_file(path) as file:
         file.write(data)

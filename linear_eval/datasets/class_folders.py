@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
 from linear_eval.datasets.decode import decode_image, printable
@@ -21,6 +21,9 @@ from linear_eval.datasets.image_files import (
     scan_images,
 )
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def file_split(

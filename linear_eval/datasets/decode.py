@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-from torchvision import io as torchvision_io
 
-from linear_eval.errors import InputError
+from linear_eval.errors import InputError, require_matching_torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_PIXELS = 50_000_000
 # Only these parsers run: Pillow knows many more, and some start other programs.
@@ -77,6 +80,8 @@ def decode_image(source: Path | bytes, name: str) -> Tensor:
             pixels = torch.from_numpy(_rgb_pixels(image)) if plain is None else plain
     except BadImageError as error:
         raise BadImageError(f"{printable(name)}: {error}; {_ADVICE}") from None
+    except InputError:  # no fault of the file
+        raise
     except _PILLOW_FAILURES as error:
         raise BadImageError(
             f"{printable(name)}: cannot be decoded ({_reason(error)}),"
@@ -112,6 +117,7 @@ def _plain_jpeg(image: Image.Image, file: BinaryIO) -> Tensor | None:
     file.seek(0)
     content = file.read()
     file.seek(place)
+    torchvision_io = _torchvision_io()
     decode = getattr(torchvision_io, "decode_jpeg", None)  # announced to go in a later version
     if decode is None or not content.endswith(_END_OF_JPEG):
         return None
@@ -126,6 +132,15 @@ def _plain_jpeg(image: Image.Image, file: BinaryIO) -> Tensor | None:
 
 
 _END_OF_JPEG = b"\xff\xd9"
+
+
+@functools.cache
+def _torchvision_io() -> ModuleType:
+    """Imported by the first JPEG: it takes seconds, which what decodes nothing need not wait."""
+    require_matching_torch()
+    from torchvision import io as torchvision_io
+
+    return torchvision_io
 
 
 def _rgb_pixels(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

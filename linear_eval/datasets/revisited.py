@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import (
@@ -21,6 +19,9 @@ from linear_eval.datasets.dataset import (
 from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_files import existing_folder, listed_images
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONVERSION = (
     """python -c "import json, pickle; data = pickle.load(open('gnd_roxford5k.pkl', 'rb')); """

@@ -9,10 +9,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.backbone_file import file_sha256, load_backbone
@@ -29,6 +28,9 @@ from linear_eval.image_search.image_index import (
     read_manifest,
 )
 from linear_eval.images import EvalImages
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from linear_eval.atomic_file import sync_folder
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
@@ -135,6 +134,8 @@ class FeatureFolder:
         )
         start = blocks[-1].end if blocks else 0
         with RowWriter(partial, self.header, blocks, self.dtype) as writer:
+            from tqdm import tqdm
+
             progress = tqdm(
                 batches.embedded(embed, start),
                 desc=label or None,
