@@ -159,9 +159,9 @@ def logits_of(
 def _network(pretrained: Pretrained, num_classes: int) -> nn.Sequential:
     backbone = copy.deepcopy(pretrained.backbone).requires_grad_(True)
     # skip_init: drawing weights only to replace them would move torch's global generator
-    head: nn.Linear = nn.utils.skip_init(nn.Linear, pretrained.feature_dim, num_classes)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    head: nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, pretrained.feature_dim, num_classes)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
     return torch.nn.Sequential(backbone, head)
 
 
