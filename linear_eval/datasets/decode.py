@@ -140,7 +140,8 @@ def _torchvision_io() -> ModuleType:
     require_matching_torch()
     from torchvision import io as torchvision_io
 
-    return torchvision_io
+    imported: ModuleType = torchvision_io
+    return imported
 
 
 def _rgb_pixels(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
