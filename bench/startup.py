@@ -58,9 +58,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
             "rounds": options.rounds,
             **machine(options.device),
         }
-        print(
-            f"{name:56} {wall:6.2f} s, CPU {row['cpu_seconds']:6.2f} s, at most {MOST_SECONDS[name]:g}"
-        )
+        cpu = row["cpu_seconds"]
+        print(f"{name:56} {wall:6.2f} s, CPU {cpu:6.2f} s, at most {MOST_SECONDS[name]:g}")
         rows.append(row)
     append(options.output / "startup.jsonl", rows)
     return rows
