@@ -1,7 +1,7 @@
 """How long a command takes to begin. Run: python -m bench.startup.
 
-Wall seconds of fresh processes: the help of both commands, and the quickstart from its launch to
-the end of its first training step. CPU seconds are those of the process and its children.
+Wall and CPU seconds of fresh processes: ten commands until they have answered, and the quickstart
+from its launch to the end of its first training step.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +20,20 @@ from typing import Any
 from bench.options import parse
 from bench.rounds import Seconds, append, machine
 
-MOST_SECONDS = {"ssl-bf --help": 0.5, "linear-eval --help": 0.5, "first step": 10.0}
+ANSWERS = {  # what is typed: (its exit code, most seconds)
+    "linear-eval run quickstart backbone=pixels knn.kk=3": (2, 1.0),
+    "linear-eval run quikstart": (2, 1.0),
+    "linear-eval run quickstart --shwo": (2, 1.0),
+    "linear-eval --help": (0, 0.5),
+    "ssl-bf --help": (0, 0.5),
+    "linear-eval --version": (0, 0.5),
+    "linear-eval compare no_such_folder other": (2, 1.5),
+    "linear-eval run cifar10 --show": (0, 1.0),
+    "ssl-bf pretrain quickstart --show": (0, 5.0),
+    "linear-eval run quickstart backbone=no_such.safetensors": (2, 5.0),
+    "linear-eval query no_such_index a.png": (2, 5.0),
+}
+MOST_SECONDS = {**{line: most for line, (_, most) in ANSWERS.items()}, "first step": 10.0}
 PATIENCE = 300.0
 
 
@@ -27,8 +41,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     """Median over rounds; one more process before them warms the disk's cache."""
     options = parse("Seconds until the commands answer and train.", argv)
     starts: dict[str, Callable[[], Seconds]] = {
-        "ssl-bf --help": lambda: help_seconds("ssl_bf"),
-        "linear-eval --help": lambda: help_seconds("linear_eval"),
+        **{line: partial(answer_seconds, line, code) for line, (code, _) in ANSWERS.items()},
         "first step": lambda: first_step_seconds(options.device, quick=options.quick),
     }
     rows = []
@@ -45,17 +58,24 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
             "rounds": options.rounds,
             **machine(options.device),
         }
-        print(f"{name:20} {wall:8.2f} s, at most {MOST_SECONDS[name]:g}")
+        cpu = row["cpu_seconds"]
+        print(f"{name:56} {wall:6.2f} s, CPU {cpu:6.2f} s, at most {MOST_SECONDS[name]:g}")
         rows.append(row)
     append(options.output / "startup.jsonl", rows)
     return rows
 
 
-def help_seconds(package: str) -> Seconds:
-    """From launch to the end of `--help`."""
+def answer_seconds(line: str, code: int) -> Seconds:
+    """From launch to the end of a command that answers at once, with this exit code."""
+    command, *arguments = line.split()
     before = _children_cpu()
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", package, "--help"], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-m", command.replace("-", "_"), *arguments],
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == code, done.stderr.decode()
     return Seconds(time.perf_counter() - started, _children_cpu() - before)
 
 

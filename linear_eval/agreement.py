@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor
 
 from linear_eval.distributed import (
     all_gather_rows,
@@ -27,6 +26,9 @@ from linear_eval.distributed import (
 )
 from linear_eval.errors import EXIT_WRONG_INPUT, InputError, one_line
 from linear_eval.screen import say
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PATIENCE = timedelta(days=7)  # of processes that wait for the main one; torchrun ends dead ones
 T = TypeVar("T")

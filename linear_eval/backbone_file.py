@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
 
 from linear_eval.atomic_file import atomic_file
+from linear_eval.atomic_file import file_sha256 as file_sha256
 from linear_eval.backbone_header import (
     BackboneInfo,
     ChangedHeader,
@@ -26,6 +26,9 @@ from linear_eval.backbone_header import (
 )
 from linear_eval.backbones import COUNTER, build_backbone, expected_tensors, feature_dim
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _HEADER_KEY = "backbone"
 _CONVERT = (
@@ -46,6 +49,8 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
     assert not problems, f"not a plain {info.architecture}: {problems}"
     assert info.feature_dim == feature_dim(info.architecture), info
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
+    from safetensors.torch import save  # it loads torch
+
     data = save(tensors, metadata={_HEADER_KEY: write_header(info, _digest(tensors))})
     with atomic_file(path) as file:
         file.write(data)
@@ -101,12 +106,6 @@ def is_backbone_file(path: Path) -> bool:
             return _HEADER_KEY in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _storable(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from linear_eval.errors import InputError
+from linear_eval.errors import InputError, require_matching_torch
 from linear_eval.vision_transformers import VISION_TRANSFORMERS, build_vision_transformer
 
 _RESNET_WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
@@ -88,6 +88,7 @@ class SmallConv(nn.Module):
 
 
 def _build_resnet(architecture: str, *, zero_init_residual: bool) -> nn.Module:
+    require_matching_torch()
     from torchvision import models  # lazy: most of the suite never builds a ResNet
 
     name = architecture.split("_")[0]

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from linear_eval.backbone_file import file_sha256, load_backbone
 from linear_eval.backbone_header import BackboneInfo
@@ -27,6 +27,9 @@ from linear_eval.random_backbone import (
     calibration_contents,
     random_backbone,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.atomic_file import check_output
 from linear_eval.backbone_file import (
@@ -21,6 +21,9 @@ from linear_eval.checkpoints.match import Match, find_backbone
 from linear_eval.checkpoints.tensor_file import read_tensors
 from linear_eval.errors import InputError
 from linear_eval.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS, check_heads
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _EXACT = (torch.float32, torch.float16, torch.bfloat16)  # all of them are float32 numbers
 _CIFAR_SIZE = 32

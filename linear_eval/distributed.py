@@ -3,32 +3,38 @@
 Shapes: N rows of this process, W processes.
 """
 
+from __future__ import annotations
+
 import os
+import sys
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TIMEOUT = timedelta(minutes=30)
 
 
 def is_distributed() -> bool:
     """Whether a process group is up."""
-    return dist.is_available() and dist.is_initialized()
+    if "torch.distributed" not in sys.modules:
+        return False  # and torch need not be loaded to know
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def rank() -> int:
     """Number of this process, 0 without a process group."""
-    return dist.get_rank() if is_distributed() else 0
+    return torch.distributed.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
     """Number of processes, 1 without a process group."""
-    return dist.get_world_size() if is_distributed() else 1
+    return torch.distributed.get_world_size() if is_distributed() else 1
 
 
 def is_main() -> bool:
@@ -39,7 +45,7 @@ def is_main() -> bool:
 def barrier() -> None:
     """Wait until every process is here."""
     if is_distributed():
-        dist.barrier()
+        torch.distributed.barrier()
 
 
 def all_gather_rows(x: Tensor) -> Tensor:
@@ -55,41 +61,15 @@ def all_gather_rows(x: Tensor) -> Tensor:
         return x
     rows = x.detach().contiguous()
     gathered = [torch.empty_like(rows) for _ in range(world_size())]
-    dist.all_gather(gathered, rows)
+    torch.distributed.all_gather(gathered, rows)
     return torch.cat(gathered)
 
 
 def broadcast_from_main(x: Tensor) -> Tensor:
     """Overwrite `x`, of the same shape in every process, with that of the main process."""
     if world_size() > 1:
-        dist.broadcast(x, src=0)
+        torch.distributed.broadcast(x, src=0)
     return x
-
-
-def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum over all processes, element by element, with gradient; for one process `x` itself.
-
-    The gradient is that of the sum of all processes' losses: `x` of this process is a part of
-    the result of every process.
-    """
-    if world_size() == 1:
-        return x
-    summed: Tensor = _AllReduceSum.apply(x)
-    return summed
-
-
-class _AllReduceSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        del ctx
-        summed = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(summed)
-        return summed
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        del ctx
-        return all_reduce_sum(gradients[0])
 
 
 def start_from_environment(device: str) -> None:
@@ -107,7 +87,7 @@ def start_from_environment(device: str) -> None:
     elif _is_described():
         gpu = own_gpu()
         torch.cuda.set_device(gpu)
-        dist.init_process_group("nccl", timeout=TIMEOUT, device_id=gpu)
+        torch.distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=gpu)
 
 
 def join_gloo(timeout: timedelta) -> None:
@@ -120,7 +100,7 @@ def join_gloo(timeout: timedelta) -> None:
         InputError: the environment describes a group only in part.
     """
     if _is_described():
-        dist.init_process_group("gloo", timeout=timeout)
+        torch.distributed.init_process_group("gloo", timeout=timeout)
 
 
 def own_gpu() -> torch.device:
@@ -151,7 +131,7 @@ def _is_described() -> bool:
 def shut_down() -> None:
     """Leave the process group, if there is one."""
     if is_distributed():
-        dist.destroy_process_group()
+        torch.distributed.destroy_process_group()
 
 
 def _number_from_environment(name: str, default: str | None = None) -> int:

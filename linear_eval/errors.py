@@ -48,13 +48,16 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     """
     interruption = f"interrupted: {if_interrupted}"
     try:
-        with _ending_at_once(interruption):
-            require_matching_torch()
         with whole_lines():
             command()
         sys.stdout.flush()  # so that a closed pipe is met here and not while Python shuts down
     except InputError as error:
         say(f"error: {one_line(str(error))}")
+        return EXIT_WRONG_INPUT
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        say(f"error: {_not_installed('torch')}")
         return EXIT_WRONG_INPUT
     except StoppedBySignal as stop:
         _say_once(one_line(str(stop)) or "stopped by a signal")
@@ -69,23 +72,42 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     return EXIT_DONE
 
 
-def require_matching_torch() -> None:
-    """Check that torch and torchvision are builds that load together.
+def load_torch(*, if_interrupted: str) -> None:
+    """Load torch, which takes seconds: a command calls this once it has checked what needs none.
+
+    Args:
+        if_interrupted: as for `run_command`, should Ctrl-C end the process meanwhile.
 
     Raises:
-        InputError: one of them is missing, or torchvision was compiled for another torch (its
-            operators then do not register, and every command would die with a traceback).
+        InputError: it is installed, but cannot be loaded.
     """
-    import importlib.metadata  # takes longer than all else here, and Ctrl-C is caught by now
+    with _ending_at_once(f"interrupted: {if_interrupted}"):
+        try:
+            import torch
+
+            torch.__version__  # noqa: B018 - loads what `entry` has put off
+        except OSError as error:
+            raise InputError(
+                f"torch: cannot be loaded ({one_line(str(error))[:120]}), expected a build for "
+                "this machine; reinstall torch and torchvision from one index"
+            ) from error
+
+
+def require_matching_torch() -> None:
+    """Import torchvision; to be called before its first use, for it takes seconds as well.
+
+    Raises:
+        InputError: it is missing, or was compiled for another torch (its operators then do not
+            register, and every use would die with a traceback).
+    """
+    import importlib.metadata
 
     versions = {}
     for package in ("torch", "torchvision"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError as error:
-            raise InputError(
-                f"{package}: not installed; install torch and torchvision from one index"
-            ) from error
+            raise InputError(_not_installed(package)) from error
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
@@ -93,6 +115,10 @@ def require_matching_torch() -> None:
             f"torch {versions['torch']} and torchvision {versions['torchvision']} are different "
             f"builds; reinstall both from one index ({one_line(str(error))[:120]})"
         ) from error
+
+
+def _not_installed(package: str) -> str:
+    return f"{package}: not installed; install torch and torchvision from one index"
 
 
 def one_line(text: str) -> str:

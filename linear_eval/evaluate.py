@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from linear_eval.agreement import agreed
 from linear_eval.atomic_file import check_output
@@ -183,14 +184,18 @@ def _per_image(config: EvaluateConfig, rows: list[Row], splits: EvaluationSplits
     main = rows[-1]
     return PerImage(
         ids=main.test_ids,
-        labels=main.test_labels,
+        labels=main.test_labels.numpy(),
         class_names=splits.test.class_names,
         judged=main.contestant.key,
-        scores={row.contestant.key: row.scores for row in rows},
-        predictions={row.contestant.key: row.predictions for row in rows},
+        scores={row.contestant.key: _arrays(row.scores) for row in rows},
+        predictions={row.contestant.key: _arrays(row.predictions) for row in rows},
         by_class=main.by_class,
         backbone=asdict(_judged(main.contestant, config)),
     )
+
+
+def _arrays(columns: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: column.cpu().numpy() for name, column in columns.items()}
 
 
 def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) -> dict[str, Any]:

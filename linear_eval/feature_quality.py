@@ -6,12 +6,15 @@ Shapes: M images, D feature width.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.errors import InputError
 from linear_eval.feature_rows import require_finite, unit_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _EPSILON = 1e-7
 _AT_ONCE = 2**22  # entries of a chunk: 16 MiB of float32

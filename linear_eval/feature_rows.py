@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Metric = Literal["inner", "cosine", "euclidean"]
 """What "nearest" means: the largest inner product, the largest cosine, the smallest distance."""
@@ -88,7 +90,7 @@ def feature_rows(
     Raises:
         InputError: no rows, unequal widths, or entries that are NaN or infinite.
     """
-    parts = (features,) if isinstance(features, Tensor) else tuple(features)
+    parts = (features,) if isinstance(features, torch.Tensor) else tuple(features)
     shapes = [tuple(part.shape) for part in parts]
     if any(part.dim() != 2 for part in parts) or not sum(part.numel() for part in parts):
         raise InputError(
@@ -110,7 +112,7 @@ def require_finite(features: Tensor | Sequence[Tensor], name: str) -> None:
     Raises:
         InputError: with `name`, the number of rows concerned and the first of them.
     """
-    parts = (features,) if isinstance(features, Tensor) else tuple(features)
+    parts = (features,) if isinstance(features, torch.Tensor) else tuple(features)
     bad: list[Tensor] = []
     first = 0
     for part in parts:

@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.errors import InputError
 from linear_eval.images import ImageBatches
 from linear_eval.screen import progress_bar
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 PIXELS_SIDE = 32  # the baseline "pixels" looks at images of at most this many pixels a side
 
-Embed = Callable[[Tensor], Tensor]
+Embed = Callable[["Tensor"], "Tensor"]
 """Images (N, 3, H, W) uint8 -> features (N, D) on any device."""
 
 FeatureDtype = Literal["float32", "float16"]
@@ -170,4 +171,4 @@ def raw_pixels(images: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     size = (min(height, PIXELS_SIDE), min(width, PIXELS_SIDE))
-    return F.adaptive_avg_pool2d(images.float() / 255, size).flatten(1)
+    return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, size).flatten(1)

@@ -8,16 +8,18 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.errors import InputError
 from linear_eval.features import FeatureTable, frozen
 from linear_eval.images import EvalImages, ImageBatches
 from linear_eval.train_views import TrainView
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ def fine_tune(
             optimizer.param_groups[0]["lr"] = peak * (1 + math.cos(math.pi * done)) / 2
             logits = network((images.to(device).float() / 255 - shift) / scale)
             optimizer.zero_grad()
-            F.cross_entropy(logits, views.labels[index].to(device)).backward()
+            torch.nn.functional.cross_entropy(logits, views.labels[index].to(device)).backward()
             optimizer.step()
             step += 1
     return network
@@ -157,10 +159,10 @@ def logits_of(
 def _network(pretrained: Pretrained, num_classes: int) -> nn.Sequential:
     backbone = copy.deepcopy(pretrained.backbone).requires_grad_(True)
     # skip_init: drawing weights only to replace them would move torch's global generator
-    head: nn.Linear = nn.utils.skip_init(nn.Linear, pretrained.feature_dim, num_classes)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return nn.Sequential(backbone, head)
+    head: nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, pretrained.feature_dim, num_classes)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    return torch.nn.Sequential(backbone, head)
 
 
 def top_classes(logits: Tensor, count: int) -> Tensor:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.datasets.dataset import MemoryReader
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.images import EvalImages, ImageBatches
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IN_MEMORY_BYTES = 2**30
 

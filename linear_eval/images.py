@@ -9,20 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from linear_eval.serial_threads import serial_threads
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 DECODE_THREADS = 4
 
-EmbeddedBatch = tuple[Tensor, Tensor, tuple[int, int]]
+EmbeddedBatch = tuple["Tensor", "Tensor", tuple[int, int]]
 """Index into the split (N,) int64, features (N, D) float32, and height and width of the images."""
 
 
@@ -60,7 +61,9 @@ class EvalImages:
         if self.resize is not None and self.resize != short:
             # the long side is cut to an integer, not rounded, as torchvision does
             size = [height * self.resize // short, width * self.resize // short]
-            images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
+            images = torch.nn.functional.interpolate(
+                images, size=size, mode="bilinear", antialias=True
+            )
         return images if self.crop is None else _centre_crop(images, self.crop)
 
 

@@ -98,7 +98,9 @@ def judge(
     test = tables.test
     # images of one unseen class are found together, or not at all
     by_class = () if splits.shares_classes else tuple(row.metrics)
-    row.intervals.update(metric_intervals(row.metrics, row.scores, test.labels, by_class=by_class))
+    scores = {name: score.double().numpy() for name, score in row.scores.items()}
+    labels = test.labels.numpy()
+    row.intervals.update(metric_intervals(row.metrics, scores, labels, by_class=by_class))
     return replace(row, test_ids=test.ids, test_labels=test.labels, by_class=frozenset(by_class))
 
 

@@ -6,16 +6,19 @@ Shapes: L problems, l of them still descending, n unknowns of each, H remembered
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _REMEMBERED = 20  # H
 _SUFFICIENT = 1e-4  # share of the decrease that the slope promises
 _ROUNDING = 2.0**-22  # of a value: a rise by no more counts as none
 _SHORTEST = 1e-8  # step at which rounding hides every decrease
 
-Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Evaluate = Callable[["Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
 """Points (l, n) of problems number (l,) -> values (l,) float64 and gradients (l, n)."""
 
 

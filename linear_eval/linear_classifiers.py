@@ -9,12 +9,15 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.sgd_config import Hyperparameters, SgdConfig
 from linear_eval.training_rows import TrainingRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LOGITS_AT_ONCE = 2**23  # 32 MiB of float32
 _RUNNING = 0.1  # weight of a batch in BatchNorm's running statistics, as in torch

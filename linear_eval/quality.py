@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file, check_output
-from linear_eval.backbone_file import file_sha256
+from linear_eval.atomic_file import atomic_file, check_output, file_sha256
 from linear_eval.comparison.own_results import Judged, quality_differs
 from linear_eval.data_argument import SplitName
 from linear_eval.errors import one_line

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from linear_eval.backbones import build_backbone
 from linear_eval.errors import InputError
 from linear_eval.features import frozen
 from linear_eval.images import ImageBatches
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CALIBRATION_IMAGES = 2048
 CALIBRATION_BATCH = 256  # fixed, so that the baseline does not depend on `batch_size`
@@ -46,7 +48,11 @@ def calibrate_batch_norm(
     Raises:
         InputError: fewer than two images.
     """
-    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    norms = [
+        module
+        for module in backbone.modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+    ]
     momenta = [norm.momentum for norm in norms]
     batches = _sample(train, seed)
     with frozen(backbone, mean=mean, std=std, device=device) as embed:

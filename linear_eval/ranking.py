@@ -9,8 +9,12 @@ Shapes: Q queries, n ranks.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def recall_at_k(relevant: Tensor, k: int) -> Tensor:

@@ -7,10 +7,9 @@ import json
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from linear_eval import __version__
 from linear_eval.atomic_file import atomic_file
@@ -22,6 +21,9 @@ from linear_eval.evaluators.headlines import columns_of
 from linear_eval.notes import shortened
 from linear_eval.protocols import metrics_of
 from linear_eval.text_table import aligned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MARGINS = "  95 %, test sampling"
 _PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "faiss-gpu", "faiss-cpu")

@@ -11,12 +11,14 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
 
 from linear_eval.feature_rows import FeatureRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STRIPES = 16  # a tile is cut into as many; rows at one place of each are compared together
 ROWS_AT_ONCE = 512  # whose float64 copy about fits a core's cache

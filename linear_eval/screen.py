@@ -22,11 +22,13 @@ def say(line: str) -> None:
     Whatever is printed while a bar may be open comes through here, or it would stand in the middle
     of the bar.
     """
-    from tqdm import tqdm  # later: `--help` needs none
-
     if os.environ.get("RANK", "0") != "0" and sys.stderr.isatty():
         line = f"\r\x1b[K{line}"  # the bar is that of another process, which draws it anew
-    tqdm.write(line, file=sys.stderr)
+    bars = sys.modules.get("tqdm")
+    if bars is None:  # nobody has drawn one
+        print(line, file=sys.stderr)
+    else:
+        bars.tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
 
 

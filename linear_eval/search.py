@@ -14,9 +14,9 @@ Shapes: Q queries, G gallery rows, D feature width, k neighbours, n candidates, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.errors import InputError
 from linear_eval.feature_rows import Metric, feature_rows
@@ -25,6 +25,9 @@ from linear_eval.shortlist import Backend as Backend
 from linear_eval.shortlist import Shortlist, open_backend, shortlist
 from linear_eval.similarity_keys import best_keys, decode_keys, sort_keys
 from linear_eval.streamed_search import can_stream, stream_neighbours
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SPARE = 16  # candidates beyond k: near-ties at the k-th place then rarely need the whole gallery
 _CACHED = 2**24  # bytes at once on a CPU: large fresh buffers cost three times as much

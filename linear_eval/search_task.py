@@ -6,13 +6,16 @@ Shapes: D feature width, n gallery rows, b queries at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.errors import InputError
 from linear_eval.feature_rows import FeatureRows
 from linear_eval.similarity_keys import similarity_keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)

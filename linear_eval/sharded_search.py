@@ -6,9 +6,9 @@ Shapes: Q queries, G gallery rows of all processes, D feature width, k neighbour
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.agreement import agreed, own_share
 from linear_eval.distributed import all_gather_rows, rank, world_size
@@ -16,6 +16,9 @@ from linear_eval.errors import InputError
 from linear_eval.feature_rows import Metric
 from linear_eval.search import Backend, nearest_neighbours
 from linear_eval.similarity_keys import best_keys, decode_keys, similarity_keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def nearest_neighbours_by_all(
@@ -43,7 +46,7 @@ def nearest_neighbours_by_all(
             memory_mib=memory_mib,
             exclude_self=exclude_self,
         )
-    parts = [gallery] if isinstance(gallery, Tensor) else list(gallery)
+    parts = [gallery] if isinstance(gallery, torch.Tensor) else list(gallery)
     own, first, shard = own_share(sum(len(part) for part in parts)), 0, []
     for part in parts:
         shard.append(part[max(0, own.start - first) : max(0, own.stop - first)])
@@ -82,7 +85,7 @@ def nearest_neighbours_sharded(
         InputError: in every process: k is out of range, a shard is empty, or what
             `nearest_neighbours` refuses in one of them.
     """
-    parts = [shard] if isinstance(shard, Tensor) else list(shard)
+    parts = [shard] if isinstance(shard, torch.Tensor) else list(shard)
     size = sum(len(part) for part in parts)
     sizes = all_gather_rows(torch.tensor([size])).tolist()
     if min(sizes) == 0:

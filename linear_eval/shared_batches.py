@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.agreement import AgreedError, agreed, gather_vectors
 from linear_eval.datasets.contents import DIGEST_BYTES, Contents
@@ -23,6 +23,9 @@ from linear_eval.distributed import all_gather_rows, broadcast_from_main, is_mai
 from linear_eval.errors import InputError
 from linear_eval.features import Embed, FeatureTable
 from linear_eval.images import EmbeddedBatch, EvalImages, ImageBatches, unequal_sizes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DONE = -1  # in place of the row where a round begins
 _SENT_AT_ONCE = 2**26  # entries

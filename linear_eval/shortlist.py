@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
 
 from linear_eval.faiss_library import open_faiss
 from linear_eval.feature_rows import FeatureRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Backend = Literal["auto", "torch", "faiss"]
 """`auto` is torch on every platform.
@@ -25,7 +27,7 @@ second and brings a second OpenMP runtime into the process, which on macOS may a
 
 _FAISS_GPU_MAX_CANDIDATES = 2048
 
-TileSearch = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+TileSearch = Callable[["Tensor", int], tuple["Tensor", "Tensor"]]
 """Queries (b, D) float32 and n -> the n best rows of a tile: products (b, n), tile rows (b, n)."""
 
 

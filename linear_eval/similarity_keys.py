@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def similarity_keys(products: Tensor, index: Tensor, excluded: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ def sort_keys(keys: Tensor) -> Tensor:
 
 def ordered_bits(values: Tensor) -> Tensor:
     """Integers as wide as the values, float32 or bfloat16, and of their order; -0.0 before 0.0."""
-    return _monotonic(values.view(_BITS[values.dtype]))
+    return _monotonic(values.view({2: torch.int16, 4: torch.int32}[values.dtype.itemsize]))
 
 
 def floats_of(bits: Tensor, dtype: torch.dtype) -> Tensor:

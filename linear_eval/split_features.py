@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from linear_eval.atomic_file import check_outside
 from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
@@ -19,6 +19,9 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.feature_store import file_weights
 from linear_eval.features import Embed, FeatureTable, frozen, not_checked
 from linear_eval.images import ImageBatches
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -16,10 +16,10 @@ import functools
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from linear_eval.feature_rows import FeatureRows
 from linear_eval.rough_tiles import ROWS_AT_ONCE, STRIPES, Chunk, RoughSearch, Tile, rough_dtype
@@ -32,7 +32,10 @@ from linear_eval.similarity_keys import (
     sort_keys,
 )
 
-_NONE = torch.iinfo(torch.int64).max  # the key of no row: worse than any
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NONE = 2**63 - 1  # the key of no row: worse than any
 
 
 def can_stream(queries: FeatureRows, gallery: FeatureRows, k: int, memory: int) -> bool:

@@ -13,11 +13,14 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-from torch.nn import functional as F
+import torch
 
 from linear_eval.datasets.dataset import ImageSplit
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MIN_SCALE = 0.08  # of the image's area
 MAX_RATIO = 4 / 3  # width / height; the smallest is its inverse
@@ -50,7 +53,9 @@ class TrainView:
         height, width = image.shape[-2:]
         top, left, box_height, box_width = crop_box(height, width, draw)
         crop = image[None, :, top : top + box_height, left : left + box_width]
-        view = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)[0]
+        view = torch.nn.functional.interpolate(
+            crop, (self.size, self.size), mode="bilinear", antialias=True
+        )[0]
         return view.flip(-1) if draw.random() < 0.5 else view
 
     def of(self, split: ImageSplit) -> ImageSplit:

@@ -6,11 +6,14 @@ Shapes: M images, D feature width, P passes, B images of a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.feature_rows import FeatureRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _HELD_BYTES = 2**30
 _AT_ONCE = 2**17  # entries of a chunk for the statistics: a MiB of float64

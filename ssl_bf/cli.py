@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from linear_eval import __version__
-from linear_eval.errors import EXIT_DONE, EXIT_FAILED, one_line, run_command
+from linear_eval.errors import EXIT_DONE, EXIT_FAILED, load_torch, one_line, run_command
 from linear_eval.line_parser import LineParser
 from linear_eval.screen import say
 
@@ -33,11 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     codes: list[int] = []
     if_interrupted = one_line(IF_INTERRUPTED[options.command].format_map(vars(options)))
-    ended = run_command(lambda: codes.append(_run(options)), if_interrupted=if_interrupted)
+    ended = run_command(
+        lambda: codes.append(_run(options, if_interrupted)), if_interrupted=if_interrupted
+    )
     return ended or codes[0]
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, if_interrupted: str) -> int:
+    if options.command == "pretrain":  # the name and the YAML are checked before torch is loaded
+        from linear_eval.config_source import read_config_file
+
+        read_config_file(options.config, "pretrain")
+    load_torch(if_interrupted=if_interrupted)
     from ssl_bf.pack_command import pack_images
     from ssl_bf.pretrain import export_backbone, pretrain, resume, whole_config
     from ssl_bf.run_log import NonFiniteLoss

@@ -16,7 +16,7 @@ from linear_eval.backbone_file import save_backbone
 from linear_eval.backbone_header import BackboneInfo
 from linear_eval.checkpoints.onnx_file import onnx_bytes, run_onnx
 from linear_eval.checkpoints.tensor_file import read_tensors
-from linear_eval.errors import InputError
+from linear_eval.errors import InputError, require_matching_torch
 from linear_eval.vision_transformers import VISION_TRANSFORMERS
 
 Format = Literal["safetensors", "torchvision", "timm", "onnx"]
@@ -73,6 +73,7 @@ def _torchvision_model(architecture: str) -> nn.Module:
             f"--format: torchvision has no {architecture}, expected one of "
             f"{', '.join(_PLAIN_RESNETS)}; use --format onnx"
         )
+    require_matching_torch()
     from torchvision import models
 
     model: nn.Module = getattr(models, architecture)()

@@ -13,6 +13,7 @@ from linear_eval.commands.subcommand import (
     add_split,
     add_verbose,
 )
+from linear_eval.errors import load_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -47,6 +48,7 @@ def add(commands: Commands) -> None:
 
 
 def _extract(given: argparse.Namespace) -> None:
+    load_torch(if_interrupted=given.if_interrupted)
     from linear_eval.extract import extract
 
     extract(

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_verbose
+from linear_eval.errors import load_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -47,7 +48,6 @@ def add(commands: Commands) -> None:
 def _run(given: argparse.Namespace) -> None:
     from linear_eval.agreement import agreed, working_together
     from linear_eval.config import EvaluateConfig
-    from linear_eval.evaluate import run
     from linear_eval.strict_config import load_config, to_yaml
 
     missing = "???" if given.show else None
@@ -64,4 +64,7 @@ def _run(given: argparse.Namespace) -> None:
         if given.show:
             print(to_yaml(loaded.value), end="")
             return
+        load_torch(if_interrupted=given.if_interrupted)
+        from linear_eval.evaluate import run
+
         run(loaded.value, loaded.notes, verbose=given.verbose, overwrite=given.overwrite)

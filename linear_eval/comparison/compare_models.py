@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from linear_eval.comparison.intervals import (
     RESAMPLES,
+    Array,
     Interval,
     Unit,
     bootstrap_intervals,
@@ -81,9 +81,9 @@ class PairedScores:
         left_out: number of images that only one side has.
     """
 
-    labels: Tensor
-    a: dict[str, Tensor]
-    b: dict[str, Tensor]
+    labels: Array
+    a: dict[str, Array]
+    b: dict[str, Array]
     by_class: frozenset[str]
     left_out: int
 
@@ -111,16 +111,16 @@ def pair_images(a: PerImage, b: PerImage, *, common_images: bool) -> PairedScore
             f"test images: {left_out} were read for one side only, such as '{name}'; mend the "
             "files and judge again, or add --common-images"
         )
-    rows_a = torch.tensor(common)
-    rows_b = torch.tensor([rows_of_b[a.ids[row]] for row in common])
+    rows_a = np.array(common)
+    rows_b = np.array([rows_of_b[a.ids[row]] for row in common])
     of_a, of_b = a.scores[a.judged], b.scores[b.judged]
     both = [key for key in of_a if key in of_b]
-    scores_a = {key: of_a[key][rows_a].double() for key in both}
-    scores_b = {key: of_b[key][rows_b].double() for key in both}
+    scores_a = {key: of_a[key][rows_a] for key in both}
+    scores_b = {key: of_b[key][rows_b] for key in both}
     return PairedScores(
         labels=a.labels[rows_a],
-        a={key: scores_a[key].where(~scores_b[key].isnan(), torch.nan) for key in both},
-        b={key: scores_b[key].where(~scores_a[key].isnan(), torch.nan) for key in both},
+        a={key: np.where(np.isnan(scores_b[key]), np.nan, scores_a[key]) for key in both},
+        b={key: np.where(np.isnan(scores_a[key]), np.nan, scores_b[key]) for key in both},
         by_class=a.by_class | b.by_class,
         left_out=left_out,
     )
@@ -176,7 +176,7 @@ def model_notes(
     if paired.left_out:
         notes.append(f"{paired.left_out} test images that only one side has were left out")
     if by_class := [each for each in differences if each.unit == "class"]:
-        num_classes = len(paired.labels.unique())
+        num_classes = len(np.unique(paired.labels))
         few = ", so few that the intervals are too narrow" if num_classes < _FEW_CLASSES else ""
         notes.append(
             f"classes resampled whole, all {num_classes} of them{few}: {_named(by_class)}; no "
@@ -206,7 +206,7 @@ def _differences(
     paired: PairedScores, keys: list[str], *, unit: Unit, per_class: bool
 ) -> list[ModelDifference]:
     a, b = (
-        torch.stack([side[scores_key(key)] for key in keys], dim=1)  # (M, K)
+        np.stack([side[scores_key(key)] for key in keys], axis=1)  # (M, K)
         for side in (paired.a, paired.b)
     )
     means_a = mean_scores(a, paired.labels, per_class=per_class)

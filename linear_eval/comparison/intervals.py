@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from statistics import NormalDist
-from typing import Literal
+from typing import Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 Interval = tuple[float, float]
 Unit = Literal["image", "class"]
+Array = NDArray[Any]
 
 INTERVAL_MEANING = "95 %, one model, test sampling"
 RESAMPLES = 2000
@@ -28,8 +29,8 @@ _BYTES_PER_DRAW = 32  # the draw, the unit it means, and the units' counts, with
 
 def metric_intervals(
     metrics: Iterable[str],
-    scores: Mapping[str, Tensor],
-    labels: Tensor,
+    scores: Mapping[str, Array],
+    labels: Array,
     *,
     by_class: Collection[str] = (),
 ) -> dict[str, Interval]:
@@ -50,10 +51,10 @@ def metric_intervals(
         if key in by_class or per_class or not is_binary(values):
             unit: Unit = "class" if key in by_class else "image"
             resampled.setdefault((unit, per_class), []).append(key)
-        elif total := int((~values.isnan()).sum()):
-            found[key] = wilson_interval(int(values.nansum()), total)
+        elif total := int((~np.isnan(values)).sum()):
+            found[key] = wilson_interval(int(np.nansum(values)), total)
     for (unit, per_class), keys in resampled.items():
-        table = torch.stack([scores[scores_key(key)].double() for key in keys], dim=1)
+        table = np.stack([scores[scores_key(key)] for key in keys], axis=1)
         bounds = bootstrap_intervals(table, labels, unit=unit, per_class=per_class)
         found |= {key: bound for key, bound in zip(keys, bounds, strict=True) if bound is not None}
     return {key: (100 * found[key][0], 100 * found[key][1]) for key in wanted if key in found}
@@ -69,9 +70,9 @@ def is_per_class(metric: str) -> bool:
     return metric.endswith(_PER_CLASS)
 
 
-def is_binary(scores: Tensor) -> bool:
+def is_binary(scores: Array) -> bool:
     """Whether all scores are 0 or 1, those of images not asked (NaN) left aside."""
-    return bool(((scores == 0) | (scores == 1) | scores.isnan()).all())
+    return bool(((scores == 0) | (scores == 1) | np.isnan(scores)).all())
 
 
 def wilson_interval(right: int, total: int) -> Interval:
@@ -93,7 +94,7 @@ def wilson_interval(right: int, total: int) -> Interval:
     return (0.0 if right == 0 else centre - half, 1.0 if right == total else centre + half)
 
 
-def mean_scores(scores: Tensor, labels: Tensor, *, per_class: bool = False) -> list[float]:
+def mean_scores(scores: Array, labels: Array, *, per_class: bool = False) -> list[float]:
     """The mean of every column, over images or (`per_class`) over classes.
 
     Args:
@@ -101,14 +102,15 @@ def mean_scores(scores: Tensor, labels: Tensor, *, per_class: bool = False) -> l
         labels: (M,) int64.
         per_class: the mean over classes of the mean within each.
     """
-    weights = _weights(scores, labels.unique(return_inverse=True)[1], per_class=per_class)
-    means = (scores.double().nan_to_num(nan=0.0) * weights).sum(dim=0) / weights.sum(dim=0)
+    weights = _weights(scores, np.unique(labels, return_inverse=True)[1], per_class=per_class)
+    with np.errstate(invalid="ignore"):
+        means = (np.nan_to_num(scores, nan=0.0) * weights).sum(axis=0) / weights.sum(axis=0)
     return [float(mean) for mean in means]
 
 
 def bootstrap_intervals(
-    scores: Tensor,
-    labels: Tensor,
+    scores: Array,
+    labels: Array,
     *,
     unit: Unit = "image",
     per_class: bool = False,
@@ -138,17 +140,17 @@ def bootstrap_intervals(
     """
     assert scores.ndim == 2, scores.shape
     assert labels.shape == scores.shape[:1], (labels.shape, scores.shape)
-    classes, class_of = labels.unique(return_inverse=True)
+    classes, class_of = np.unique(labels, return_inverse=True)
     weights = _weights(scores, class_of, per_class=per_class)
-    values = scores.double().nan_to_num(nan=0.0) * weights
-    strata = class_of if per_class else torch.zeros_like(class_of)
+    values = np.nan_to_num(scores, nan=0.0) * weights
+    strata = class_of if per_class else np.zeros_like(class_of)
     if unit == "class":
         values = _sums_by_class(values, class_of, len(classes))
         weights = _sums_by_class(weights, class_of, len(classes))
-        strata = torch.zeros(len(classes), dtype=torch.int64)
+        strata = np.zeros(len(classes), dtype=np.int64)
     means = _resampled_means(values, weights, strata, resamples, seed, memory_mib)
-    low, high = means.nanquantile(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64), dim=0)
-    enough = (weights > 0).sum(dim=0) >= 2
+    enough = (weights > 0).sum(axis=0) >= 2
+    low, high = np.nanquantile(np.where(enough, means, 0.0), [_TAIL, 1 - _TAIL], axis=0)
     return [
         (float(low[column]), float(high[column])) if bool(enough[column]) else None
         for column in range(scores.shape[1])
@@ -171,22 +173,24 @@ def format_margin(value: float, interval: Interval | None) -> str:
     return f"+-{math.ceil(round(10 * reach, 6)) / 10:.1f}"
 
 
-def _weights(scores: Tensor, class_of: Tensor, *, per_class: bool) -> Tensor:
+def _weights(scores: Array, class_of: Array, *, per_class: bool) -> Array:
     """(M, K): 0 where not asked, else 1, or one over the number asked in the image's class."""
-    weights = (~scores.isnan()).double()
+    weights = (~np.isnan(scores)).astype(np.float64)
     if per_class:
         asked = _sums_by_class(weights, class_of, int(class_of.max()) + 1)
-        weights = weights / asked[class_of].clamp(min=1)
+        weights = weights / asked[class_of].clip(min=1)
     return weights
 
 
-def _sums_by_class(values: Tensor, class_of: Tensor, num_classes: int) -> Tensor:
-    return values.new_zeros(num_classes, values.shape[1]).index_add_(0, class_of, values)
+def _sums_by_class(values: Array, class_of: Array, num_classes: int) -> Array:
+    sums = np.zeros((num_classes, values.shape[1]))
+    np.add.at(sums, class_of, values)
+    return sums
 
 
 def _resampled_means(
-    values: Tensor, weights: Tensor, strata: Tensor, resamples: int, seed: int, memory_mib: int
-) -> Tensor:
+    values: Array, weights: Array, strata: Array, resamples: int, seed: int, memory_mib: int
+) -> Array:
     """(R, K) weighted means over units drawn with replacement, each stratum keeping its size.
 
     Args:
@@ -197,22 +201,33 @@ def _resampled_means(
         seed: of the draws.
         memory_mib: bound on the working memory.
     """
-    order = strata.argsort(stable=True)
-    sizes = strata.bincount()
-    size_of_unit = sizes.repeat_interleave(sizes)
-    first_of_unit = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    columns = torch.cat([values[order], weights[order]], dim=1)
+    order = strata.argsort(kind="stable")
+    sizes = np.bincount(strata)
+    size_of_unit = sizes.repeat(sizes)
+    first_of_unit = (sizes.cumsum() - sizes).repeat(sizes)
+    columns = np.concatenate([values[order], weights[order]], axis=1)
     units = len(strata)
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.RandomState(seed)
     at_once = max(1, memory_mib * 2**20 // (_BYTES_PER_DRAW * units))
-    one = torch.ones(1, 1, dtype=torch.float64)
     means = []
     for start in range(0, resamples, at_once):
         rows = min(at_once, resamples - start)
         # a number below 1 times a whole size rounds to less than that size: never the next stratum
-        draws = torch.rand(rows, units, generator=generator, dtype=torch.float64) * size_of_unit
-        drawn = draws.long() + first_of_unit
-        counts = draws.zero_().scatter_add_(1, drawn, one.expand(rows, units))
-        value, weight = (counts @ columns).split(values.shape[1], dim=1)
-        means.append(value / weight)
-    return torch.cat(means)
+        draws = _uniform(generator, rows, units) * size_of_unit
+        drawn = draws.astype(np.int64) + first_of_unit
+        drawn += units * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
+        value, weight = np.split(counts.astype(np.float64) @ columns, 2, axis=1)
+        with np.errstate(invalid="ignore"):  # a column in which nothing drawn was asked
+            means.append(value / weight)
+    return np.concatenate(means)
+
+
+def _uniform(generator: np.random.RandomState, rows: int, columns: int) -> Array:
+    """(rows, columns) float64 in [0, 1): the numbers of `torch.rand` from the same seed.
+
+    So intervals are those of earlier versions, which drew with torch; its loading takes seconds.
+    """
+    raw = np.frombuffer(generator.bytes(8 * rows * columns), dtype="<u4").astype(np.uint64)
+    bits = (raw[0::2] << np.uint64(32) | raw[1::2]) & np.uint64(2**53 - 1)
+    return (bits.astype(np.float64) * 2.0**-53).reshape(rows, columns)

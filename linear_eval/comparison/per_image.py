@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
-from linear_eval.atomic_file import atomic_file
-from linear_eval.backbone_file import file_sha256
-from linear_eval.comparison.intervals import is_binary
+from linear_eval.atomic_file import atomic_file, file_sha256
+from linear_eval.comparison.intervals import Array, is_binary
 from linear_eval.errors import InputError
 
 FORMAT_VERSION = 1
@@ -43,11 +42,11 @@ class PerImage:
     """
 
     ids: tuple[str, ...]
-    labels: Tensor
+    labels: Array
     class_names: tuple[str, ...]
     judged: str
-    scores: dict[str, dict[str, Tensor]]
-    predictions: dict[str, dict[str, Tensor]]
+    scores: dict[str, dict[str, Array]]
+    predictions: dict[str, dict[str, Array]]
     by_class: frozenset[str] = frozenset()
     backbone: dict[str, Any] | None = None
 
@@ -85,12 +84,13 @@ def write_per_image(results_path: Path, per_image: PerImage) -> dict[str, str]:
         "class_names": per_image.class_names,
         "ids": per_image.ids,
     }
-    tensors = {"labels": per_image.labels}
+    tensors = {"labels": np.ascontiguousarray(per_image.labels)}
     for number, key in enumerate(contestants):
         for metric, scores in per_image.scores[key].items():
             tensors[f"{number}/scores/{metric}"] = _compact(scores)
         for evaluator, predicted in per_image.predictions[key].items():
-            tensors[f"{number}/predictions/{evaluator}"] = predicted.cpu().clone()
+            # the bytes of a strided column would be those of its neighbours
+            tensors[f"{number}/predictions/{evaluator}"] = np.ascontiguousarray(predicted)
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
     data = save(tensors, metadata={HEADER_KEY: json.dumps(header)})
     with atomic_file(path) as file:
@@ -127,7 +127,7 @@ def read_per_image(results_path: Path, entry: dict[str, str] | None) -> PerImage
                 f"{path}: is not the file that {results_path.name} was written with, its sha256 "
                 f"differs (damaged, or of another evaluation); copy both again, or {_AGAIN}"
             )
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             header = _parse_header(path, file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
@@ -137,10 +137,10 @@ def read_per_image(results_path: Path, entry: dict[str, str] | None) -> PerImage
     return _assemble(header, tensors)
 
 
-def _compact(scores: Tensor) -> Tensor:
+def _compact(scores: Array) -> Array:
     # one byte instead of eight where nothing is lost
-    binary = is_binary(scores) and not bool(scores.isnan().any())
-    return scores.cpu().bool() if binary else scores.cpu().double().clone()
+    binary = is_binary(scores) and not bool(np.isnan(scores).any())
+    return scores.astype(bool) if binary else scores.astype(np.float64)
 
 
 def _parse_header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
@@ -154,15 +154,15 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]
     return dict(header)
 
 
-def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> PerImage:
-    columns: dict[str, dict[str, dict[str, Tensor]]] = {
+def _assemble(header: dict[str, Any], tensors: dict[str, Array]) -> PerImage:
+    columns: dict[str, dict[str, dict[str, Array]]] = {
         kind: {key: {} for key in header["contestants"]} for kind in ("scores", "predictions")
     }
     labels = tensors.pop("labels")
     for name, tensor in tensors.items():
         number, kind, key = name.split("/", 2)
         contestant = header["contestants"][int(number)]
-        columns[kind][contestant][key] = tensor.double() if kind == "scores" else tensor
+        columns[kind][contestant][key] = tensor.astype(np.float64) if kind == "scores" else tensor
     return PerImage(
         ids=tuple(header["ids"]),
         labels=labels,

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.datasets.contents import Contents, FileContents
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
@@ -26,6 +26,9 @@ from linear_eval.datasets.image_files import (
 from linear_eval.datasets.image_formats import image_suffixes
 from linear_eval.datasets.split_folders import missing_split
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def file_split(

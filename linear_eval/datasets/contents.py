@@ -16,11 +16,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.serial_threads import serial_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DIGEST_BYTES = 16
 STAMP_NUMBERS = 3

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-from torchvision import io as torchvision_io
 
 from linear_eval.datasets.image_formats import FORMATS, MissingHeifError, parsers_for
-from linear_eval.errors import InputError
+from linear_eval.errors import InputError, require_matching_torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_PIXELS = 50_000_000
 # Pillow's parsers raise all of these on damaged or hostile files.
@@ -76,6 +79,8 @@ def decode_image(source: Path | bytes, name: str) -> Tensor:
             pixels = torch.from_numpy(_rgb_pixels(image)) if plain is None else plain
     except BadImageError as error:
         raise BadImageError(f"{printable(name)}: {error}; {_ADVICE}") from None
+    except InputError:  # no fault of the file
+        raise
     except MissingHeifError as error:
         raise BadImageError(
             f"{printable(name)}: {error}, expected {', '.join(FORMATS)};"
@@ -132,6 +137,7 @@ def _plain_jpeg(image: Image.Image, file: BinaryIO) -> Tensor | None:
     file.seek(0)
     content = file.read()
     file.seek(place)
+    torchvision_io = _torchvision_io()
     decode = getattr(torchvision_io, "decode_jpeg", None)  # announced to go in a later version
     if decode is None or not content.endswith(_END_OF_JPEG):
         return None
@@ -146,6 +152,16 @@ def _plain_jpeg(image: Image.Image, file: BinaryIO) -> Tensor | None:
 
 
 _END_OF_JPEG = b"\xff\xd9"
+
+
+@functools.cache
+def _torchvision_io() -> ModuleType:
+    """Imported by the first JPEG: it takes seconds, which what decodes nothing need not wait."""
+    require_matching_torch()
+    from torchvision import io as torchvision_io
+
+    imported: ModuleType = torchvision_io
+    return imported
 
 
 def _rgb_pixels(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import (
@@ -23,6 +21,9 @@ from linear_eval.datasets.image_files import existing_folder
 from linear_eval.datasets.listed_files import listed_images
 from linear_eval.errors import InputError
 from linear_eval.user_text import TextError, read_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONVERSION = (
     """python -c "import json, pickle; data = pickle.load(open('gnd_roxford5k.pkl', 'rb')); """

@@ -9,17 +9,20 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.errors import InputError
 from linear_eval.features import FeatureTable, joined
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FEW_PER_CLASS = 50  # a tenth of fewer images a class says too little
 FOLDS = 5
 
-Judgement = Iterable[Tensor]
+Judgement = Iterable["Tensor"]
 """Logits (C, L, m) of the rows of a table, in its order, m rows at a time."""
 
 

@@ -6,12 +6,15 @@ Shapes: M test images, n ranks.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.linear_classifiers import LinearClassifiers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOP = 5
 MIN_CLASSES_FOR_TOP5 = 11  # to be shown: among ten classes it says little

@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import split_holdout
@@ -24,6 +23,9 @@ from linear_eval.evaluators.label_draws import LabelDrawsConfig, check_draws, ov
 from linear_eval.features import FeatureTable
 from linear_eval.fine_tune import FineTuneRecipe, Pretrained, fine_tune, logits_of, top_classes
 from linear_eval.images import EvalImages, ImageBatches
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _HELD_OUT = 0.2  # of the drawn images, which are few
 
@@ -157,7 +159,9 @@ def _best(judged: Sequence[FeatureTable]) -> tuple[int, float]:
         right = int((logits.argmax(dim=1) == labels).sum())
         # a held-out class that the rest lacks has no logit: it costs all alike
         known = labels < logits.shape[1]
-        loss = float(F.cross_entropy(logits[known], labels[known], reduction="sum"))
+        loss = float(
+            torch.nn.functional.cross_entropy(logits[known], labels[known], reduction="sum")
+        )
         return math.isfinite(loss), right, -loss
 
     best = max(range(len(judged)), key=quality)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from linear_eval.evaluators.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GROUPS = ("many", "medium", "few")
 

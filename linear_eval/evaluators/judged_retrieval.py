@@ -6,9 +6,9 @@ Shapes: Q queries, G gallery rows, D feature width, b queries at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.agreement import gather_scores, own_share
 from linear_eval.datasets.dataset import Judgement
@@ -19,6 +19,9 @@ from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.ranking import precision_at_k, trapezoidal_average_precision, without_ignored
 from linear_eval.search import gallery_rankings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DISTRACTOR, _EASY, _HARD, _JUNK = range(4)
 DIFFICULTIES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

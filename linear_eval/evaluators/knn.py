@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.errors import InputError
 from linear_eval.evaluators.choosing import whole_of
@@ -19,6 +19,9 @@ from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, Search
 from linear_eval.faiss_library import open_faiss
 from linear_eval.features import FeatureTable
 from linear_eval.search import nearest_neighbours
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HEADLINE_K = 20
 HEADLINE = Headline(

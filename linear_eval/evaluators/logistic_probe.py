@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.evaluators.choosing import Judgement, Round, choose, edge_warning, whole_of
 from linear_eval.evaluators.classification import (
@@ -26,6 +26,9 @@ from linear_eval.features import FeatureTable
 from linear_eval.lbfgs import Memory, minimise
 from linear_eval.linear_classifiers import LinearClassifiers
 from linear_eval.training_rows import TrainingRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ROW_BYTES = 2**21  # of a chunk
 _UNKNOWNS = 2**23  # of problems fitted together, each remembered forty times

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
@@ -22,6 +22,9 @@ from linear_eval.evaluators.label_draws import (
 )
 from linear_eval.evaluators.logistic_probe import LogisticProbeConfig, evaluate_logistic_probe
 from linear_eval.features import FeatureTable, joined
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _HELD_OUT = LabelBudget(name="held out", fraction=0.1)
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from linear_eval.image_search.faiss_index import approximate_neighbours
 from linear_eval.search import Backend, nearest_neighbours
 
-Search = Callable[..., tuple[Tensor, Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Search = Callable[..., tuple["Tensor", "Tensor"]]
 """`nearest_neighbours`, or one with its arguments and results."""
 
 _VOTES_AT_ONCE = 2**22  # entries of a (queries, C) table of float64 votes: 32 MiB
@@ -128,7 +130,7 @@ def find_neighbours(
 ) -> Neighbours:
     """One search for the largest k; arguments and errors are those of `knn_predictions`."""
     if config.backend == "ivf" or config.backend == "hnsw":
-        tables = [gallery] if isinstance(gallery, Tensor) else gallery
+        tables = [gallery] if isinstance(gallery, torch.Tensor) else gallery
         found, index, recall = approximate_neighbours(
             queries, tables, max(config.k), kind=config.backend
         )

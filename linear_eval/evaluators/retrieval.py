@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from linear_eval.agreement import gather_scores, own_share
 from linear_eval.errors import InputError
@@ -20,6 +19,9 @@ from linear_eval.feature_rows import require_finite
 from linear_eval.features import FeatureTable
 from linear_eval.ranking import average_precision, average_precision_at_r, r_precision, recall_at_k
 from linear_eval.search import gallery_rankings, leave_one_out_rankings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

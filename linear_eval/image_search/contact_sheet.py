@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.atomic_file import atomic_file
 from linear_eval.errors import InputError
@@ -16,6 +15,7 @@ from linear_eval.image_search.fonts import Lettering
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
+    from torch import Tensor
 
 TILE = 144  # side of an image in pixels
 _COLUMNS = 10  # neighbours in a line; more go on below

@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
 
 from linear_eval.errors import InputError, one_line
 from linear_eval.faiss_library import open_faiss
 from linear_eval.feature_rows import unit_rows
 from linear_eval.search import nearest_neighbours
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = Literal["flat", "ivf", "hnsw"]
 

@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from linear_eval.atomic_file import check_new, check_stays
-from linear_eval.backbone_file import file_sha256
+from linear_eval.atomic_file import check_new, check_stays, file_sha256
 from linear_eval.datasets.contents import content_digest
 from linear_eval.datasets.decode import printable
 from linear_eval.errors import InputError, one_line
 from linear_eval.image_search.faiss_index import Kind, read_faiss, search_index, write_faiss
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 _INDEX, _IDS, _MANIFEST = "index.faiss", "ids.json", "manifest.json"

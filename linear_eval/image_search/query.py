@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.atomic_file import Reads, check_output
 from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
@@ -27,6 +27,9 @@ from linear_eval.image_search.image_index import (
 )
 from linear_eval.images import EvalImages
 from linear_eval.notes import shortened
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def query(  # noqa: PLR0913 - the options of a command, each by its name

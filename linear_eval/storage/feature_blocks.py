@@ -21,13 +21,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from linear_eval.datasets.contents import DIGEST_BYTES
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DATA, MANIFEST, DIGESTS = "features.bin", "manifest.jsonl", "digests.bin"
 _CHECKING_THREADS = 4

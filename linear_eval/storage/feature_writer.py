@@ -13,15 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from linear_eval.atomic_file import atomic_file
 from linear_eval.datasets.contents import DIGEST_BYTES, Contents
 from linear_eval.errors import InputError
 from linear_eval.storage.feature_blocks import DATA, DIGESTS, MANIFEST, Block, last_line, to_line
 from linear_eval.storage.stored_contents import write_stamps
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_BYTES = 2**24  # a block is sealed when it has as many,
 BLOCK_SECONDS = 10.0  # or is as old: what a killed extraction may lose

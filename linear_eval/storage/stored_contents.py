@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from linear_eval.atomic_file import atomic_file
 from linear_eval.datasets.contents import NO_TIME, STAMP_NUMBERS, Contents
 from linear_eval.datasets.image_files import few
 from linear_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STAMPS = "stamps.bin"
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from linear_eval import distributed
+from linear_eval.all_reduce import all_reduce_sum
 from linear_eval.errors import InputError
 
 WORLD = 2
@@ -34,7 +35,7 @@ def work(rank: int, port: int, folder: str) -> None:
     distributed.start_from_environment("cpu")
     x = local_rows(rank).requires_grad_()
     gathered = distributed.all_gather_rows(x)
-    summed = distributed.all_reduce_sum(x)
+    summed = all_reduce_sum(x)
     torch.autograd.backward(loss_of(rank, summed))
     assert x.grad is not None
     facts = [distributed.rank(), distributed.world_size(), int(distributed.is_main())]
@@ -97,7 +98,7 @@ def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed.start_from_environment("cpu")
     x = torch.ones(2, 3, requires_grad=True)
     assert distributed.all_gather_rows(x) is x
-    assert distributed.all_reduce_sum(x) is x
+    assert all_reduce_sum(x) is x
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
     assert distributed.is_main()
     distributed.barrier()

@@ -26,10 +26,10 @@ def run(program: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("package", "command", "importing", "said"),
     [
-        ("linear_eval", "run", "argparse", "nothing was begun"),
-        ("linear_eval", "run", "torch", STORED),
-        ("ssl_bf", "pretrain", "argparse", "nothing was begun"),
-        ("ssl_bf", "pretrain", "torch", PRETRAIN),
+        ("linear_eval", "run quickstart", "argparse", "nothing was begun"),
+        ("linear_eval", "quality b d", "torch._C", STORED),
+        ("ssl_bf", "pretrain quickstart", "argparse", "nothing was begun"),
+        ("ssl_bf", "pretrain quickstart", "torch._C", PRETRAIN),
     ],
 )
 def test_ctrl_c_while_a_module_is_imported_is_one_line_and_exit_130(
@@ -42,10 +42,10 @@ def test_ctrl_c_while_a_module_is_imported_is_one_line_and_exit_130(
         f"        if name != {importing!r}: return\n"
         "        try: os.kill(os.getpid(), signal.SIGINT)\n"
         "        except KeyboardInterrupt:\n"
-        "            if name == 'torch': os.abort()  # as its C++ does\n"
+        "            if name == 'torch._C': os.abort()  # as its C++ does\n"
         "            raise\n"
         "sys.meta_path.insert(0, CtrlC())\n"
-        f"sys.argv = [{package!r}, {command!r}, 'quickstart']\n"
+        f"sys.argv = {[package, *command.split()]}\n"
         f"runpy.run_module({package!r}, run_name='__main__')"
     )
     assert run(program) == (130, f"interrupted: {said}\n")
@@ -60,3 +60,54 @@ def test_ctrl_c_after_a_command_is_done_shows_no_traceback(package: str) -> None
         f"runpy.run_module({package!r}, run_name='__main__')"
     )
     assert run(program) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize(
+    ("package", "line", "code"),
+    [
+        ("linear_eval", "run quickstart backbone=pixels knn.kk=3", 2),
+        ("linear_eval", "run quikstart", 2),
+        ("linear_eval", "rnu", 2),
+        ("linear_eval", "run quickstart --shwo", 2),
+        ("linear_eval", "run cifar10 --show", 0),
+        ("linear_eval", "compare no_such_folder other", 2),
+        ("linear_eval", "--version", 0),
+        ("ssl_bf", "pretrain quikstart", 2),
+        ("ssl_bf", "pretrain --help", 0),
+    ],
+)
+def test_what_needs_no_torch_does_not_wait_for_it(package: str, line: str, code: int) -> None:
+    program = (
+        "import atexit, runpy, sys\n"
+        "def loaded():\n"
+        "    heavy = {'torch._C', 'torchvision', 'tqdm', 'faiss', 'numpy.testing'}\n"
+        "    print('loaded', sorted(heavy & sys.modules.keys()), file=sys.stderr)\n"
+        "atexit.register(loaded)\n"
+        f"sys.argv = {[package, *line.split()]}\n"
+        f"runpy.run_module({package!r}, run_name='__main__')"
+    )
+    ended, said = run(program)
+    assert (ended, said.splitlines()[-1]) == (code, "loaded []")
+
+
+def test_torch_is_loaded_once_and_whole_when_it_is_first_used() -> None:
+    program = (
+        "import sys; from linear_eval.entry import load_torch_late; load_torch_late()\n"
+        "import torch; import torch as again; assert again is torch\n"
+        "assert 'torch._C' not in sys.modules\n"
+        "assert torch.ones(2).sum() == 2\n"
+        "import torch.nn.functional, types; assert type(torch) is types.ModuleType"
+    )
+    assert run(program) == (0, "")
+
+
+def test_judging_what_decodes_nothing_does_not_import_torchvision(tmp_path: Path) -> None:
+    program = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print('torchvision' in sys.modules, file=sys.stderr))\n"
+        "sys.argv = ['linear_eval', 'run', 'quickstart', 'backbone=pixels', 'evaluators=[knn]',"
+        f" 'data.train_images=100', 'data.test_images=20', 'output={tmp_path}/r.json']\n"
+        "runpy.run_module('linear_eval', run_name='__main__')"
+    )
+    code, said = run(program)
+    assert (code, said.splitlines()[-1]) == (0, "False")

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from linear_eval.errors import ConfigError, InputError, StoppedBySignal, one_line, run_command
+from linear_eval.errors import (
+    ConfigError,
+    InputError,
+    StoppedBySignal,
+    one_line,
+    require_matching_torch,
+    run_command,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,8 +71,7 @@ def test_any_other_failure_keeps_its_traceback(error: Exception) -> None:
 
 def test_a_reader_that_goes_away_is_met_quietly() -> None:
     code = (
-        "import sys, types; from linear_eval.errors import run_command\n"
-        "sys.modules['torchvision'] = types.ModuleType('torchvision')  # fast\n"
+        "import sys; from linear_eval.errors import run_command\n"
         "def command():\n"
         "    for _ in range(100_000): print('x' * 80)\n"
         "sys.exit(run_command(command, if_interrupted=''))"
@@ -101,7 +107,7 @@ def test_a_broken_pair_of_torch_and_torchvision_is_one_line_with_both_versions(
 
     monkeypatch.setattr(builtins, "__import__", broken)
     monkeypatch.setattr(importlib.metadata, "version", {"torch": "2.13", "torchvision": "0.9"}.get)
-    assert ended(lambda: pytest.fail("the command must not start")) == 2
+    assert ended(require_matching_torch) == 2
     assert capsys.readouterr().err == (
         "error: torch 2.13 and torchvision 0.9 are different builds; "
         f"reinstall both from one index ({error})\n"
@@ -117,8 +123,17 @@ def test_a_missing_torchvision_is_named(
         return "2.15"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    assert ended(lambda: None) == 2
+    assert ended(require_matching_torch) == 2
     assert capsys.readouterr().err.startswith("error: torchvision: not installed; install torch")
+
+
+def test_a_missing_torch_is_named_and_no_other_missing_module(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ended(raises(ModuleNotFoundError("No module named 'torch'", name="torch"))) == 2
+    assert capsys.readouterr().err.startswith("error: torch: not installed; install torch")
+    with pytest.raises(ModuleNotFoundError):
+        ended(raises(ModuleNotFoundError("No module named 'torchx'", name="torchx")))
 
 
 def test_a_file_name_that_is_not_text_is_escaped() -> None:

@@ -1,5 +1,7 @@
 import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from linear_eval.comparison.per_image import PerImage, write_per_image
 from linear_eval.comparison.student_t import paired_t_interval, welch_interval
 
 NUM_IMAGES = 300
+ROOT = Path(__file__).parents[3]
 LABELS = torch.arange(NUM_IMAGES) % 30
 Edit = Callable[[dict[str, Any]], object]
 
@@ -29,16 +32,17 @@ def _write(
     labels = LABELS[keep]
     scores = {"knn/k=20/top1": (draws[:, 0] < skill).double(), "retrieval/map": draws[:, 1]}
     scores["linear_probe/top1"] = (draws[:, 1] < skill).double()
+    arrays = {key: values.numpy() for key, values in scores.items()}
     per_image = PerImage(
         ids=tuple(f"{i}.png" for i in range(NUM_IMAGES))[keep],
-        labels=labels,
+        labels=labels.numpy(),
         class_names=tuple(f"class {i}" for i in range(30)),
         judged=f"seed {seed}",
-        scores={f"seed {seed}": scores},
+        scores={f"seed {seed}": arrays},
         predictions={f"seed {seed}": {}},
     )
     metrics = {key: 100 * float(values.mean()) for key, values in scores.items()}
-    [mean] = mean_scores(scores["linear_probe/top1"][:, None], labels, per_class=True)
+    [mean] = mean_scores(arrays["linear_probe/top1"][:, None], labels.numpy(), per_class=True)
     results: dict[str, Any] = {
         "metrics": {**metrics, "linear_probe/mean_per_class": 100 * mean},
         "protocol": "ours",
@@ -377,3 +381,18 @@ def test_one_backbone_judged_twice_is_said(tmp_path: Path) -> None:
     found = _compare(tmp_path, "a", "b")
     assert "both sides judge the same backbone file" in found["notes"]
     assert {row["mcnemar_p"] for row in found["metrics"].values()} == {1.0, None}
+
+
+def test_a_comparison_does_not_wait_for_torch(tmp_path: Path) -> None:
+    sides = [str(_write(tmp_path / name, seed)) for seed, name in enumerate("ab")]
+    program = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print('torch._C' in sys.modules, file=sys.stderr))\n"
+        f"sys.argv = {['linear_eval', 'compare', *sides]}\n"
+        "runpy.run_module('linear_eval', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert "McNemar" in done.stdout

@@ -1,10 +1,12 @@
 import math
 import random
 
+import numpy as np
 import pytest
 import torch
 
 from linear_eval.comparison.intervals import (
+    _uniform,
     bootstrap_intervals,
     format_interval,
     format_margin,
@@ -63,7 +65,7 @@ def _columns(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
 
 def test_the_bootstrap_equals_the_normal_interval_of_many_images() -> None:
     scores = _columns(3000, 2) ** 2
-    bounds = bootstrap_intervals(scores, torch.zeros(3000, dtype=torch.int64))
+    bounds = bootstrap_intervals(scores.numpy(), torch.zeros(3000, dtype=torch.int64).numpy())
     half = 1.96 * scores.std(dim=0) / math.sqrt(3000)
     for column, bound in enumerate(bounds):
         mean = float(scores[:, column].mean())
@@ -75,7 +77,7 @@ def test_the_bootstrap_covers_the_truth_95_times_in_100() -> None:
     covered = 0
     labels = torch.zeros(80, dtype=torch.int64)
     table = _columns(80, 1000, seed=5)  # 1,000 experiments at once, true mean 1/2
-    for bound in bootstrap_intervals(table, labels, resamples=1000):
+    for bound in bootstrap_intervals(table.numpy(), labels.numpy(), resamples=1000):
         assert bound is not None
         covered += bound[0] <= 0.5 <= bound[1]
     assert 0.92 < covered / 1000 < 0.975
@@ -84,11 +86,11 @@ def test_the_bootstrap_covers_the_truth_95_times_in_100() -> None:
 def test_a_mean_per_class_is_resampled_within_its_classes() -> None:
     labels = torch.tensor([0] * 500 + [1] * 50)
     scores = torch.cat([(_columns(500, 1, 1) < 0.9), (_columns(50, 1, 2) < 0.4)]).double()
-    [bound] = bootstrap_intervals(scores, labels, per_class=True)
+    [bound] = bootstrap_intervals(scores.numpy(), labels.numpy(), per_class=True)
     shares = [float(scores[:500].mean()), float(scores[500:].mean())]
     error = math.sqrt(shares[0] * (1 - shares[0]) / 500 + shares[1] * (1 - shares[1]) / 50) / 2
     mean = sum(shares) / 2
-    assert mean_scores(scores, labels, per_class=True) == [pytest.approx(mean)]
+    assert mean_scores(scores.numpy(), labels.numpy(), per_class=True) == [pytest.approx(mean)]
     expected = (mean - 1.96 * error, mean + 1.96 * error)
     assert bound == pytest.approx(expected, abs=0.15 * error)
 
@@ -97,8 +99,8 @@ def test_resampled_classes_carry_all_their_images() -> None:
     # within a class all images score alike: 60 classes are 60 observations, not 600
     labels = torch.arange(60).repeat_interleave(10)
     scores = _columns(60, 1, 3).repeat_interleave(10, dim=0)
-    [by_class] = bootstrap_intervals(scores, labels, unit="class")
-    [by_image] = bootstrap_intervals(scores, labels)
+    [by_class] = bootstrap_intervals(scores.numpy(), labels.numpy(), unit="class")
+    [by_image] = bootstrap_intervals(scores.numpy(), labels.numpy())
     error = float(scores[::10].std(correction=0)) / math.sqrt(60)
     mean = float(scores.mean())
     expected = (mean - 1.96 * error, mean + 1.96 * error)
@@ -112,26 +114,28 @@ def test_images_that_were_not_asked_count_in_no_mean() -> None:
     scores = torch.cat([_columns(200, 1), torch.full((50, 1), NAN, dtype=torch.float64)])
     labels = torch.arange(250) % 5
     asked = ~scores[:, 0].isnan()
-    assert mean_scores(scores, labels) == [pytest.approx(float(scores[asked].mean()))]
-    [bound] = bootstrap_intervals(scores, labels)
-    [without] = bootstrap_intervals(scores[asked], labels[asked])
+    assert mean_scores(scores.numpy(), labels.numpy()) == [
+        pytest.approx(float(scores[asked].mean()))
+    ]
+    [bound] = bootstrap_intervals(scores.numpy(), labels.numpy())
+    [without] = bootstrap_intervals(scores[asked].numpy(), labels[asked].numpy())
     assert bound == pytest.approx(without, abs=0.01)
 
 
 @pytest.mark.parametrize("per_class", [False, True])
 def test_the_working_memory_changes_nothing(per_class: bool) -> None:
     scores, labels = _columns(700, 2), torch.arange(700) % 3
-    large = bootstrap_intervals(scores, labels, per_class=per_class, memory_mib=64)
-    small = bootstrap_intervals(scores, labels, per_class=per_class, memory_mib=1)
+    large = bootstrap_intervals(scores.numpy(), labels.numpy(), per_class=per_class, memory_mib=64)
+    small = bootstrap_intervals(scores.numpy(), labels.numpy(), per_class=per_class, memory_mib=1)
     for one, other in zip(large, small, strict=True):
         assert one == pytest.approx(other, abs=1e-12)
 
 
 def test_a_single_unit_has_no_interval() -> None:
     scores, labels = _columns(5, 1), torch.zeros(5, dtype=torch.int64)
-    assert bootstrap_intervals(scores, labels, unit="class") == [None]
-    assert bootstrap_intervals(scores[:1], labels[:1]) == [None]
-    assert bootstrap_intervals(scores, labels) != [None]
+    assert bootstrap_intervals(scores.numpy(), labels.numpy(), unit="class") == [None]
+    assert bootstrap_intervals(scores[:1].numpy(), labels[:1].numpy()) == [None]
+    assert bootstrap_intervals(scores.numpy(), labels.numpy()) != [None]
 
 
 def test_every_metric_gets_the_interval_of_its_kind_in_percent() -> None:
@@ -143,14 +147,17 @@ def test_every_metric_gets_the_interval_of_its_kind_in_percent() -> None:
         "retrieval/recall@1": right,
     }
     metrics = ["retrieval/recall@1", "linear_probe/mean_per_class", "linear_probe/top1", "rankme"]
-    found = metric_intervals([*metrics, "retrieval/map"], scores, labels, by_class=metrics[:1])
+    arrays = {key: values.numpy() for key, values in scores.items()}
+    found = metric_intervals(
+        [*metrics, "retrieval/map"], arrays, labels.numpy(), by_class=metrics[:1]
+    )
     assert list(found) == [*metrics[:3], "retrieval/map"]
     low, high = wilson_interval(int(right.sum()), 400)
     assert found["linear_probe/top1"] == (100 * low, 100 * high)
-    [by_class] = bootstrap_intervals(right[:, None], labels, unit="class")
+    [by_class] = bootstrap_intervals(right[:, None].numpy(), labels.numpy(), unit="class")
     assert by_class is not None
     assert found["retrieval/recall@1"] == (100 * by_class[0], 100 * by_class[1])
-    [stratified] = bootstrap_intervals(right[:, None], labels, per_class=True)
+    [stratified] = bootstrap_intervals(right[:, None].numpy(), labels.numpy(), per_class=True)
     assert stratified is not None
     assert found["linear_probe/mean_per_class"] == pytest.approx([100 * x for x in stratified])
     assert 40 < found["retrieval/map"][0] < 50 < found["retrieval/map"][1] < 60
@@ -158,7 +165,7 @@ def test_every_metric_gets_the_interval_of_its_kind_in_percent() -> None:
 
 def test_images_not_asked_do_not_widen_a_share() -> None:
     scores = torch.tensor([1.0, 0.0, 1.0, NAN, NAN])
-    found = metric_intervals(["r@1"], {"r@1": scores}, torch.zeros(5, dtype=torch.int64))
+    found = metric_intervals(["r@1"], {"r@1": scores.numpy()}, np.zeros(5, np.int64))
     assert found["r@1"] == tuple(100 * bound for bound in wilson_interval(2, 3))
 
 
@@ -168,3 +175,11 @@ def test_intervals_and_margins_read_well() -> None:
     assert format_margin(88.5, (86.4, 90.3)) == "+-2.1"
     assert format_margin(88.5, (88.49, 88.5)) == "+-0.1"
     assert format_margin(88.5, None) == "-"
+
+
+def test_the_draws_are_those_of_torch() -> None:
+    generator = torch.Generator().manual_seed(7)
+    drawn = np.random.RandomState(7)
+    for rows, columns in ((3, 41), (5, 2)):
+        expected = torch.rand(rows, columns, generator=generator, dtype=torch.float64)
+        assert (_uniform(drawn, rows, columns) == expected.numpy()).all()

@@ -1,9 +1,9 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from linear_eval.backbone_file import file_sha256
 from linear_eval.comparison.per_image import (
@@ -20,20 +20,20 @@ IDS = ("cat/1.png", "cat/2.png", "dog/\udcff.png")
 def _answers(shift: int = 0) -> PerImage:
     return PerImage(
         ids=IDS,
-        labels=torch.tensor([0, 0, 1]),
+        labels=np.array([0, 0, 1]),
         class_names=("cat", "dog"),
         judged="mine, with\nodd / name",
         scores={
-            "pixels": {"knn/k=20/top1": torch.tensor([0.0, 1.0, 0.0])},
+            "pixels": {"knn/k=20/top1": np.array([0.0, 1.0, 0.0])},
             "mine, with\nodd / name": {
-                "knn/k=20/top1": torch.tensor([1.0, 1.0, 0.0]),
-                "retrieval/map": torch.tensor([1 / 3, 0.1 + shift, math.nan], dtype=torch.float64),
-                "retrieval/recall@1": torch.tensor([1.0, 0.0, math.nan]),
+                "knn/k=20/top1": np.array([1.0, 1.0, 0.0]),
+                "retrieval/map": np.array([1 / 3, 0.1 + shift, math.nan]),
+                "retrieval/recall@1": np.array([1.0, 0.0, math.nan]),
             },
         },
         predictions={
-            "pixels": {"knn/k=20": torch.tensor([1, 0, 0])},
-            "mine, with\nodd / name": {"knn/k=20": torch.tensor([0, 0, 0])},
+            "pixels": {"knn/k=20": np.array([1, 0, 0])},
+            "mine, with\nodd / name": {"knn/k=20": np.array([0, 0, 0])},
         },
         by_class=frozenset({"retrieval/map"}),
     )
@@ -47,16 +47,18 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
     found, expected = read_per_image(results, entry), _answers()
     assert (found.ids, found.class_names) == (expected.ids, expected.class_names)
     assert (found.judged, found.by_class) == (expected.judged, expected.by_class)
-    assert found.labels.equal(expected.labels)
+    assert np.array_equal(found.labels, expected.labels)
     assert list(found.scores) == list(expected.scores)
     for key, scores in expected.scores.items():
         assert found.scores[key].keys() == scores.keys()
         for metric, values in scores.items():
             read = found.scores[key][metric]
-            assert read.dtype == torch.float64
-            assert read.allclose(values.double(), rtol=0, atol=0, equal_nan=True)
+            assert read.dtype == np.float64
+            assert np.array_equal(read, values.astype(np.float64), equal_nan=True)
     for key, predictions in expected.predictions.items():
-        assert all(found.predictions[key][name].equal(p) for name, p in predictions.items())
+        assert all(
+            np.array_equal(found.predictions[key][name], p) for name, p in predictions.items()
+        )
 
 
 def test_equal_answers_make_equal_bytes(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path, damage: str) -> No
 
 def test_a_file_of_another_kind_is_refused_though_its_digest_is_right(tmp_path: Path) -> None:
     path = tmp_path / "results.per_image.safetensors"
-    save_file({"labels": torch.zeros(2)}, path)
+    save_file({"labels": np.zeros(2)}, path)
     entry = {"file": path.name, "sha256": file_sha256(path)}
     with pytest.raises(InputError, match=r"format version None .* expected 1"):
         read_per_image(tmp_path / "results.json", entry)
