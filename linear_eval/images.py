@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from linear_eval.cores import reading_threads
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
 from linear_eval.serial_threads import serial_threads
-
-DECODE_THREADS = 4
 
 EmbeddedBatch = tuple[Tensor, Tensor, tuple[int, int]]
 """Index into the split (N,) int64, features (N, D) float32, and height and width of the images."""
@@ -135,7 +134,7 @@ class ImageBatches:
             yield index, self.images.apply(pixels[index])
 
     def _decoded(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        pool = serial_threads(DECODE_THREADS)
+        pool = serial_threads(reading_threads())
         waiting: deque[tuple[Tensor, list[Future[Tensor | None]]]] = deque()
         try:
             for index in indices:

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from linear_eval.cores import reading_threads
+
 DATA, MANIFEST = "features.bin", "manifest.jsonl"
-_CHECKING_THREADS = 4
 
 
 class DamagedError(Exception):
@@ -140,6 +141,6 @@ def _sound_blocks(path: Path, blocks: list[Block], size: int, dtype: str) -> lis
         digest.update(replace(block, sha256="").line())
         return digest.hexdigest() == block.sha256
 
-    with ThreadPoolExecutor(_CHECKING_THREADS) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         answers = [*pool.map(is_sound, range(len(blocks))), False]
     return blocks[: answers.index(False)]
