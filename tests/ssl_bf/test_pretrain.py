@@ -38,6 +38,7 @@ TINY: dict[str, Any] = {
     "optimizer": {"name": "sgd"},
     "epochs": 2,
     "batch_size": 16,
+    "precision": "float32",
     "speed": {"device": "cpu"},
     "run": {"directory": "run", "tensorboard": False, "checkpoint_every": 1, "monitor_every": 0},
 }

@@ -35,6 +35,7 @@ TINY: dict[str, Any] = {
     "optimizer": {"name": "sgd", "base_learning_rate": 0.5},
     "epochs": 3,
     "batch_size": 16,
+    "precision": "float32",
     "speed": {"device": "cpu"},
     "run": {
         "directory": "unused: train() is given one",
