@@ -59,7 +59,8 @@ def choose(
         InputError: the checkpoint does not say what the run began with, or the device cannot
             compute in its precision.
     """
-    begun = begun and _checked(begun, config)
+    if begun is not None:
+        begun = _checked(begun, config)
     threads, note_1 = _threads(config, device, begun or {})
     with torch_threads(threads):
         precision, note_2 = _precision(config, device, begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_all_cores_are_tried_one_fewer_and_few(cores: int) -> None:
     counts = thread_counts(cores)
     assert counts == sorted(set(counts), reverse=True)
     assert {cores, max(1, cores - 1), 1} <= set(counts)
-    assert all(b >= a // 2 for a, b in zip(counts, counts[1:], strict=False))
+    assert all(b >= a // 2 for a, b in pairwise(counts))
     assert len(counts) <= 20
 
 
@@ -78,7 +79,7 @@ def test_each_has_its_turn_in_every_round_and_the_hopeless_are_left_out() -> Non
     found = seconds_by_turns(
         {"a": taking("a", 0.01), "b": taking("b", 0.03), "c": taking("c", 0.05)}, clock
     )
-    assert "".join(order) == "abc" "ab" "a" "a" "a"
+    assert "".join(order) == "abcabaaa"
     assert found["a"] == pytest.approx([0.01] * 5)
 
 

@@ -21,8 +21,8 @@ from linear_eval.errors import InputError
 from linear_eval.strict_config import parse_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
-from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.hand_over import backbone_info
+from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.input.loader import Batch
 from ssl_bf.methods import moco_v2
 from ssl_bf.parts.batch_shuffle import shuffle_rows
@@ -244,7 +244,11 @@ def test_a_backbone_file_to_start_from_fills_the_backbone_and_its_slow_copy(
 ) -> None:
     file = tmp_path / "other.safetensors"
     other = build("moco_v2", "seed=9")
-    save_backbone(file, other.method.backbone, backbone_info(other.config, commit=None, step=0, precision="float32"))
+    save_backbone(
+        file,
+        other.method.backbone,
+        backbone_info(other.config, commit=None, step=0, precision="float32"),
+    )
     run = build("moco_v2", f"backbone.init={file}", *RELATED)
     given, _ = load_backbone(file)
     state = run.method.state_dict()
@@ -259,7 +263,11 @@ def test_a_backbone_file_to_start_from_fills_the_backbone_and_its_slow_copy(
 def test_a_file_of_another_architecture_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "small.safetensors"
     run = build("simsiam")
-    save_backbone(file, run.method.backbone, backbone_info(run.config, commit=None, step=0, precision="float32"))
+    save_backbone(
+        file,
+        run.method.backbone,
+        backbone_info(run.config, commit=None, step=0, precision="float32"),
+    )
     with pytest.raises(InputError, match="holds a small_conv, the run trains a resnet18_cifar"):
         build("simsiam", "backbone.name=resnet18", "backbone.stem=cifar", f"backbone.init={file}")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_bf import environment
 from ssl_bf.environment import (
     changed_keys,
     describe_environment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -153,5 +154,8 @@ def _choose_in_a_process(rank: int, port: int) -> None:
 
 
 @pytest.mark.dist
-def test_every_process_takes_the_choice_of_the_main_one(free_port: int) -> None:
-    mp.spawn(_choose_in_a_process, args=(free_port,), nprocs=2)  # type: ignore[no-untyped-call]
+def test_every_process_takes_the_choice_of_the_main_one() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_choose_in_a_process, args=(port,), nprocs=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -63,10 +63,10 @@ def test_only_what_is_clearly_faster_is_changed_to(
     seconds: dict[int, float], threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pace, "seconds_of_threads", lambda *_: seconds)
-    before, given = torch.get_num_threads(), Any
+    before, given = torch.get_num_threads(), cast(Any, None)
     try:
         torch.set_num_threads(4)
-        line = adapt_threads(given, "float32")  # type: ignore[arg-type]
+        line = adapt_threads(given, "float32")
         assert torch.get_num_threads() == threads
         assert bool(line) == (threads != 4)
     finally:
