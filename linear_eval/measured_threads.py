@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -76,7 +77,7 @@ def seconds_by_threads(
         start = clock()
         _with_threads(count, call)
         took = clock() - start
-        tried[count] = lambda count=count: _with_threads(count, call)
+        tried[count] = partial(_with_threads, count, call)
         if took > HOPELESS**2 * least:
             break
         least = min(least, took)

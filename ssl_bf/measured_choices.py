@@ -177,7 +177,7 @@ def _precision(
 
 
 def _has_bf16(*, emulated: bool) -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=emulated)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=emulated))
 
 
 def _trial(config: PretrainConfig, precision: Precision) -> tuple[Callable[[int], None], int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from linear_eval.errors import InputError
 from linear_eval.strict_config import parse_config
@@ -158,4 +158,4 @@ def test_every_process_takes_the_choice_of_the_main_one() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_choose_in_a_process, args=(port,), nprocs=2)
+    spawn(_choose_in_a_process, args=(port,), nprocs=2)
