@@ -64,14 +64,16 @@ def choose(
     threads, note_1 = _threads(config, device, begun or {})
     with torch_threads(threads):
         precision, note_2 = _precision(config, device, begun)
-    both = torch.tensor([PRECISIONS.index(precision), threads], device=device)
-    index, threads = broadcast_from_main(both).tolist()
-    if PRECISIONS[index] == "bf16" and device.type == "cuda" and not _has_bf16(emulated=True):
+    if world_size() > 1:
+        both = torch.tensor([PRECISIONS.index(precision), threads], device=device)
+        index, threads = broadcast_from_main(both).tolist()
+        precision = PRECISIONS[index]
+    if precision == "bf16" and device.type == "cuda" and not _has_bf16(emulated=True):
         raise InputError(
             "precision: bf16, which this GPU cannot compute in; start a new run with "
             "precision=float32, or go on with one begun in bf16 on another GPU or the CPU"
         )
-    return Choices(PRECISIONS[index], threads, tuple(line for line in (note_2, note_1) if line))
+    return Choices(precision, threads, tuple(line for line in (note_2, note_1) if line))
 
 
 def seconds_of_threads(

@@ -132,6 +132,22 @@ def test_a_checkpoint_that_does_not_say_how_to_go_on_is_refused(state: dict[str,
         choose(config(), CPU, state)
 
 
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "float32")])
+def test_on_a_gpu_auto_is_bf16_where_it_has_that(
+    native: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_measuring(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    gpu = torch.device("cuda", 0)
+    found = choose(config(), gpu)
+    assert found.precision == precision
+    assert f"precision: {precision}, as suits this GPU" in found.notes
+    if not native:
+        for asked, begun in (("auto", {"precision": "bf16", "threads": 1}), ("bf16", None)):
+            with pytest.raises(InputError, match=r"^precision: bf16, which this GPU cannot"):
+                choose(config(f"precision={asked}"), gpu, begun)
+
+
 def test_measuring_touches_no_random_numbers_and_no_threads() -> None:
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     found = seconds_of_precisions(config())
