@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from linear_eval.cores import asked_threads, usable_cores
 from linear_eval.datasets import DatasetConfig
 from linear_eval.errors import InputError
 from linear_eval.evaluators.fine_tune import FineTuneConfig
@@ -17,7 +18,9 @@ from linear_eval.evaluators.low_shot import LowShotConfig
 from linear_eval.evaluators.neighbour_votes import KnnConfig
 from linear_eval.evaluators.retrieval import RetrievalConfig
 from linear_eval.feature_store import FeatureStoreConfig
+from linear_eval.features import Embed
 from linear_eval.images import EvalImages
+from linear_eval.measured_threads import on_fastest_threads
 from linear_eval.protocols import ProtocolName
 
 PIXELS = "pixels"
@@ -31,13 +34,26 @@ class SpeedConfig:
     """Changes the results by rounding at most."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # of torch on the CPU; auto: one per core, or fewer for features while fewer are faster
+    threads: Literal["auto"] | int = "auto"
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if isinstance(self.threads, int) and self.threads < 1:
+            raise ValueError(f"threads: must be >= 1, got {self.threads}")
+
+    def fastest(self, embed: Embed, device: torch.device) -> Embed:
+        """`embed` on the number of threads that is fastest, where it is ours to choose."""
+        return on_fastest_threads(embed, device) if self.threads == "auto" else embed
 
     def open_device(self) -> torch.device:
-        """The device to run on.
+        """The device to run on; from now on torch has as many threads as `threads` says.
 
         Raises:
             InputError: `cuda` is asked for and there is none.
         """
+        automatic = asked_threads() or usable_cores()
+        torch.set_num_threads(automatic if self.threads == "auto" else self.threads)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError(
                 "speed.device: 'cuda' is not available here; set speed.device=auto or cpu"

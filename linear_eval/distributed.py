@@ -37,6 +37,11 @@ def world_size() -> int:
     return torch.distributed.get_world_size() if is_distributed() else 1
 
 
+def local_world_size() -> int:
+    """Number of processes that torchrun started on this machine, 1 without it."""
+    return max(1, _number_from_environment("LOCAL_WORLD_SIZE", default="1"))
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes files and logs."""
     return rank() == 0

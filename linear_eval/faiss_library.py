@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from linear_eval.errors import InputError, one_line
 
 
 def open_faiss() -> Any:
-    """The module faiss.
+    """The module faiss, with as many threads as torch has.
 
     Raises:
         InputError: it is missing or broken.
@@ -22,4 +24,5 @@ def open_faiss() -> Any:
             f"faiss: cannot be imported ({one_line(str(error))}), expected faiss-gpu or faiss-cpu, "
             "not both; install one of them (k-NN does without: backend=torch)"
         ) from error
+    faiss.omp_set_num_threads(torch.get_num_threads())  # it would count cores that are not ours
     return faiss

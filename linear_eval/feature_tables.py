@@ -5,6 +5,7 @@ Shapes: M images, D feature width, S x S pixels of an augmented view.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,7 +49,7 @@ class FeatureTables:
         return self.by_name.get("gallery")
 
 
-def extract_tables(
+def extract_tables(  # noqa: PLR0913 - what is wanted and how it is computed, each by its name
     contestant: Contestant,
     batches: dict[str, ImageBatches],
     store: FeatureStore,
@@ -57,6 +58,7 @@ def extract_tables(
     passes: int,
     seed: int,
     device: torch.device,
+    faster: Callable[[Embed, torch.device], Embed] = lambda embed, _: embed,
 ) -> FeatureTables:
     """Features of some parts of the data, from the store if they are there.
 
@@ -68,12 +70,14 @@ def extract_tables(
         passes: augmented passes over train and hold-out; 0 for none.
         seed: of the random backbone and of the augmented views.
         device: where the backbone runs.
+        faster: makes the same features of what runs there.
 
     Raises:
         InputError: see `FeatureStore`.
     """
     weights = contestant.weights(batches["train"], seed=seed)
     with contestant.embedding(batches["train"], seed=seed, device=device) as embed:
+        embed = faster(embed, device) if contestant.backbone else embed
         tables = {
             name: store.table(weights, embed, batches[name], f"{contestant.title}: {name}")
             for name in parts

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from linear_eval.cores import reading_threads
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.errors import InputError
@@ -20,8 +21,6 @@ from linear_eval.serial_threads import serial_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-DECODE_THREADS = 4
 
 EmbeddedBatch = tuple["Tensor", "Tensor", tuple[int, int]]
 """Index into the split (N,) int64, features (N, D) float32, and height and width of the images."""
@@ -138,7 +137,7 @@ class ImageBatches:
             yield index, self.images.apply(pixels[index])
 
     def _decoded(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        pool = serial_threads(DECODE_THREADS)
+        pool = serial_threads(reading_threads())
         waiting: deque[tuple[Tensor, list[Future[Tensor | None]]]] = deque()
         try:
             for index in indices:

@@ -71,6 +71,7 @@ def judge(
                 passes=config.augmented_passes if wants_views(config) else 0,
                 seed=config.seed,
                 device=device,
+                faster=config.speed.fastest,
             )
         )
     parts = tables.by_name

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,9 +44,12 @@ class BackboneAndSplit:
     batches: ImageBatches
     notes: list[str]
 
-    def embedding(self) -> AbstractContextManager[Embed]:
+    @contextmanager
+    def embedding(self) -> Iterator[Embed]:
         """The backbone as a function of images."""
-        return frozen(self.network, mean=self.info.mean, std=self.info.std, device=self.device)
+        mean, std = self.info.mean, self.info.std
+        with frozen(self.network, mean=mean, std=std, device=self.device) as embed:
+            yield self.config.speed.fastest(embed, self.device)
 
     def notes_on(self, table: FeatureTable) -> list[str]:
         """All lines for the user once the features are there."""

@@ -6,8 +6,10 @@ Derived values (peak learning rate, steps) are computed here once, reported, nev
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,17 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from linear_eval.atomic_file import check_outside
 from linear_eval.backbone_file import load_backbone
-from linear_eval.backbone_header import BackboneInfo
 from linear_eval.backbones import build_backbone, feature_dim
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.distributed import rank, world_size
 from linear_eval.errors import InputError
-from ssl_bf.config import PretrainConfig, ResNetConfig, config_to_share
+from ssl_bf.config import PretrainConfig, ResNetConfig
 from ssl_bf.input.loader import TwoViewLoader
 from ssl_bf.input.residency import open_images
 from ssl_bf.input.source import Source, open_source
 from ssl_bf.input.store import ImageStore
+from ssl_bf.measured_choices import Choices, choose
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
@@ -34,8 +36,6 @@ from ssl_bf.relations.relation import TwoStreamConfig
 from ssl_bf.schedules import Plan
 from ssl_bf.setting_checks import check_compiler, check_cuda_graph, setting_notes
 
-RELATION_TITLES = {"none": "without relation", "batchformer": "with BatchFormer"}
-
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -43,6 +43,7 @@ class Run:
 
     config: PretrainConfig
     device: torch.device
+    choices: Choices
     method: Method
     model: nn.Module  # the method, inside DDP when there are several processes
     optimizer: torch.optim.Optimizer
@@ -66,19 +67,23 @@ def choose_device(config: PretrainConfig) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def build_run(config: PretrainConfig, *, directory: Path | None = None) -> Run:
+def build_run(
+    config: PretrainConfig,
+    *,
+    directory: Path | None = None,
+    begun: Mapping[str, Any] | None = None,
+) -> Run:
     """Make every object of a run.
 
     Args:
         config: the whole run.
         directory: what will be written to, refused where it lies among the training images.
+        begun: state of the checkpoint of a run that goes on.
 
     Raises:
         InputError: the data, a file or a combination of settings does not work.
     """
     device = choose_device(config)
-    if config.speed.threads is not None:
-        torch.set_num_threads(config.speed.threads)
     check_cuda_graph(config, device)
     check_compiler(config, device)
     source = open_source(config.data)
@@ -121,9 +126,13 @@ def build_run(config: PretrainConfig, *, directory: Path | None = None) -> Run:
         unlabelled = bool((train.labels < 0).any())
         why = "the images have no labels" if unlabelled else "data.holdout leaves no images for it"
         notes.append(f"no k-NN monitor: {why}")
+    choices = choose(config, device, begun)  # last: what is wrong is found sooner than it measures
+    torch.set_num_threads(choices.threads)
+    notes += choices.notes
     return Run(
         config=config,
         device=device,
+        choices=choices,
         method=method,
         model=_distribute(method, device),
         optimizer=optimizer,
@@ -132,27 +141,6 @@ def build_run(config: PretrainConfig, *, directory: Path | None = None) -> Run:
         monitor=monitor,
         images=train,
         notes=notes,
-    )
-
-
-def backbone_info(config: PretrainConfig, *, commit: str | None, step: int) -> BackboneInfo:
-    """The header of the hand-over file."""
-    architecture, relation = config.backbone.architecture, config.relation.name
-    return BackboneInfo(
-        architecture=architecture,
-        feature_dim=feature_dim(architecture),
-        image_size=config.views.size,
-        mean=config.views.mean,
-        std=config.views.std,
-        provenance={
-            "title": f"pretrained {RELATION_TITLES.get(relation, f'with {relation}')}",
-            "method": config.method.name,
-            "relation": relation,
-            "seed": config.seed,
-            "step": step,
-            "commit": commit,
-            "config": config_to_share(config),
-        },
     )
 
 

@@ -58,7 +58,9 @@ class SpeedConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     channels_last: bool = True
-    threads: int | None = None  # of torch on the CPU; None: torch decides
+    # Of torch on the CPU. auto: measured at the start, then kept; adaptive: measured every minute,
+    # which changes last digits; null: torch decides (earlier versions).
+    threads: Literal["auto", "adaptive"] | int | None = "auto"
     images: Place = "auto"  # where decoded images are kept; auto: the fastest that they fit in
     store: str | None = None  # folder of a packed store (`ssl-bf pack`), packed if missing
     image_memory_mib: int = 8192  # decoded images take at most so much memory, per process
@@ -69,8 +71,13 @@ class SpeedConfig:
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        if self.threads is not None and self.threads < 1:
+        if isinstance(self.threads, int) and self.threads < 1:
             raise ValueError(f"threads: must be >= 1, got {self.threads}")
+        if self.threads == "adaptive" and self.deterministic:
+            raise ValueError(
+                "threads: adaptive changes last digits as the run goes on, which deterministic "
+                "forbids; set auto or a number"
+            )
         if self.image_memory_mib < 0:
             raise ValueError(f"image_memory_mib: must be >= 0, got {self.image_memory_mib}")
 
@@ -130,7 +137,7 @@ class PretrainConfig:
     epochs: int
     batch_size: int  # of all devices together
     accumulate: int = 1  # parts of the batch that the backbone computes one after another
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: on a CPU the faster, measured
     seed: int = 0
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     run: RunConfig

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from linear_eval.cores import usable_cores
 from linear_eval.report import versions
 
 
@@ -21,21 +21,13 @@ def describe_environment() -> dict[str, Any]:
         "cpu": {
             "model": _cpu_model(),
             "capability": torch.backends.cpu.get_cpu_capability(),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
             "torch_threads": torch.get_num_threads(),
         },
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "git_commit": git_commit(),
     }
-
-
-def multiplies_bf16() -> bool | None:
-    """Whether the processor has instructions for bfloat16; None where the system does not tell."""
-    features = _cpu_fact("flags") or _cpu_fact("Features")  # of x86 and of ARM
-    if features is None:
-        return None
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features.split())
 
 
 def compiler_fault(device: torch.device) -> str | None:
@@ -90,11 +82,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _cpu_model() -> str:
-    return _cpu_fact("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_fact(key: str) -> str | None:
     """Of the first core, as Linux tells it."""
     lines = CPU_FACTS.read_text().splitlines() if CPU_FACTS.exists() else []
     facts = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in facts if name.strip() == key), None)
+    told = (value.strip() for name, _, value in facts if name.strip() == "model name")
+    return next(told, "") or platform.processor() or platform.machine()

@@ -19,10 +19,11 @@ from linear_eval.distributed import shut_down, start_from_environment, world_siz
 from linear_eval.errors import InputError
 from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
-from ssl_bf.build import Run, backbone_info, build_run
+from ssl_bf.build import Run, build_run
 from ssl_bf.config import RESUMABLE, PretrainConfig, decisive_settings
 from ssl_bf.deterministic import deterministic_algorithms
 from ssl_bf.environment import git_commit
+from ssl_bf.hand_over import backbone_info
 from ssl_bf.input.identity import check_identity
 from ssl_bf.run_directory import CONFIG_FILE, check_directory, claimed, clear_for
 from ssl_bf.train import BACKBONE_FILE, train
@@ -114,7 +115,8 @@ def export_backbone(
             f"it; put back the {CONFIG_FILE} that the run was started with"
         )
     backbone = assemble_backbone(architecture, tensors)
-    info = backbone_info(config, commit=git_commit(), step=saved.step)
+    precision = saved.state.get("precision", config.precision)  # earlier versions saved none
+    info = backbone_info(config, commit=git_commit(), step=saved.step, precision=precision)
     export(backbone, info, file_format=file_format, output=output)
     print(f"backbone after step {saved.step}: {output}")
 
@@ -149,7 +151,7 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
             )
     # The weights come from the checkpoint; the file that the run began with may be gone.
     without_init = replace(config, backbone=replace(config.backbone, init=None))
-    run = replace(build_run(without_init), config=config)
+    run = replace(build_run(without_init, begun=saved.state), config=config)
     run.notes.extend(saved.notes)
     try:
         unknown = check_identity(saved.state, run.images)

@@ -50,6 +50,7 @@ class RunLog:
         batch_size: int,
         resume_step: int | None = None,
         tensorboard: bool = True,
+        precision: str | None = None,
     ) -> None:
         """Prepare a new log, or with `resume_step` go on with the one that is there.
 
@@ -59,6 +60,7 @@ class RunLog:
             batch_size: global, for images per second.
             resume_step: step of the checkpoint; lines of later steps are dropped.
             tensorboard: write events too, where the package is installed.
+            precision: of the steps, for environment.json.
         """
         self._directory = run_directory
         self._plan = plan
@@ -69,6 +71,7 @@ class RunLog:
         self._progress = Progress(plan, first_step=self._step)
         self._resume_step = resume_step
         self._wants_tensorboard = tensorboard
+        self._precision = precision
         self._writer: Any = None
         self._is_open = False
         if resume_step is not None:
@@ -154,14 +157,11 @@ class RunLog:
         seconds_per_step = max(now - self._last_time, 1e-9) / max(done, 1)
         speed = self._batch_size / seconds_per_step
         self._step, self._last_step, self._last_time = step, step, now
-        record: dict[str, Any] = {
-            "step": step,
-            "epoch": round(step / self._plan.steps_per_epoch, 4),
-        }
+        epoch = round(step / self._plan.steps_per_epoch, 4)
         timing = {"seconds": round(now - self._started, 3)}
         if done:  # a second line of the same step took no training
             timing["images_per_second"] = round(speed, 1)
-        self._append(record | numbers | {"timing": timing})
+        self._append({"step": step, "epoch": epoch, **numbers, "timing": timing})
         self._write_events(step, numbers)
         self._progress.show(
             step, numbers, images_per_second=speed, seconds_per_step=seconds_per_step
@@ -206,7 +206,7 @@ class RunLog:
 
     def _write_environment(self, *, is_resumed: bool) -> None:
         path = self._directory / "environment.json"
-        now = describe_environment()
+        now = {**describe_environment(), "precision": self._precision}
         if is_resumed and path.exists():
             changes = changed_keys(json.loads(path.read_bytes()), now)
             if changes:

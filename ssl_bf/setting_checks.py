@@ -10,7 +10,7 @@ from linear_eval.backbone_file import backbone_notes
 from linear_eval.distributed import world_size
 from linear_eval.errors import InputError
 from ssl_bf.config import PretrainConfig
-from ssl_bf.environment import compiler_fault, multiplies_bf16
+from ssl_bf.environment import compiler_fault
 
 
 def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
@@ -55,11 +55,6 @@ def setting_notes(config: PretrainConfig, device: torch.device) -> list[str]:
         notes.append(
             f"warning: views.short_side={views.short_side} is less than views.size={views.size}: "
             f"even whole images are enlarged; set views.short_side to {views.size} or more"
-        )
-    if config.precision == "bf16" and device.type == "cpu" and multiplies_bf16() is False:
-        notes.append(
-            "warning: precision=bf16 on a processor without instructions for it (avx512_bf16, "
-            "amx_bf16); precision=float32 is likely faster"
         )
     if config.speed.compile and device.type == "cpu":
         notes.append("warning: speed.compile is slower than none on a CPU; leave it off there")

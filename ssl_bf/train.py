@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,17 @@ from linear_eval.distributed import barrier, is_main, rank, world_size
 from linear_eval.errors import StoppedBySignal
 from ssl_bf import checkpoint
 from ssl_bf.allocator import keep_freed_memory
-from ssl_bf.build import Run, backbone_info
+from ssl_bf.build import Run
 from ssl_bf.captured_step import CapturedStep
 from ssl_bf.config import decisive_settings
 from ssl_bf.environment import git_commit
+from ssl_bf.hand_over import backbone_info
 from ssl_bf.input.identity import image_identity
 from ssl_bf.input.keyed_random import StepContext, key
 from ssl_bf.input.loader import Batch
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
+from ssl_bf.pace import Pace, adapt_threads
 from ssl_bf.run_log import RunLog
 from ssl_bf.signals import StopSignals
 from ssl_bf.training_state import training_tensors
@@ -59,16 +62,20 @@ def train(
         batch_size=run.config.batch_size,
         resume_step=first_step or None,
         tensorboard=run.config.run.tensorboard,
+        precision=run.choices.precision,
     )
     with StopSignals() as signals, log, run.loader:
         for line in run.notes:
             log.note(line)
         run.model.train()
         captured = CapturedStep(run, partial(_update, run)) if run.config.speed.cuda_graph else None
+        after_step = _pace(run, log)
         for step in range(first_step, plan.total_steps):
+            started = time.monotonic()
             loss = _one_step(run, run.loader.batch(step), step, captured)
             done = step + 1
             log.watch(done, loss)
+            after_step(time.monotonic() - started)
             if done == 1:
                 _begin(log, begin)
             # the first step as well: whoever waits sees that it runs, and how fast
@@ -87,7 +94,12 @@ def train(
                     f"go on with: {_command()} resume {directory}"
                 )
         if is_main():
-            info = backbone_info(run.config, commit=git_commit(), step=plan.total_steps)
+            info = backbone_info(
+                run.config,
+                commit=git_commit(),
+                step=plan.total_steps,
+                precision=run.choices.precision,
+            )
             save_backbone(directory / BACKBONE_FILE, method.backbone, info)
             log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
         barrier()
@@ -124,12 +136,22 @@ def _one_step(run: Run, batch: Batch, step: int, captured: CapturedStep | None =
 def _update(run: Run, batch: Batch, context: StepContext, momentum: float | Tensor) -> Tensor:
     """Change everything that is trained; for a CUDA graph, all numbers come as tensors."""
     run.optimizer.zero_grad()
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
+    in_bf16 = run.choices.precision == "bf16"
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=in_bf16):
         loss: Tensor = run.model(batch.view_1, batch.view_2, context)
     loss.backward()
     run.optimizer.step()
     run.method.after_step(momentum)
     return loss
+
+
+def _pace(run: Run, log: RunLog) -> Callable[[float], None]:
+    """What is told how long each step took; on a GPU steps only begin here."""
+    if run.device.type != "cpu":
+        return lambda _: None
+    adapts = run.config.speed.threads == "adaptive"
+    adapt = partial(adapt_threads, run.config, run.choices.precision) if adapts else None
+    return Pace(log.note, adapt).after
 
 
 def _command() -> str:
@@ -167,6 +189,8 @@ def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
                 "seed": run.config.seed,
                 **image_identity(run.images),
                 "settings": decisive_settings(run.config),
+                "precision": run.choices.precision,
+                "threads": torch.get_num_threads(),  # changed by now, if it is adaptive
             },
             keep=run.config.run.keep_checkpoints,
         )

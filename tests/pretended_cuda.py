@@ -214,6 +214,7 @@ def _replacements() -> Iterable[tuple[Any, str, Any]]:
         (torch, "autocast", autocast),
         (torch, "empty", empty),
         (torch.cuda, "is_available", lambda: True),
+        (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
         (torch.cuda, "device_count", lambda: 1),
         (torch.cuda, "current_device", lambda: 0),
         (torch.cuda, "get_device_name", lambda *_: "pretended"),

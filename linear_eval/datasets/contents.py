@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from linear_eval.cores import reading_threads
 from linear_eval.serial_threads import serial_threads
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ DIGEST_BYTES = 16
 STAMP_NUMBERS = 3
 NO_TIME = 0  # in place of a modification time that tells nothing
 _YOUNG_NS = 2 * 10**9  # file systems count time in steps of up to two seconds
-_READING_THREADS = 4
 
 Stamp = tuple[int, int, int]
 """Size in bytes (-1: unreadable), modification time in ns, number of the file on its disk."""
@@ -83,7 +83,7 @@ class FileContents:
         """
         unknown = rows[~self._known[rows]].unique()
         if len(unknown):
-            with serial_threads(_READING_THREADS, "digest") as threads:
+            with serial_threads(reading_threads(), "digest") as threads:
                 found = list(threads.map(self._read_digest, unknown.tolist()))
             self.learn(unknown, torch.stack(found))
         return self._digests[rows]

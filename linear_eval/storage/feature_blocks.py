@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from linear_eval.cores import reading_threads
 from linear_eval.datasets.contents import DIGEST_BYTES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 DATA, MANIFEST, DIGESTS = "features.bin", "manifest.jsonl", "digests.bin"
-_CHECKING_THREADS = 4
 
 
 class DamagedError(Exception):
@@ -175,6 +175,6 @@ def _sound_blocks(path: Path, blocks: list[Block], size: int, dtype: str) -> lis
         digest.update(replace(block, sha256="").line())
         return digest.hexdigest() == block.sha256
 
-    with ThreadPoolExecutor(_CHECKING_THREADS) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         answers = [*pool.map(is_sound, range(len(blocks))), False]
     return blocks[: answers.index(False)]

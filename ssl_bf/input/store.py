@@ -6,7 +6,6 @@ Whatever is chosen, the same pixels are given out: `Preparation.prepare` defines
 from __future__ import annotations
 
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from linear_eval.cores import reading_threads
 from linear_eval.datasets.decode import OR_SKIP, BadImageError
 from linear_eval.serial_threads import serial_threads
 from ssl_bf.input.packed_images import LooseImages, PackedImages
@@ -234,7 +234,7 @@ def decode_in_order(
 
 def decode_threads() -> int:
     """One per core that this process may use."""
-    return min(32, len(os.sched_getaffinity(0)))
+    return reading_threads()
 
 
 def sample_rows(count: int) -> list[int]:

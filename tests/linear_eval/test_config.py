@@ -78,6 +78,19 @@ def test_image_size_is_short_for_resize_and_crop_and_excludes_them() -> None:
     )
 
 
+def test_threads_are_one_per_core_a_wish_or_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        for given, wish, expected in (("auto", "3", 3), ("auto", "", 5), (2, "3", 2)):
+            monkeypatch.setenv("OMP_NUM_THREADS", wish)
+            monkeypatch.setattr("linear_eval.config.usable_cores", lambda: 5)
+            SpeedConfig(threads=given).open_device()  # type: ignore[arg-type]
+            assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+    assert "speed.threads: must be >= 1, got 0" in _error(TINY, "speed.threads=0")
+
+
 def test_the_cpu_is_always_there_and_a_missing_gpu_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,8 +19,9 @@ from linear_eval.datasets.selection import open_selected_train, split_holdout
 from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.errors import InputError
 from linear_eval.strict_config import parse_config
-from ssl_bf.build import Run, backbone_info, build_run
+from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
+from ssl_bf.hand_over import backbone_info
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.input.loader import Batch
 from ssl_bf.methods import moco_v2
@@ -34,6 +35,7 @@ TINY: dict[str, Any] = {
     "optimizer": {"name": "sgd"},
     "epochs": 2,
     "batch_size": 16,
+    "precision": "float32",
     "seed": 3,
     "speed": {"device": "cpu"},
     "run": {"directory": "never written"},
@@ -242,7 +244,11 @@ def test_a_backbone_file_to_start_from_fills_the_backbone_and_its_slow_copy(
 ) -> None:
     file = tmp_path / "other.safetensors"
     other = build("moco_v2", "seed=9")
-    save_backbone(file, other.method.backbone, backbone_info(other.config, commit=None, step=0))
+    save_backbone(
+        file,
+        other.method.backbone,
+        backbone_info(other.config, commit=None, step=0, precision="float32"),
+    )
     run = build("moco_v2", f"backbone.init={file}", *RELATED)
     given, _ = load_backbone(file)
     state = run.method.state_dict()
@@ -257,14 +263,18 @@ def test_a_backbone_file_to_start_from_fills_the_backbone_and_its_slow_copy(
 def test_a_file_of_another_architecture_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "small.safetensors"
     run = build("simsiam")
-    save_backbone(file, run.method.backbone, backbone_info(run.config, commit=None, step=0))
+    save_backbone(
+        file,
+        run.method.backbone,
+        backbone_info(run.config, commit=None, step=0, precision="float32"),
+    )
     with pytest.raises(InputError, match="holds a small_conv, the run trains a resnet18_cifar"):
         build("simsiam", "backbone.name=resnet18", "backbone.stem=cifar", f"backbone.init={file}")
 
 
 def test_the_header_of_the_file_says_how_to_use_it_and_where_it_is_from() -> None:
     made = config("moco_v2", *RELATED, "views.mean=[0.1,0.2,0.3]", "views.std=[0.4,0.5,0.6]")
-    info = asdict(backbone_info(made, commit="abc", step=7))
+    info = asdict(backbone_info(made, commit="abc", step=7, precision="bf16"))
     provenance = info.pop("provenance")
     assert info == {
         "architecture": "small_conv",
@@ -283,6 +293,7 @@ def test_the_header_of_the_file_says_how_to_use_it_and_where_it_is_from() -> Non
         "step": 7,
         "commit": "abc",
         "seed": 3,
+        "precision": "bf16",
     }
 
 
@@ -369,23 +380,6 @@ def test_a_compiler_that_does_not_work_is_noticed_before_anything_is_built(
         build("moco_v2", "speed.compile=true")
     build("moco_v2")
     torch.compiler.reset()
-
-
-@pytest.mark.parametrize(
-    ("precision", "capable", "warned"),
-    [
-        ("bf16", False, True),
-        ("bf16", True, False),
-        ("bf16", None, False),
-        ("float32", False, False),
-    ],
-)
-def test_bf16_is_warned_of_on_a_cpu_that_only_imitates_it(
-    precision: str, capable: bool | None, warned: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ssl_bf.setting_checks.multiplies_bf16", lambda: capable)
-    notes = build("moco_v2", f"precision={precision}").notes
-    assert sum("warning: precision=bf16" in note for note in notes) == warned
 
 
 @pytest.mark.parametrize(("short_side", "warned"), [("15", True), ("16", False), ("null", False)])

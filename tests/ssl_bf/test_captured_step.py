@@ -27,6 +27,7 @@ CONFIG: dict[str, Any] = {
     "epochs": 4,
     "batch_size": 16,
     "speed": {"device": "cpu"},
+    "precision": "float32",
     "run": {"directory": "unused", "tensorboard": False, "monitor_every": 0},
 }
 MOCO_V2 = {

@@ -46,7 +46,7 @@ def parse(*overrides: str) -> PretrainConfig:
 def test_the_shortest_config_is_complete_and_trains_without_a_relation() -> None:
     config = parse()
     assert config.relation == NoRelationConfig()
-    assert config.precision == "float32"
+    assert config.precision == "auto"
     assert config.seed == 0
     assert config.speed == SpeedConfig()
 
@@ -94,6 +94,18 @@ def test_a_stem_and_a_name_make_an_architecture(name: Any) -> None:
     assert SmallConvConfig(name="small_conv").architecture == "small_conv"
 
 
+@pytest.mark.parametrize("threads", ["auto", "adaptive", 3, None])
+def test_threads_are_a_word_a_number_or_left_to_torch(threads: Any) -> None:
+    given = "null" if threads is None else threads
+    assert parse(f"speed.threads={given}").speed.threads == threads
+
+
+def test_threads_that_change_contradict_equality_to_the_bit() -> None:
+    parse("speed.threads=auto", "speed.deterministic=true")
+    with pytest.raises(ConfigError, match=r"speed.threads: adaptive changes .* set auto or a num"):
+        parse("speed.threads=adaptive", "speed.deterministic=true")
+
+
 def test_another_backbone_drops_the_keys_it_lacks_and_says_so() -> None:
     resnet = SHORTEST | {"backbone": {"name": "resnet18", "stem": "cifar"}}
     loaded = parse_config(PretrainConfig, resnet, ["backbone.name=small_conv"])
@@ -111,6 +123,10 @@ def test_another_backbone_drops_the_keys_it_lacks_and_says_so() -> None:
         ("accumulate=0", "accumulate: must be >= 1, got 0"),
         ("seed=-1", "seed: must be >= 0, got -1"),
         ("speed.threads=0", "speed.threads: must be >= 1, got 0"),
+        (
+            "speed.threads=atuo",
+            "speed.threads: expected one of ['auto', 'adaptive'] or a ",
+        ),
         ("speed.image_memory_mib=-1", "speed.image_memory_mib: must be >= 0, got -1"),
         ("speed.device=tpu", "speed.device: 'tpu' is not one of "),
         ("precision=fp16", "precision: 'fp16' is not one of "),

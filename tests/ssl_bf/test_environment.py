@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_bf import environment
 from ssl_bf.environment import (
     changed_keys,
     describe_environment,
     git_commit,
-    multiplies_bf16,
 )
 
 
@@ -39,28 +37,6 @@ def test_the_description_holds_no_path_and_no_host_name() -> None:
     for place in (Path.cwd(), Path.home(), Path(torch.__file__).parents[1]):
         assert place == Path("/") or str(place) not in text
     assert not host or f'"{host}"' not in text
-
-
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [
-        ("model name\t: Some x\nflags\t\t: fpu avx512f avx512_bf16\n", True),
-        ("flags\t\t: fpu amx_bf16\n", True),
-        ("flags\t\t: fpu avx512f avx2\nflags\t\t: avx512_bf16\n", False),
-        ("Features\t: fp asimd bf16\n", True),
-        ("Features\t: fp asimd\n", False),
-        ("processor\t: 0\n", None),
-        (None, None),
-    ],
-)
-def test_the_processor_says_whether_it_multiplies_bf16(
-    facts: str | None, expected: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "cpuinfo"
-    if facts is not None:
-        file.write_text(facts)
-    monkeypatch.setattr(environment, "CPU_FACTS", file)
-    assert multiplies_bf16() is expected
 
 
 def test_the_commit_is_that_of_the_working_directory(

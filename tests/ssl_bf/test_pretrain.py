@@ -39,6 +39,7 @@ TINY: dict[str, Any] = {
     "optimizer": {"name": "sgd"},
     "epochs": 2,
     "batch_size": 16,
+    "precision": "float32",
     "speed": {"device": "cpu"},
     "run": {"directory": "run", "tensorboard": False, "checkpoint_every": 1, "monitor_every": 0},
 }
@@ -84,6 +85,61 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a step was made")
 
     monkeypatch.setattr(ssl_bf.train, "_one_step", step)
+
+
+# What auto chose
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_resumed_run_computes_as_it_began_whatever_is_faster_now(
+    precision: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(_: PretrainConfig) -> dict[str, float]:
+        return {"float32": 1.0, "bf16": 0.5 if precision == "bf16" else 2.0}
+
+    def other_seconds(_: PretrainConfig) -> dict[str, float]:
+        return {"float32": 1.0, "bf16": 2.0 if precision == "bf16" else 0.5}
+
+    place = "ssl_bf.measured_choices.seconds_of_precisions"
+    monkeypatch.setattr(place, seconds)
+    start("precision=auto", "run.directory=whole", "epochs=3")
+    assert json.loads(Path("whole/environment.json").read_bytes())["precision"] == precision
+    with monkeypatch.context() as patch:
+        stop_at_once(patch)
+        with pytest.raises(StoppedBySignal):
+            start("precision=auto", "epochs=3")
+    assert load_newest(Path("run")).state["precision"] == precision
+    Path("run/environment.json").write_text('{"precision": "fp8"}')
+    monkeypatch.setattr(place, other_seconds)
+    resume(Path("run"))
+    assert "precision: auto" in Path("run/config.yaml").read_text()
+    whole, again = (load_newest(Path(name)).tensors for name in ("whole", "run"))
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    _, info = load_backbone(Path("run/backbone.safetensors"))
+    assert info.provenance["precision"] == precision
+    start("precision=auto", "run.directory=other", "epochs=3")  # bits do depend on it
+    other = load_newest(Path("other")).tensors
+    assert not all(torch.equal(whole[name], other[name]) for name in whole)
+
+
+def test_a_resumed_run_has_as_many_threads_as_it_began_with(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", "2")
+            stop_at_once(patch)
+            with pytest.raises(StoppedBySignal):
+                start()
+        assert load_newest(Path("run")).state["threads"] == 2
+        Path("run/environment.json").unlink()
+        torch.set_num_threads(1)
+        resume(Path("run"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 # Starting a run

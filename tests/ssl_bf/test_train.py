@@ -36,6 +36,7 @@ TINY: dict[str, Any] = {
     "optimizer": {"name": "sgd", "base_learning_rate": 0.5},
     "epochs": 3,
     "batch_size": 16,
+    "precision": "float32",
     "speed": {"device": "cpu"},
     "run": {
         "directory": "unused: train() is given one",
@@ -277,7 +278,8 @@ def test_a_signal_saves_the_step_under_way_and_names_the_way_on(
     assert checkpoints(tmp_path) == [4]
     state = load_newest(tmp_path).state
     assert state.pop("settings") == decisive_settings(run.config)
-    assert state == {"world_size": 1, "seed": 0, **image_identity(run.images)}
+    chosen = {"precision": "float32", "threads": torch.get_num_threads()}
+    assert state == {"world_size": 1, "seed": 0, **image_identity(run.images), **chosen}
     assert not (tmp_path / "backbone.safetensors").exists()
 
 

@@ -1,0 +1,140 @@
+"""The number of threads that computes fastest now, measured by trying.
+
+More threads are not always faster: what they share may be too short, and a thread whose core is
+busy with another process holds up all that wait for it, many times over.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from linear_eval.cores import asked_threads, torch_threads
+from linear_eval.features import Embed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROUNDS = 5
+FEWER_ROUNDS = 3  # where all of them take longer than LONG
+LONG = 0.5  # seconds
+HOPELESS = 2.0  # times as slow at best as another in two rounds, or its square in one: left out
+TRIED_SECONDS = 0.015  # what is tried takes at least so long, or is all there is
+ONE_KERNEL = 16  # images: with fewer, one thread takes other kernels than several
+AGAIN_AFTER = 60.0  # seconds; what else runs on the machine comes and goes
+
+Clock = Callable[[], float]
+K = TypeVar("K")
+
+
+def seconds_by_turns(
+    tried: Mapping[K, Callable[[], object]], clock: Clock = time.perf_counter
+) -> dict[K, list[float]]:
+    """How long each takes, several times by turns so that all meet the same disturbance.
+
+    Call each once before: first calls make what libraries keep.
+
+    Returns:
+        For each its seconds, at least one; those of the hopeless are fewest.
+    """
+    seconds: dict[K, list[float]] = {name: [] for name in tried}
+    began = clock()
+    for number in range(ROUNDS):
+        if number >= FEWER_ROUNDS and clock() - began > LONG:
+            break
+        least = min(map(min, seconds.values())) if number else float("inf")
+        hopeless = HOPELESS if number > 1 else HOPELESS**2
+        for name, call in tried.items():
+            if min(seconds[name], default=0.0) <= hopeless * least:
+                start = clock()
+                call()
+                seconds[name].append(clock() - start)
+    return seconds
+
+
+def thread_counts(cores: int) -> list[int]:
+    """What to try: all, one fewer (beside one busy process), then a quarter fewer each time."""
+    counts = [cores, max(1, cores - 1)]
+    while counts[-1] > 1:
+        counts.append(counts[-1] * 3 // 4)
+    return sorted(set(counts), reverse=True)
+
+
+def seconds_by_threads(
+    call: Callable[[], object], cores: int, clock: Clock = time.perf_counter
+) -> dict[int, float]:
+    """Median seconds of `call` by the number of threads that torch uses, up to `cores`.
+
+    The median, not the least: what a busy neighbour takes shall count. Numbers so small that each
+    only gets slower are not tried.
+    """
+    tried: dict[int, Callable[[], object]] = {}
+    least = float("inf")
+    for count in thread_counts(cores):
+        start = clock()
+        _with_threads(count, call)
+        took = clock() - start
+        tried[count] = partial(_with_threads, count, call)
+        if took > HOPELESS**2 * least:
+            break
+        least = min(least, took)
+    return {
+        count: statistics.median(all_) for count, all_ in seconds_by_turns(tried, clock).items()
+    }
+
+
+def fastest(seconds: Mapping[K, float]) -> K:
+    """The name of the least."""
+    return min(seconds, key=seconds.__getitem__)
+
+
+def long_enough(call: Callable[[int], object], most: int, clock: Clock = time.perf_counter) -> int:
+    """The number of images, 2 or twice as many again and again up to `most`, to be tried with."""
+    images = min(2, most)
+    while True:
+        for _ in range(2):  # the first time, libraries make what they keep for this number
+            start = clock()
+            call(images)
+            took = clock() - start
+            if took > 10 * TRIED_SECONDS:
+                return images
+        if images == most or took >= TRIED_SECONDS:
+            return images
+        images = min(2 * images, most)
+
+
+def on_fastest_threads(embed: Embed, device: torch.device) -> Embed:
+    """`embed` on a CPU with the number of threads that is fastest now, up to torch's own number.
+
+    Features are equal to the bit whatever it is, as far as we have seen: torch takes other kernels
+    for one thread than for several only where there are fewer than `ONE_KERNEL` images, and these
+    keep torch's own number. It is measured on the first images of a batch, every minute again. The
+    first call is made with torch's own number.
+    """
+    cores = torch.get_num_threads()
+    if device.type != "cpu" or cores == 1 or asked_threads() is not None:
+        return embed
+    chosen, measured_at = cores, -float("inf")
+
+    def faster(images: Tensor) -> Tensor:
+        nonlocal chosen, measured_at
+        if len(images) < ONE_KERNEL:
+            return embed(images)
+        if time.monotonic() - measured_at > AGAIN_AFTER:
+            count = long_enough(lambda count: embed(images[:count]), len(images))
+            chosen = fastest(seconds_by_threads(lambda: embed(images[:count]), cores))
+            measured_at = time.monotonic()
+        with torch_threads(chosen):
+            return embed(images)
+
+    return faster
+
+
+def _with_threads(count: int, call: Callable[[], object]) -> None:
+    with torch_threads(count):
+        call()

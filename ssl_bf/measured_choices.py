@@ -1,0 +1,206 @@
+"""Precision and number of threads of a run: what `auto` means here, measured before its first step.
+
+Measured with a backbone and images of its own, so nothing of the run is touched. What was chosen is
+kept: every checkpoint says it, and `resume` measures nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from linear_eval.backbones import build_backbone
+from linear_eval.cores import asked_threads, torch_threads, usable_cores
+from linear_eval.distributed import broadcast_from_main, is_main, world_size
+from linear_eval.errors import InputError
+from linear_eval.measured_threads import fastest, long_enough, seconds_by_threads, seconds_by_turns
+from ssl_bf.allocator import keep_freed_memory
+from ssl_bf.config import PretrainConfig
+
+Precision = Literal["float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+WORTH_IT = 1.02  # times as fast as float32 bf16 must be: less may be noise, and costs digits
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a run computes with.
+
+    Attributes:
+        precision: of its steps.
+        threads: of torch on the CPU, >= 1.
+        notes: lines for the log.
+    """
+
+    precision: Precision
+    threads: int
+    notes: tuple[str, ...] = ()
+
+
+def choose(
+    config: PretrainConfig, device: torch.device, begun: Mapping[str, Any] | None = None
+) -> Choices:
+    """What the run computes with: the same in every process, measured by the main one.
+
+    On a CPU that takes about half a second, a few for large networks.
+
+    Args:
+        config: the whole run.
+        device: of its steps.
+        begun: state of the checkpoint of a run that goes on; None: it begins.
+
+    Raises:
+        InputError: the checkpoint does not say what the run began with, or the device cannot
+            compute in its precision.
+    """
+    if begun is not None:
+        begun = _checked(begun, config)
+    threads, note_1 = _threads(config, device, begun or {})
+    with torch_threads(threads):
+        precision, note_2 = _precision(config, device, begun)
+    if world_size() > 1:
+        both = torch.tensor([PRECISIONS.index(precision), threads], device=device)
+        index, threads = broadcast_from_main(both).tolist()
+        precision = PRECISIONS[index]
+    if precision == "bf16" and device.type == "cuda" and not _has_bf16(emulated=True):
+        raise InputError(
+            "precision: bf16, which this GPU cannot compute in; start a new run with "
+            "precision=float32, or go on with one begun in bf16 on another GPU or the CPU"
+        )
+    return Choices(precision, threads, tuple(line for line in (note_2, note_1) if line))
+
+
+def seconds_of_threads(
+    config: PretrainConfig, precision: Precision, cores: int
+) -> dict[int, float]:
+    """How long a forward and backward of the backbone takes, by number of threads up to `cores`."""
+    step, most = _trial(config, precision)
+    with torch_threads(cores):
+        images = long_enough(step, most)
+    return seconds_by_threads(partial(step, images), cores)
+
+
+def seconds_of_precisions(config: PretrainConfig) -> dict[Precision, float]:
+    """How long a forward and backward takes at best, with as many threads as torch has now.
+
+    With one it is the thread's own time, from which other processes take nothing.
+    """
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    trials = {name: _trial(config, name) for name in PRECISIONS}
+    step, most = trials["float32"]
+    images = long_enough(step, most, clock)
+    steps = {name: partial(step, images) for name, (step, _) in trials.items()}
+    steps["bf16"]()  # makes what libraries keep; float32 has
+    return {name: min(seconds) for name, seconds in seconds_by_turns(steps, clock).items()}
+
+
+def _checked(begun: Mapping[str, Any], config: PretrainConfig) -> Mapping[str, Any]:
+    """The state of a checkpoint; versions that knew no `auto` saved neither of both."""
+    precision, threads = begun.get("precision"), begun.get("threads")
+    if precision is None and config.precision != "auto":
+        precision = config.precision
+    is_number = threads is None or (type(threads) is int and threads > 0)
+    if precision not in PRECISIONS or not is_number:
+        raise InputError(
+            f"checkpoint: says that its run computes in precision {precision} with {threads} "
+            f"threads, expected {' or '.join(PRECISIONS)} and a number >= 1, because another run "
+            "would not be the same; restore it from a backup"
+        )
+    return {"precision": precision, "threads": threads}
+
+
+def _threads(
+    config: PretrainConfig, device: torch.device, begun: Mapping[str, Any]
+) -> tuple[int, str]:
+    """The number, and a line for the log."""
+    asked = config.speed.threads
+    if isinstance(asked, int):
+        return asked, ""
+    if asked is None:
+        return torch.get_num_threads(), ""
+    cores = usable_cores()
+    if asked == "auto" and (kept := begun.get("threads")) is not None:
+        note = f"threads: {kept}, as the run began"
+        if kept > cores:
+            note = (
+                f"warning: {note}, but this process may use {cores} core(s) now: speed.threads="
+                f"{cores} is likely faster, and changes last digits"
+            )
+        return kept, note
+    if (of_user := asked_threads()) is not None:
+        return of_user, f"threads: {of_user}, as OMP_NUM_THREADS says"
+    if device.type != "cpu" or cores == 1 or not is_main():
+        return cores, ""
+    precision = "float32" if config.precision == "auto" else config.precision
+    seconds = seconds_of_threads(config, precision, cores)
+    best = fastest(seconds)
+    return best, f"threads: {best} of {cores} cores, {_compared(seconds, best)}"
+
+
+def _compared(seconds: Mapping[int, float], best: int) -> str:
+    other = max(count for count in seconds if count != best)
+    return f"measured {seconds[other] / seconds[best]:.1f} times as fast as {other}"
+
+
+def _precision(
+    config: PretrainConfig, device: torch.device, begun: Mapping[str, Any] | None
+) -> tuple[Precision, str]:
+    """The precision, and a line for the log."""
+    asked = config.precision
+    if begun is not None:
+        kept: Precision = begun["precision"]
+        return kept, f"precision: {kept}, as the run began" if asked == "auto" else ""
+    if device.type != "cpu":
+        if asked != "auto":
+            return asked, ""
+        fitting: Precision = "bf16" if _has_bf16(emulated=False) else "float32"
+        return fitting, f"precision: {fitting}, as suits this GPU"
+    if asked == "float32" or not is_main():
+        return "float32", ""
+    seconds = seconds_of_precisions(config)
+    times = seconds["float32"] / seconds["bf16"]
+    if asked == "bf16":
+        slow = times < 1 / WORTH_IT
+        return asked, (
+            f"warning: precision=bf16 is slow here, measured {times:.2g} times as fast as float32; "
+            "precision=auto takes the faster one"
+            if slow
+            else ""
+        )
+    best: Precision = "bf16" if times >= WORTH_IT else "float32"
+    ratio, other = (times, "float32") if best == "bf16" else (1 / times, "bf16")
+    return best, f"precision: {best}, measured {ratio:.2g} times as fast as {other} here"
+
+
+def _has_bf16(*, emulated: bool) -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=emulated))
+
+
+def _trial(config: PretrainConfig, precision: Precision) -> tuple[Callable[[int], None], int]:
+    """Forward and backward of so many images, and how many images the backbone sees at once."""
+    keep_freed_memory()
+    layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
+    most = config.batch_size // world_size() // config.accumulate
+    with torch.random.fork_rng(devices=[]):
+        network = build_backbone(config.backbone.architecture)
+        views = torch.randn(most, 3, config.views.size, config.views.size)
+    if precision == "bf16":
+        # Autocast does this at each step: for few images it would take more than their share.
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(torch.bfloat16)
+    network, views = network.to(memory_format=layout), views.to(memory_format=layout)
+    trained = list(network.parameters())
+
+    def step(images: int) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            features = network(views[:images])
+        torch.autograd.grad(features.float().square().mean(), trained)
+
+    return step, most
