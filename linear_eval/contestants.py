@@ -94,7 +94,7 @@ class Contestant:
             f"random {self.architecture}, seed {seed}, torch {torch.__version__}, "
             f"mean {self.mean}, std {self.std}, "
             f"fitted to {CALIBRATION_IMAGES} images in batches of {CALIBRATION_BATCH} of "
-            f"{train.split.fingerprint}, {train.images}, bad images: {train.on_bad_image}"
+            f"{train.split.pixel_fingerprint}, {train.images}, bad images: {train.on_bad_image}"
             + calibration_contents(train, seed=seed)
         )
 

@@ -21,6 +21,7 @@ from linear_eval.comparison.per_image import PerImage, per_image_path, write_per
 from linear_eval.comparison.results_file import RESULTS_FILE
 from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.contestants import Contestant, open_contestants
+from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.detail_table import detail_lines
 from linear_eval.distributed import is_main, own_gpu, world_size
 from linear_eval.errors import InputError
@@ -203,6 +204,9 @@ def _results(config: EvaluateConfig, splits: EvaluationSplits, rows: list[Row]) 
     # without a prefix, a number is one of ours; a results file without ours says so
     protocol = PROTOCOLS["ours" if "ours" in config.protocols else config.protocols[0]]
     settings = yaml.safe_load(to_yaml(config)) | {"images": asdict(config.transform())}
+    if isinstance(config.data, ImageFileSettings):
+        read = asdict(config.data.decoding)
+        settings["images"] |= {key: read[key] for key in ("orientation", "white_level")}
     settings["features"].pop("folder")  # a place, not a setting of the numbers
     return {
         "metrics": main.metrics,

@@ -79,7 +79,7 @@ class StoreKey:
     Attributes:
         weights: what identifies the backbone, such as the SHA-256 of its file.
         transform: how an image reaches it.
-        data: fingerprint of the split.
+        data: fingerprint of the split, with how its files are read.
         dtype: of the stored values.
         layer: of the backbone.
     """
@@ -203,7 +203,10 @@ class FeatureStore:
         label: str,
     ) -> FeatureTable:
         key = StoreKey(
-            weights=weights, transform=transform, data=batches.split.fingerprint, dtype=self.dtype
+            weights=weights,
+            transform=transform,
+            data=batches.split.pixel_fingerprint,
+            dtype=self.dtype,
         )
         if self.folder is None:
             return together(

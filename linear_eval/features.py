@@ -94,6 +94,8 @@ def collect_features(
             rows.append(checked_rows(features, index, batches.split, dtype))
     if not kept:
         raise nothing_readable(batches.split)
+    if batches.split.contents is not None:
+        batches.split.contents.digests()  # what could not be read, or another process could not
     index = torch.cat(kept)
     return FeatureTable(
         features=torch.cat(rows),

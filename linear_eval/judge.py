@@ -15,7 +15,8 @@ from linear_eval.agreement import agreed
 from linear_eval.comparison.intervals import metric_intervals
 from linear_eval.config import EvaluateConfig
 from linear_eval.contestants import Contestant
-from linear_eval.datasets.dataset import ImageSplit, joined_splits
+from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.joined import joined_splits
 from linear_eval.distributed import is_main
 from linear_eval.evaluator_needs import needed_parts
 from linear_eval.evaluators.choosing import whole_of

@@ -22,6 +22,7 @@ from ssl_bf import checkpoint
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import RESUMABLE, PretrainConfig, decisive_settings
 from ssl_bf.deterministic import deterministic_algorithms
+from ssl_bf.earlier_versions import earlier_reading
 from ssl_bf.environment import git_commit
 from ssl_bf.hand_over import backbone_info
 from ssl_bf.input.identity import check_identity
@@ -130,7 +131,8 @@ def _config_of(directory: Path, overrides: Sequence[str] = ()) -> PretrainConfig
             f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "
             "by `ssl-bf pretrain`; give the directory of a run"
         )
-    return load_config(PretrainConfig, str(file), overrides, packaged="pretrain").value
+    as_then = earlier_reading(file)
+    return load_config(PretrainConfig, str(file), [*as_then, *overrides], packaged="pretrain").value
 
 
 def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
@@ -153,6 +155,8 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     without_init = replace(config, backbone=replace(config.backbone, init=None))
     run = replace(build_run(without_init, begun=saved.state), config=config)
     run.notes.extend(saved.notes)
+    for key in earlier_reading(directory / CONFIG_FILE):
+        run.notes.append(f"{key}, as in the version that began this run")
     try:
         unknown = check_identity(saved.state, run.images)
         run.notes.extend([unknown] if unknown else [])

@@ -36,6 +36,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--backbone", metavar="FILE", type=Path, help="default: where it was")
     parser.add_argument("--sheet", metavar="FILE.png", type=Path, help="show what was found")
     parser.add_argument("--json", metavar="FILE.json", type=Path, help="write what was found")
+    parser.add_argument("--max-pixels", metavar="N", type=int, help="of an image; default: data's")
     add_verbose(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.set_defaults(command=_query, late_go_to="images")
@@ -52,6 +53,7 @@ def _query(given: argparse.Namespace) -> None:
         backbone=given.backbone,
         sheet=given.sheet,
         answers=given.json,
+        max_pixels=given.max_pixels,
         verbose=given.verbose,
         overwrite=given.overwrite,
     )

@@ -17,7 +17,7 @@ from linear_eval.datasets.cifar_binary import (
 )
 from linear_eval.datasets.class_folders import class_folder_split
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
-from linear_eval.datasets.decode import printable
+from linear_eval.datasets.decode import AS_STORED, printable
 from linear_eval.datasets.image_files import existing_folder
 from linear_eval.errors import InputError
 
@@ -60,7 +60,11 @@ class _CifarSettings(DatasetSettings):
             return read_binary(source, form, split)
         if has_tree:
             return class_folder_split(
-                form.name, root / split, class_names=form.class_names, complete=True
+                form.name,
+                root / split,
+                class_names=form.class_names,
+                complete=True,
+                decoding=AS_STORED,
             )
         pickled = [name for name in form.pickled if (root / name).exists()]
         wrong = f"holds the pickled version ({pickled[0]})" if pickled else "holds no data set"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from linear_eval.datasets.contents import Contents, FileContents
+from linear_eval.datasets.dark_images import dark_note
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
 from linear_eval.datasets.decode import decode_image, printable, read_image_file
+from linear_eval.datasets.decoding import Decoding
 from linear_eval.datasets.image_files import (
     ARCHIVES,
     FoundImage,
@@ -38,6 +40,7 @@ def file_split(
     labels: Sequence[int],
     class_names: tuple[str, ...],
     *,
+    decoding: Decoding,
     notes: tuple[str, ...] = (),
 ) -> ImageSplit:
     """A split of image files below `folder`, decoded when read."""
@@ -48,11 +51,12 @@ def file_split(
         ids=ids,
         labels=targets,
         class_names=class_names,
-        read=FileReader(files),
+        read=FileReader(files, decoding),
         fingerprint=fingerprint_of(data_set, ids, targets, files.stamps[:, 0].tolist()),
         folder=folder.absolute(),
         contents=Contents.of(files),
-        notes=notes,
+        notes=(*notes, *dark_note(folder, images, decoding)),
+        decoding=decoding.identity(),
     )
 
 
@@ -60,6 +64,7 @@ def class_folder_split(
     data_set: str,
     folder: Path,
     *,
+    decoding: Decoding,
     class_names: tuple[str, ...] | None = None,
     only: Collection[str] | None = None,
     complete: bool = False,
@@ -69,6 +74,7 @@ def class_folder_split(
     Args:
         data_set: name of the data set.
         folder: the split's folder.
+        decoding: how its files are read.
         class_names: the classes allowed, in the order of their labels; None takes those found,
             sorted; in the one Unicode form of `class_names_of`.
         only: folders to enter, see `scan_images`.
@@ -98,7 +104,15 @@ def class_folder_split(
     number = {name: label for label, name in enumerate(names)}
     label_of = {raw: number[name] for raw, name in name_of.items()}
     labels = [label_of[first_folder(image)] for image in scan.images]
-    return file_split(data_set, folder, scan.images, labels, names, notes=scan.unread.notes(folder))
+    return file_split(
+        data_set,
+        folder,
+        scan.images,
+        labels,
+        names,
+        decoding=decoding,
+        notes=scan.unread.notes(folder),
+    )
 
 
 def class_names_of(folder: Path, folders: Collection[str]) -> dict[str, str]:
@@ -186,13 +200,14 @@ class FileReader:
     """Decode the image files of a split."""
 
     files: FileContents
+    decoding: Decoding
 
     def __call__(self, index: int) -> Tensor:
         """(3, H, W) uint8; the digest of the file's bytes is noted."""
         path = self.files.folder / self.files.paths[index]
         content = read_image_file(path, str(path))
         self.files.note(index, content)
-        return decode_image(content, str(path))
+        return decode_image(content, str(path), self.decoding)
 
 
 def _refuse(folder: Path, verb: str, names: Collection[str], expected: str) -> None:

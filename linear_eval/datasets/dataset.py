@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +18,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-from linear_eval.datasets.contents import Contents, joined_contents
+from linear_eval.datasets.contents import Contents
 
 MAX_HOLDOUT = 0.5
 
@@ -37,6 +37,7 @@ class ImageSplit:
         pixels: (M, 3, H, W) uint8 when the whole split lies in memory already, otherwise None.
         folder: where the ids lie as files; None where the images are no files of their own.
         contents: what the files hold; None where the fingerprint says that already.
+        decoding: what else decides the pixels, see `Decoding.identity`.
         notes: lines for the user about how the images were found; `tell_notes` prints them.
     """
 
@@ -49,6 +50,7 @@ class ImageSplit:
     folder: Path | None = None
     contents: Contents | None = None
     notes: tuple[str, ...] = ()
+    decoding: str = ""
 
     def __post_init__(self) -> None:
         """Assert that the columns belong together."""
@@ -80,7 +82,15 @@ class ImageSplit:
             folder=self.folder,
             contents=self.contents.select(indices) if self.contents else None,
             notes=self.notes,
+            decoding=self.decoding,
         )
+
+    @property
+    def pixel_fingerprint(self) -> str:
+        """The fingerprint, with how the files are read: what features and stores are kept by."""
+        if not self.decoding:
+            return self.fingerprint
+        return fingerprint_of(self.fingerprint, (), self.labels, self.decoding.encode())
 
     def content_fingerprint(self) -> str:
         """Identity by content: SHA-256 (hex) over the fingerprint and the digest of every image.
@@ -173,23 +183,6 @@ class DatasetSettings(ABC):
         return None
 
 
-def joined_splits(parts: Sequence[ImageSplit]) -> ImageSplit:
-    """The images of several splits of one data set, one below the other; no pixel is copied."""
-    ids = tuple(name for part in parts for name in part.ids)
-    labels = torch.cat([part.labels for part in parts])
-    return ImageSplit(
-        ids=ids,
-        labels=labels,
-        class_names=parts[0].class_names,
-        read=_JoinedReader(tuple(part.read for part in parts), tuple(map(len, parts))),
-        fingerprint=fingerprint_of(
-            "joined", ids, labels, "".join(part.fingerprint for part in parts).encode()
-        ),
-        contents=joined_contents([part.contents for part in parts]),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class MemoryReader:
     """Read images out of one tensor of pixels."""
@@ -209,19 +202,6 @@ class _SelectedReader:
 
     def __call__(self, index: int) -> Tensor:
         return self.read(int(self.indices[index]))
-
-
-@dataclass(frozen=True, eq=False)
-class _JoinedReader:
-    readers: tuple[Callable[[int], Tensor], ...]
-    lengths: tuple[int, ...]
-
-    def __call__(self, index: int) -> Tensor:
-        for read, length in zip(self.readers, self.lengths, strict=True):
-            if index < length:
-                return read(index)
-            index -= length
-        raise IndexError(index)
 
 
 def fingerprint_of(

@@ -11,19 +11,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from linear_eval.datasets.colour_forms import UnreadableForm, rgb_pixels
+from linear_eval.datasets.decoding import Decoding
 from linear_eval.datasets.image_formats import FORMATS, MissingHeifError, parsers_for
+from linear_eval.datasets.upright import orientation_of, turned
 from linear_eval.errors import InputError, require_matching_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_PIXELS = 50_000_000
+AS_STORED = Decoding()
 # Pillow's parsers raise all of these on damaged or hostile files.
-_PILLOW_FAILURES = (
+PILLOW_FAILURES = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -39,10 +41,7 @@ _PILLOW_FAILURES = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-# Files that Pillow opens as 32-bit integers although they hold 16-bit values.
-_SIXTEEN_BIT_IN_32 = ("PNG", "PPM")
-
-# Pillow warns from 89 million pixels on; such a file ends in our own error anyway.
+# Pillow warns from 89 million pixels on; how many are too many is data.max_pixels here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning, "torchvision.io")
 
@@ -51,33 +50,39 @@ class BadImageError(InputError):
     """A file that should be an image cannot be decoded."""
 
 
-def decode_image(source: Path | bytes, name: str) -> Tensor:
-    """Decode an image file to RGB.
+def decode_image(source: Path | bytes, name: str, decoding: Decoding = AS_STORED) -> Tensor:
+    """Decode an image file to RGB; `rgb_pixels` says what becomes of its colours.
 
-    Gray values are repeated; transparent pixels are put on white; 16-bit values are rescaled by
-    their whole range, never clipped; of an animation the first frame is taken. The EXIF
-    orientation is not applied, as torchvision's loaders do not.
+    Of an animation the first frame is taken.
 
     Args:
         source: a path, or the bytes of the file.
         name: how messages call the image.
+        decoding: orientation, the white of 16-bit images, and how many pixels are too many.
 
     Returns:
         (3, H, W) uint8; in memory the three channels of a pixel lie together, as in the file.
 
     Raises:
-        BadImageError: unreadable, damaged, not one of FORMATS, over 50 million pixels (known from
-            the header, before anything is decoded), or 32-bit pixels, whose range is unknown.
+        BadImageError: unreadable, damaged, not one of FORMATS, too many pixels (known from the
+            header, before anything is decoded), or pixels whose meaning is not known.
     """
+    if decoding.max_pixels > (Image.MAX_IMAGE_PIXELS or decoding.max_pixels):
+        Image.MAX_IMAGE_PIXELS = decoding.max_pixels  # Pillow refuses twice as many by itself
     try:
         with (
             io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
             Image.open(file, formats=parsers_for(file)) as image,
         ):
-            _check_size(image)
+            _check_size(image, decoding.max_pixels)
             plain = _plain_jpeg(image, file)
-            pixels = torch.from_numpy(_rgb_pixels(image)) if plain is None else plain
+            if plain is None:
+                plain = torch.from_numpy(rgb_pixels(image, decoding.white_level))
+            # asked last: of a TIFF, Pillow has turned the pixels by now
+            orientation = orientation_of(image) if decoding.orientation == "exif" else 1
     except BadImageError as error:
+        raise BadImageError(f"{printable(name)}: {error}{OR_SKIP}") from None
+    except UnreadableForm as error:
         raise BadImageError(f"{printable(name)}: {error}; {_ADVICE}") from None
     except InputError:  # no fault of the file
         raise
@@ -86,9 +91,9 @@ def decode_image(source: Path | bytes, name: str) -> Tensor:
             f"{printable(name)}: {error}, expected {', '.join(FORMATS)};"
             f" pip install 'ssl-bf[photos]', or {_ADVICE}"
         ) from None
-    except _PILLOW_FAILURES as error:
+    except PILLOW_FAILURES as error:
         raise _undecodable(name, error) from error
-    return pixels.permute(2, 0, 1)
+    return turned(plain, orientation).permute(2, 0, 1)
 
 
 def read_image_file(path: Path, name: str) -> bytes:
@@ -119,10 +124,15 @@ def printable(name: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
-def _check_size(image: Image.Image) -> None:
+def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
-    if not 1 <= width * height <= MAX_PIXELS:
-        raise BadImageError(f"is {width} x {height} pixels, expected at most {MAX_PIXELS}")
+    if width * height < 1:
+        raise UnreadableForm(f"is {width} x {height} pixels, expected some")
+    if width * height > max_pixels:
+        raise BadImageError(
+            f"is {width} x {height} pixels, expected at most {max_pixels}; set "
+            f"data.max_pixels={width * height}, replace or remove the file"
+        )
 
 
 def _plain_jpeg(image: Image.Image, file: BinaryIO) -> Tensor | None:
@@ -162,30 +172,6 @@ def _torchvision_io() -> ModuleType:
 
     imported: ModuleType = torchvision_io
     return imported
-
-
-def _rgb_pixels(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """(H, W, 3) uint8."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT_IN_32):
-        return _from_sixteen_bit(image)
-    if image.mode in ("I", "F"):
-        raise BadImageError(
-            "has 32-bit pixels whose range is unknown, expected 8 or 16 bits per channel"
-        )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return np.array(Image.alpha_composite(white, image).convert("RGB"))
-    return np.array(image.convert("RGB"))
-
-
-def _from_sixteen_bit(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    values = np.asarray(image).astype(np.uint32)
-    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)  # exact: 65535 -> 255, rounded
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        gray[values == transparent] = 255
-    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def _reason(error: BaseException) -> str:

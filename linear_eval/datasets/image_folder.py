@@ -17,8 +17,9 @@ from linear_eval.datasets.class_folders import (
     refuse_other_case,
     sorted_classes,
 )
-from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import printable
+from linear_eval.datasets.decoding import ImageFileSettings, Orientation
 from linear_eval.datasets.image_files import (
     Scan,
     existing_folder,
@@ -40,7 +41,7 @@ from linear_eval.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolderConfig(DatasetSettings):
+class ImageFolderConfig(ImageFileSettings):
     """A folder of one's own images.
 
     With `root/train`, its folders are the classes, and `root/val` or `root/test` is judged on.
@@ -52,6 +53,7 @@ class ImageFolderConfig(DatasetSettings):
         root: the folder.
         test_folder: name of the folder that is the test split; auto takes the one that is there,
             and asks where there are several.
+        orientation: upright, as one sees them; see `ImageFileSettings`.
         classes: shared, train and test have the same classes; disjoint, they have none in common,
             as in the retrieval protocols of CUB, Cars and SOP (then only retrieval is evaluated).
     """
@@ -59,6 +61,7 @@ class ImageFolderConfig(DatasetSettings):
     name: Literal["image_folder"] = "image_folder"
     root: str
     test_folder: str = "auto"
+    orientation: Orientation = "exif"
     classes: Literal["shared", "disjoint"] = "shared"
 
     def __post_init__(self) -> None:
@@ -114,7 +117,9 @@ class ImageFolderConfig(DatasetSettings):
         label_of = {"": -1} | {raw: number[name] for raw, name in name_of.items()}
         labels = [label_of[first_folder(image)] for image in scan.images]
         notes = (*notes, *scan.unread.notes(folder))
-        return file_split(self.name, folder, scan.images, labels, names, notes=notes)
+        return file_split(
+            self.name, folder, scan.images, labels, names, notes=notes, decoding=self.decoding
+        )
 
     def open_test(self) -> ImageSplit:
         """`root/val` or `root/test`; its classes are among those of `root/train`, or its own.
@@ -135,9 +140,9 @@ class ImageFolderConfig(DatasetSettings):
         classes = sorted_classes(train)
         if self.shares_classes:
             _refuse_other_classes(test, classes)
-            split = class_folder_split(self.name, test, class_names=classes)
+            split = class_folder_split(self.name, test, class_names=classes, decoding=self.decoding)
         else:
-            split = class_folder_split(self.name, test)
+            split = class_folder_split(self.name, test, decoding=self.decoding)
             refuse_other_case(test, set(split.class_names) - set(classes), classes)
         if self.test_folder == "auto" and test.name not in ("val", "test"):
             split = replace(split, notes=(*taken_as(test, "the test split"), *split.notes))

@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 from linear_eval.config_source import packaged_folder
 from linear_eval.datasets.class_folders import class_folder_split, file_split, sorted_classes
-from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import printable
+from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import (
     FoundImage,
     existing_folder,
@@ -36,7 +37,7 @@ class SubsetList(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagenetSubsetConfig(DatasetSettings):
+class ImagenetSubsetConfig(ImageFileSettings):
     """ImageNet (ILSVRC 2012) in `root/train/WNID` and `root/val/WNID`, whole or in part.
 
     Attributes:
@@ -67,12 +68,16 @@ class ImagenetSubsetConfig(DatasetSettings):
         root = existing_folder(self.root)
         listed = read_subset(self.subset)
         if listed.images is not None:
-            return class_folder_split(self.name, root / "val", class_names=_all_classes(root))
+            return class_folder_split(
+                self.name, root / "val", class_names=_all_classes(root), decoding=self.decoding
+            )
         if listed.classes is not None:
             return self._classes(root / "val", listed.classes)
         _require_folder(root / "train")
         names = sorted_classes(root / "train")
-        return class_folder_split(self.name, root / "val", class_names=names, complete=True)
+        return class_folder_split(
+            self.name, root / "val", class_names=names, complete=True, decoding=self.decoding
+        )
 
     def _classes(self, folder: Path, classes: tuple[str, ...] | None) -> ImageSplit:
         if classes is not None:
@@ -84,7 +89,9 @@ class ImagenetSubsetConfig(DatasetSettings):
                     f" of data.subset={printable(self.subset)} ({few(missing)}), expected a folder"
                     " for each; complete the folder, or set another data.subset"
                 )
-        return class_folder_split(self.name, folder, class_names=classes, only=classes)
+        return class_folder_split(
+            self.name, folder, class_names=classes, only=classes, decoding=self.decoding
+        )
 
     def _listed_images(self, root: Path, names: tuple[str, ...]) -> ImageSplit:
         train = root / "train"
@@ -106,7 +113,7 @@ class ImagenetSubsetConfig(DatasetSettings):
                 " complete the folder, or set another data.subset"
             )
         labels = [number[image.path.partition("/")[0]] for image in images]
-        return file_split(self.name, train, images, labels, classes)
+        return file_split(self.name, train, images, labels, classes, decoding=self.decoding)
 
 
 def read_subset(subset: str) -> SubsetList:

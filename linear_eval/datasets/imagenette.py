@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from linear_eval.datasets.class_folders import class_folder_split
-from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import existing_folder
 
 CLASSES = {
@@ -25,7 +26,7 @@ CLASSES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagenetteConfig(DatasetSettings):
+class ImagenetteConfig(ImageFileSettings):
     """Imagenette in any of its sizes. Source: github.com/fastai/imagenette.
 
     Attributes:
@@ -49,5 +50,6 @@ class ImagenetteConfig(DatasetSettings):
             existing_folder(self.root) / folder,
             class_names=tuple(CLASSES),
             complete=True,
+            decoding=self.decoding,
         )
         return dataclasses.replace(split, class_names=tuple(CLASSES.values()))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from linear_eval.datasets.class_folders import file_split
-from linear_eval.datasets.dataset import DatasetSettings, ImageSplit, RetrievalTask
+from linear_eval.datasets.dataset import ImageSplit, RetrievalTask
 from linear_eval.datasets.decode import printable
+from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import existing_folder, one_form
 from linear_eval.datasets.listed_files import listed_images
 from linear_eval.errors import InputError
@@ -26,7 +27,7 @@ class _Line(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InShopConfig(DatasetSettings):
+class InShopConfig(ImageFileSettings):
     """In-Shop, or one's own images under a list of the same form.
 
     The list is `Eval/list_eval_partition.txt` or `list_eval_partition.txt` below root: the number
@@ -74,7 +75,14 @@ class InShopConfig(DatasetSettings):
         lines = [line for line in lines if line.status == status]
         folder = root / "Img" if (root / "Img").is_dir() else root
         images = listed_images(folder, [line.image for line in lines])
-        return file_split(self.name, folder, images, [number[line.item] for line in lines], names)
+        return file_split(
+            self.name,
+            folder,
+            images,
+            [number[line.item] for line in lines],
+            names,
+            decoding=self.decoding,
+        )
 
 
 def read_partition(path: Path) -> list[_Line]:

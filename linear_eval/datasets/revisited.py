@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import (
-    DatasetSettings,
     ImageSplit,
     Judgement,
     RetrievalTask,
     fingerprint_of,
 )
 from linear_eval.datasets.decode import printable
+from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import existing_folder
 from linear_eval.datasets.listed_files import listed_images
 from linear_eval.errors import InputError
@@ -37,7 +37,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RevisitedConfig(DatasetSettings):
+class RevisitedConfig(ImageFileSettings):
     """Images in `root/jpg/NAME.jpg`, queries and their ground truth in a JSON file.
 
     The JSON has the content of the published `gnd_roxford5k.pkl` or `gnd_rparis6k.pkl`: `imlist`
@@ -96,7 +96,7 @@ class RevisitedConfig(DatasetSettings):
         root = existing_folder(self.root)
         folder = root / "jpg" if (root / "jpg").is_dir() else root
         images = listed_images(folder, [f"{name}{_SUFFIX}" for name in names])
-        return file_split(self.name, folder, images, [-1] * len(images), ())
+        return file_split(self.name, folder, images, [-1] * len(images), (), decoding=self.decoding)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from linear_eval.datasets.class_folders import class_folder_split, file_split, sorted_classes
-from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import printable
+from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import (
     existing_folder,
     few,
@@ -25,7 +26,7 @@ _ANNOTATIONS = "val_annotations.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyImagenetConfig(DatasetSettings):
+class TinyImagenetConfig(ImageFileSettings):
     """Tiny-ImageNet or some of its classes, in the published layout or with class folders in val.
 
     Train is `train/WNID/images/*.JPEG` or `train/WNID/*.JPEG`; val is `val/images/*.JPEG` with
@@ -42,7 +43,9 @@ class TinyImagenetConfig(DatasetSettings):
     def open_train(self) -> ImageSplit:
         """`root/train`."""
         train = self._train_folder()
-        return class_folder_split(self.name, train, only=_class_folders(train))
+        return class_folder_split(
+            self.name, train, only=_class_folders(train), decoding=self.decoding
+        )
 
     def open_test(self) -> ImageSplit:
         """`root/val`, whichever layout it has; its classes are those of train.
@@ -60,7 +63,12 @@ class TinyImagenetConfig(DatasetSettings):
         classes = _class_folders(val)
         if not _has_images(val) and (classes or not (val / _IMAGES).is_dir()):
             return class_folder_split(
-                self.name, val, class_names=class_names, complete=True, only=classes
+                self.name,
+                val,
+                class_names=class_names,
+                complete=True,
+                only=classes,
+                decoding=self.decoding,
             )
         sorted_already = scan_images(val, only=classes).images
         if sorted_already:
@@ -97,7 +105,9 @@ class TinyImagenetConfig(DatasetSettings):
             )
         labels = [number[wnids[one_form(image.path)]] for image in images]
         notes = scan.unread.notes(val)
-        return file_split(self.name, val, images, labels, class_names, notes=notes)
+        return file_split(
+            self.name, val, images, labels, class_names, notes=notes, decoding=self.decoding
+        )
 
 
 def _has_images(folder: Path) -> bool:

@@ -57,7 +57,10 @@ def changes(index: ImageIndex, found: Sequence[Sequence[Neighbour]]) -> list[str
             "the index again"
         ]
     if index.digests is None and index.folder is not None:
-        return ["an earlier version made the index: whether its images changed is not known"]
+        return [
+            "an earlier version made the index: whether its images changed is not known, and they "
+            "were read as stored, not turned upright"
+        ]
     return []
 
 

@@ -1,8 +1,7 @@
 """An index of images on disk: one folder, whole or not there at all.
 
-index.faiss     the rows
-ids.json        the folder of the images, and the name and digest of each row's image
-manifest.json   what made it, and the sha256 of the other two files
+index.faiss the rows; ids.json the folder of the images, and the name and digest of each row's
+image; manifest.json what made it, and the sha256 of the other two.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from linear_eval.atomic_file import check_new, check_stays, file_sha256
 from linear_eval.datasets.contents import content_digest
 from linear_eval.datasets.decode import printable
+from linear_eval.datasets.decoding import Decoding
 from linear_eval.errors import InputError, one_line
 from linear_eval.image_search.faiss_index import Kind, read_faiss, search_index, write_faiss
 
@@ -41,8 +41,8 @@ class IndexManifest:
         width: of a feature.
         recall_at_10: of an approximate index against exact search, in [0, 1]; None for flat.
         backbone: `path`, `sha256` and `architecture`.
-        images: the evaluation transform (`resize`, `crop`) and the `pixels` (height, width) that
-            came out of it.
+        images: `resize`, `crop`, the `pixels` (height, width) that came out, and the `decoding` of
+            files (in earlier versions none: as stored).
         data: `name`, `split`, `fingerprint`.
         files: sha256 of each other file.
         format_version: of this folder.
@@ -58,6 +58,11 @@ class IndexManifest:
     data: dict[str, str]
     files: dict[str, str]
     format_version: int = FORMAT_VERSION
+
+    @property
+    def decoding(self) -> Decoding:
+        """How images are read, indexed or asked for."""
+        return Decoding(**self.images.get("decoding", {}))
 
 
 _KEYS = {each.name for each in fields(IndexManifest)}
@@ -151,8 +156,7 @@ def write_index(
     """
     with _folder_in_the_making(output) as part:
         write_faiss(index, part / _INDEX)
-        names: dict[str, Any] = {"folder": None if folder is None else str(folder), "ids": ids}
-        names |= {} if digests is None else {"digests": digests}
+        names = {"folder": folder and str(folder), "ids": ids, "digests": digests}
         (part / _IDS).write_text(json.dumps(names), encoding="ascii")
         files = {name: file_sha256(part / name) for name in (_INDEX, _IDS)}
         manifest = json.dumps(asdict(IndexManifest(**made_of, files=files)), indent=2)
@@ -187,7 +191,7 @@ def read_index(folder: Path) -> ImageIndex:
             f"expected {manifest.rows} of {manifest.width}; make the index again"
         )
     place = None if names["folder"] is None else Path(names["folder"])
-    digests = tuple(names["digests"]) if "digests" in names else None
+    digests = names.get("digests") and tuple(names["digests"])
     return ImageIndex(index, place, tuple(names["ids"]), digests, manifest)
 
 

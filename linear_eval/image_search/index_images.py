@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from linear_eval.data_argument import SplitName
+from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.decoding import Decoding, ImageFileSettings
 from linear_eval.errors import one_line
 from linear_eval.faiss_library import open_faiss
 from linear_eval.feature_rows import require_finite, unit_rows
@@ -62,7 +65,8 @@ def index_images(  # noqa: PLR0913 - one for every option of the command
             "sha256": found.backbone_sha256,
             "architecture": found.backbone.architecture,
         },
-        "images": asdict(found.config.transform()) | {"pixels": list(found.pixels)},
+        "images": asdict(found.config.transform())
+        | {"pixels": list(found.pixels), "decoding": _decoding(found.config.data)},
         "data": {
             "name": found.config.data.name,
             "split": split_name,
@@ -80,6 +84,13 @@ def index_images(  # noqa: PLR0913 - one for every option of the command
     if recall is not None:
         print(f"recall@10 against exact search: {100 * recall:.1f} %")
     print(f"written: {output} ({rows.shape[0]} images, {kind})")
+
+
+def _decoding(data: DatasetConfig) -> dict[str, Any]:
+    """How images that the index is asked for are to be read: as its own, upright without files."""
+    if isinstance(data, ImageFileSettings):
+        return asdict(data.decoding)
+    return asdict(Decoding(orientation="exif"))
 
 
 def _digests(split: ImageSplit, ids: tuple[str, ...]) -> list[str] | None:

@@ -6,6 +6,7 @@ Shapes: Q queries, D feature width, k neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from linear_eval.atomic_file import Reads, check_output
 from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
 from linear_eval.config import SpeedConfig
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
+from linear_eval.datasets.decoding import Decoding
 from linear_eval.errors import InputError
 from linear_eval.feature_rows import require_finite, unit_rows
 from linear_eval.features import frozen
@@ -40,6 +42,7 @@ def query(  # noqa: PLR0913 - the options of a command, each by its name
     backbone: Path | None,
     sheet: Path | None,
     answers: Path | None,
+    max_pixels: int | None = None,
     verbose: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -52,6 +55,7 @@ def query(  # noqa: PLR0913 - the options of a command, each by its name
         backbone: the backbone file; None: where the index says it lies.
         sheet: a PNG to be written with the images.
         answers: a JSON file to be written with the answers, and all notes.
+        max_pixels: of an image; None: as when the index was made.
         verbose: whether all notes are printed.
         answers: a JSON file to be written with the answers.
         overwrite: whether files that exist are replaced.
@@ -64,7 +68,9 @@ def query(  # noqa: PLR0913 - the options of a command, each by its name
     index = read_index(index_folder)
     notes: list[str] = []
     network = find_backbone(index_folder, backbone)
-    features, pictures = _embed(images, index.manifest, network, notes)
+    decoding = index.manifest.decoding
+    decoding = replace(decoding, max_pixels=max_pixels or decoding.max_pixels)
+    features, pictures = _embed(images, index.manifest, decoding, network, notes)
     scores, rows = index.search(features, k)
     found = [neighbours_of(index, *pair) for pair in zip(scores, rows, strict=True)]
     notes += [
@@ -76,7 +82,7 @@ def query(  # noqa: PLR0913 - the options of a command, each by its name
     # files first: the reader of what is printed may go away
     written = [path for path in (sheet, answers) if path is not None]
     if sheet is not None:
-        _write_sheet(sheet, images, pictures, found, notes)
+        _write_sheet(sheet, images, pictures, found, decoding, notes)
     if answers is not None:
         write_answers(answers, index_folder, images, found, notes)
     for path, neighbours in zip(images, found, strict=True):
@@ -124,7 +130,7 @@ def _check_outputs(sheet: Path | None, answers: Path | None, overwrite: bool, re
         check_output(path, option, overwrite=overwrite, reads=reads)
 
 
-def _read_query(path: Path) -> Tensor:
+def _read_query(path: Path, decoding: Decoding) -> Tensor:
     """(3, H, W) uint8."""
     if path.is_dir():
         raise InputError(
@@ -134,14 +140,20 @@ def _read_query(path: Path) -> Tensor:
     if not path.exists():
         raise InputError(f"{printable(str(path))}: no such file; give the path of an image")
     try:
-        return decode_image(path, str(path))
+        return decode_image(path, str(path), decoding)
     except BadImageError as error:
         problem = str(error).rpartition("; ")[0]  # what follows is about data sets
-        raise InputError(f"{problem}; give the path of an image") from error
+        is_large = "data.max_pixels" in str(error)
+        remedy = "give --max-pixels N" if is_large else "give the path of an image"
+        raise InputError(f"{problem}; {remedy}") from error
 
 
 def _embed(
-    paths: Sequence[Path], manifest: IndexManifest, backbone: Path, notes: list[str]
+    paths: Sequence[Path],
+    manifest: IndexManifest,
+    decoding: Decoding,
+    backbone: Path,
+    notes: list[str],
 ) -> tuple[Tensor, list[Tensor]]:
     """Unit rows (Q, D) on the CPU, and a small picture of each image."""
     network, info = load_backbone(backbone)
@@ -152,7 +164,7 @@ def _embed(
     rows, pictures = [], []
     with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
         for path in paths:
-            image = _read_query(path)
+            image = _read_query(path, decoding)
             pictures.append(thumbnail(image))  # the images themselves may not fit into memory
             seen = transform.apply(image[None])
             if seen.shape[-2:] != (height, width):
@@ -180,10 +192,11 @@ def _write_sheet(
     images: Sequence[Path],
     pictures: Sequence[Tensor],
     found: Sequence[Sequence[Neighbour]],
+    decoding: Decoding,
     notes: list[str],
 ) -> None:
     paths = dict.fromkeys(each.path for neighbours in found for each in neighbours)
-    small = {each: _read_neighbour(each, notes) for each in paths}
+    small = {each: _read_neighbour(each, decoding, notes) for each in paths}
     rows = [
         SheetRow(
             Tile(picture, "query", image.name),
@@ -198,12 +211,12 @@ def _write_sheet(
         notes.append(f"no font here has the letters of some names; {legend} says what is which")
 
 
-def _read_neighbour(path: Path | None, notes: list[str]) -> Tensor | None:
+def _read_neighbour(path: Path | None, decoding: Decoding, notes: list[str]) -> Tensor | None:
     """A small picture of an indexed image; None, and a note that says so, where it is lost."""
     if path is None:
         return None
     try:
-        return thumbnail(decode_image(path, str(path)))
+        return thumbnail(decode_image(path, str(path), decoding))
     except BadImageError:
         notes.append(f"{printable(str(path))}: cannot be read any more, shown as a grey tile")
         return None

@@ -30,11 +30,11 @@ from torch import Tensor
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_files import few
 from linear_eval.errors import InputError
-from linear_eval.storage.stored_contents import changed_images, others_now
 from ssl_bf.input.packed_images import PackedImages
 from ssl_bf.input.preparation import Preparation, decoded
 from ssl_bf.input.source import Source
 from ssl_bf.input.store import decode_threads
+from ssl_bf.input.store_origin import ANEW, check_contents, check_origin, check_preparation
 
 DATA, INDEX, MANIFEST = "images.bin", "index.safetensors", "manifest.json"
 FORMAT = "ssl-bf packed images 1"
@@ -42,7 +42,6 @@ NOT_CHECKED = (
     "packed by an earlier version, which did not keep what the files held: whether they changed "
     "since is not known"
 )
-ANEW = "pack into another folder, or delete this one"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +158,7 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
         raise InputError(f"{place}: is no store of the format '{FORMAT}'; pack into another folder")
     if not all(isinstance(manifest.get(key), kind) for key, kind in _ENTRIES.items()):
         raise InputError(f"{place}: {MANIFEST} is damaged, expected it as it was packed; {ANEW}")
-    _check_preparation(place, manifest, preparation)
+    check_preparation(place, manifest, preparation)
     if size != manifest["bytes"]:
         raise InputError(
             f"{place}: {DATA} has {size} bytes, expected {manifest['bytes']}, so it was cut off or "
@@ -169,15 +168,9 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
         raise InputError(f"{place}: {INDEX} is damaged (its checksum differs); {ANEW}")
     tensors = load_tensors(index)
     ids = ids_from(tensors["ids"])
-    if manifest["source"] != source.fingerprint:
-        unknown = sorted(set(source.split.ids).difference(ids))
-        raise InputError(
-            f"{place}: was packed from other images than those now at data.root, "
-            + (f"it lacks {few(unknown)}" if unknown else "in number, name, label or file size")
-            + f"; {ANEW}"
-        )
     row_of = {name: row for row, name in enumerate(ids)}
-    is_checked = _check_contents(place, tensors.get("digests"), row_of, source.split)
+    check_origin(place, manifest, row_of, source)
+    is_checked = check_contents(place, tensors.get("digests"), row_of, source.split)
     return PackedStore(
         place=place,
         preparation=preparation,
@@ -193,32 +186,10 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
     )
 
 
-def _check_contents(
-    place: Path, digests: Tensor | None, row_of: dict[str, int], split: ImageSplit
-) -> bool:
-    """Whether the files are known to be those that were packed.
-
-    Raises:
-        InputError: some hold something else by now.
-    """
-    if split.contents is None:
-        return True
-    if digests is None:
-        return False
-    here = torch.tensor([row for row, name in enumerate(split.ids) if name in row_of]).long()
-    places = torch.tensor([row_of[split.ids[row]] for row in here.tolist()]).long()
-    changed = changed_images(place, digests[places], split.contents.select(here), places)
-    if len(changed):
-        raise InputError(
-            f"{place}: was packed from other images than those now at data.root: "
-            f"{others_now(here[changed], split.ids)}; {ANEW}"
-        )
-    return True
-
-
 def header_of(source: Source, preparation: Preparation) -> dict[str, Any]:
     """What a manifest says about the origin of its images."""
-    return {"format": FORMAT, "source": source.fingerprint, **asdict(preparation)}
+    read = {"decoding": source.split.decoding} if source.split.decoding else {}
+    return {"format": FORMAT, "source": source.fingerprint, **asdict(preparation), **read}
 
 
 def ids_as_bytes(ids: Sequence[str]) -> Tensor:
@@ -230,16 +201,3 @@ def ids_as_bytes(ids: Sequence[str]) -> Tensor:
 def ids_from(content: Tensor) -> list[str]:
     """The inverse of `ids_as_bytes`."""
     return content.numpy().tobytes().decode("utf-8", "surrogateescape").split("\0")
-
-
-def _check_preparation(place: Path, manifest: dict[str, Any], preparation: Preparation) -> None:
-    for name, wanted in asdict(preparation).items():
-        if manifest[name] != wanted:
-            raise InputError(
-                f"{place}: was packed with views.{name}={_shown(manifest[name])}, expected "
-                f"{_shown(wanted)}; set views.{name} to what was packed, or {ANEW}"
-            )
-
-
-def _shown(value: object) -> str:
-    return "null" if value is None else str(value)

@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 
-from linear_eval.datasets.dataset import ImageSplit, MemoryReader, fingerprint_of, joined_splits
+from linear_eval.datasets.dataset import ImageSplit, MemoryReader, fingerprint_of
+from linear_eval.datasets.joined import joined_splits
 from linear_eval.datasets.textures import TexturesConfig
 
 

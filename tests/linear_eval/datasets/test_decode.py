@@ -141,7 +141,7 @@ def test_a_transparent_sixteen_bit_value_becomes_white() -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_thirty_two_bit_pixels_are_refused(dtype: type, one_line: OneLine) -> None:
     content = encoded(Image.fromarray(np.ones((2, 2), dtype=dtype)), "TIFF")
-    with pytest.raises(BadImageError, match=r"^depth\.tif: has 32-bit pixels") as error:
+    with pytest.raises(BadImageError, match=r"^depth\.tif: has 32-bit or signed pixels") as error:
         decode_image(content, "depth.tif")
     one_line(error.value)
 

@@ -30,6 +30,8 @@ def test_the_manifest_says_what_the_index_is_made_of(tmp_path: Path, command: li
     assert main([*command, "image_size=16"]) == 0
     manifest = json.loads((tmp_path / "index" / "manifest.json").read_text())
     assert (manifest["rows"], manifest["width"], manifest["recall_at_10"]) == (12, 128, None)
+    decoding = manifest["images"].pop("decoding")
+    assert decoding == {"orientation": "exif", "white_level": 65535, "max_pixels": 50_000_000}
     assert manifest["images"] == {"resize": 16, "crop": 16, "pixels": [16, 16]}
     assert manifest["backbone"]["sha256"] == file_sha256(tmp_path / "b.safetensors")
     assert (manifest["data"]["name"], manifest["data"]["split"]) == ("textures", "test")
