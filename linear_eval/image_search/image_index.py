@@ -41,8 +41,7 @@ class IndexManifest:
         width: of a feature.
         recall_at_10: of an approximate index against exact search, in [0, 1]; None for flat.
         backbone: `path`, `sha256` and `architecture`.
-        images: `resize`, `crop`, the `pixels` (height, width) that came out, and the `decoding` of
-            files (in earlier versions none: as stored).
+        images: `resize`, `crop`, `pixels` (height, width) that came out, `decoding` of files.
         data: `name`, `split`, `fingerprint`.
         files: sha256 of each other file.
         format_version: of this folder.
@@ -65,8 +64,7 @@ class IndexManifest:
         return Decoding(**self.images.get("decoding", {}))
 
 
-_KEYS = {each.name for each in fields(IndexManifest)}
-_ALWAYS = {"format_version", "kind", "rows"}  # of any version
+_KEYS, _ALWAYS = {each.name for each in fields(IndexManifest)}, {"format_version", "kind", "rows"}
 
 
 @dataclass(frozen=True, eq=False)
