@@ -15,9 +15,11 @@ import torch
 
 from linear_eval.cores import reading_threads
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.decode import BadImageError
+from linear_eval.datasets.decode import OR_SKIP, BadImageError
+from linear_eval.datasets.decoding import MAX_PIXELS
 from linear_eval.errors import InputError
 from linear_eval.serial_threads import serial_threads
+from linear_eval.thin_images import is_thin, resized_centre
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,16 +56,33 @@ class EvalImages:
 
         Raises:
             InputError: an image is smaller than the crop.
+            BadImageError: without a crop, a thin image would become enormous.
         """
         height, width = images.shape[-2:]
         short = min(height, width)
         if self.resize is not None and self.resize != short:
             # the long side is cut to an integer, not rounded, as torchvision does
-            size = [height * self.resize // short, width * self.resize // short]
+            size = (height * self.resize // short, width * self.resize // short)
+            if is_thin((height, width)):
+                return self._of_thin(images, size)
             images = torch.nn.functional.interpolate(
-                images, size=size, mode="bilinear", antialias=True
+                images, size=list(size), mode="bilinear", antialias=True
             )
         return images if self.crop is None else _centre_crop(images, self.crop)
+
+    def _of_thin(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Images that `THIN` calls thin, which are to have this size before the centre is cut."""
+        if self.crop is not None:
+            return resized_centre(images, size, self.crop)
+        if size[0] * size[1] > max(MAX_PIXELS, images.shape[-2] * images.shape[-1]):
+            raise BadImageError(
+                f"images.resize: {self.resize} makes {size[1]} x {size[0]} pixels of the image's "
+                f"{images.shape[-1]} x {images.shape[-2]}, expected at most {MAX_PIXELS}; set "
+                f"images.crop={self.resize} as well{OR_SKIP}"
+            )
+        return torch.nn.functional.interpolate(
+            images, size=list(size), mode="bilinear", antialias=True
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -158,6 +177,10 @@ class ImageBatches:
             return None
         try:
             return self.images.apply(image[None])[0]
+        except BadImageError as error:
+            if self.on_bad_image == "skip":
+                return None
+            raise BadImageError(f"{self.split.ids[index]}: {error}") from error
         except InputError as error:
             raise InputError(f"{self.split.ids[index]}: {error}") from error
 
