@@ -185,7 +185,8 @@ def _parted(
     entries: list[os.DirEntry[str]],
 ) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
     """Folders, and all else."""
-    folders, others = [], []
+    folders: list[os.DirEntry[str]] = []
+    others: list[os.DirEntry[str]] = []
     for entry in entries:
         (folders if _is_folder(entry) else others).append(entry)
     return folders, others

@@ -26,7 +26,7 @@ HEIF_SUFFIXES = frozenset(("heic", "heif", "hif"))
 HEIF_ADVICE = "pip install 'ssl-bf[photos]' reads them"
 
 # Pillow 11.3 and later hold the decoder, unless they were built without it.
-HAS_AVIF = "avif" in features.modules and features.check("avif")
+HAS_AVIF = "avif" in features.modules and bool(features.check("avif"))
 FORMATS = (*_SUFFIXES, "AVIF") if HAS_AVIF else tuple(_SUFFIXES)
 
 _BRAND = slice(8, 12)
