@@ -43,7 +43,8 @@ def resized_centre(images: Tensor, size: tuple[int, int], crop: int) -> Tensor:
     (top, left), (rows, columns) = starts, weights
     seen = images[..., top : top + rows.shape[1], left : left + columns.shape[1]]
     made = rows @ seen.float() @ columns.T
-    return made.round().clamp(0, 255).to(torch.uint8)
+    centre: Tensor = made.round().clamp(0, 255).to(torch.uint8)
+    return centre
 
 
 def _weights(have: int, want: int, crop: int) -> tuple[int, Tensor]:

@@ -25,7 +25,8 @@ def noise(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def whole_way(images: Tensor, resize: int, crop: int) -> Tensor:
-    return TF.center_crop(TF.resize(images, [resize], antialias=True), [crop, crop])
+    centre: Tensor = TF.center_crop(TF.resize(images, [resize], antialias=True), [crop, crop])
+    return centre
 
 
 @given(

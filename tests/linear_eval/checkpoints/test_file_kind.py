@@ -266,7 +266,7 @@ def plain_zip() -> bytes:
         ("a.pth", b"", "is empty"),
         ("a.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS"),
         ("a.pth", b"<!DOCTYPE html><html>404</html>", "is a web page"),
-        ("a.pth.gz", gzip.compress(b"x" * 100), "compressed with gzip"),
+        ("a.pth.gz", gzip.compress(b"x" * 100, mtime=0), "compressed with gzip"),
         ("a.npz", npz(), "an archive of NumPy"),
         ("a.zip", plain_zip(), "a zip archive of readme.txt"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(40), "an HDF5 file"),

@@ -53,9 +53,9 @@ def test_files_are_compared_once_they_were_read(tmp_path: Path) -> None:
     data = ImageFolderConfig(root=str(tmp_path))
     train, test = data.open_train(), data.open_test()
     assert overlap_note([train], test, SIDES) is None
-    for split in (train, test):
-        for row in range(len(split)):
-            split.read(row)
+    for each in (train, test):
+        for row in range(len(each)):
+            each.read(row)
     note = overlap_note([train], test, SIDES)
     assert note is not None
     assert "2 of 4 test images (50.0 %)" in note
@@ -67,7 +67,7 @@ def test_files_that_cannot_be_read_are_not_the_same(tmp_path: Path) -> None:
         (tmp_path / split / "a" / "gone.png").symlink_to(tmp_path / "nothing")
     data = ImageFolderConfig(root=str(tmp_path))
     train, test = data.open_train(), data.open_test()
-    for split in (train, test):
-        assert split.contents is not None
-        split.contents.digests()
+    for each in (train, test):
+        assert each.contents is not None
+        each.contents.digests()
     assert overlap_note([train], test, SIDES) is None
