@@ -217,10 +217,8 @@ def test_one_bit_is_black_and_white_whichever_is_zero() -> None:
     bits = np.zeros((4, 8), bool)
     bits[::2] = True
     expected = gray(np.where(bits, 255, 0))
-    for form, options in (("PNG", {}), ("BMP", {}), ("PPM", {}), ("TIFF", {})):
-        assert np.array_equal(decoded(saved(Image.fromarray(bits), form, **options)), expected), (
-            form
-        )
+    for form in ("PNG", "BMP", "PPM", "TIFF"):
+        assert np.array_equal(decoded(saved(Image.fromarray(bits), form)), expected), form
     fax = saved(Image.fromarray(bits), "TIFF", compression="group4")
     assert np.array_equal(decoded(fax), expected)
 
