@@ -48,6 +48,8 @@ def judge_quality(
     Raises:
         InputError: any of these is wrong, or there are fewer than two images; nothing was written.
     """
+    if output is not None:  # a place that takes no file, before anything is opened
+        check_output(output, "--json", overwrite=True)
     opened = open_backbone_and_split(backbone, data, overrides, split_name=split_name)
     if output is not None:
         judged = Judged(opened.info.architecture, file_sha256(backbone))
