@@ -3,8 +3,9 @@
 Correctness comes first, then the benchmarks in order of value. Every part is one function of
 `PARTS` and runs in a process of its own, with a time limit of its own; a part whose limit no longer
 fits into `--minutes` is not run, and one that lacks a package or data is left out: both are listed.
-After each part `check_gpu.json` in `--output` is written anew; in the end a table is printed. Exit
-code 1: a correctness part has failed, or there was no time for it.
+After each part the JSON named by `--output` is written anew, and the benchmarks put their own lines
+beside it; in the end a table is printed. Exit code 1: a correctness part has failed, or there was
+no time for it.
 
 Runs from the checkout with torch, torchvision and what timm needs. `--wheels FOLDER` installs
 wheels (lightly, faiss-cpu, kornia) for this run alone. `--tiny` takes small sizes, on the CPU where
@@ -38,7 +39,7 @@ from bench.gpu_training import (
 from bench.parts import Finding, Part, Result
 from bench.rounds import RESULTS, machine, matmul_limit
 
-FILE = "check_gpu.json"
+FILE = RESULTS / "check_gpu.json"
 KEPT = ("wall_seconds", "wall_ratio", "wall_share", "peak_anonymous_mib")  # of a benchmark's row
 
 
@@ -53,7 +54,7 @@ def the_machine(options: Namespace) -> Finding:
 
 def benchmark(name: str, options: Namespace) -> Finding:
     """One round of `bench.NAME`; wrong where a variant is not equivalent, or a target is missed."""
-    given = ["--rounds", "1", "--device", options.device, "--output", str(options.output)]
+    given = ["--rounds", "1", "--device", options.device, "--output", str(options.output.parent)]
     given += ["--quick"] if options.tiny else []
     given += ["--data", options.data] if options.data else []
     rows = importlib.import_module(f"bench.{name}").main(given)
@@ -115,8 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         names = ", ".join(part.name for part in PARTS)
         print(f"--only: expected one of {names}; got {', '.join(options.only)}")
         return 2
-    options.output.mkdir(parents=True, exist_ok=True)
-    file = options.output / FILE
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         if options.wheels:
             install(options.wheels, Path(folder))
@@ -124,10 +124,10 @@ def main(argv: list[str] | None = None) -> int:
             chosen,
             options,
             partial(in_own_process, options=options),
-            report=partial(parts.write, file),
+            report=partial(parts.write, options.output),
         )
     print(parts.table(results))
-    print(f"written: {file}")
+    print(f"written: {options.output}")
     return parts.exit_code(results, chosen)
 
 
@@ -139,7 +139,7 @@ def parse(argv: list[str] | None) -> Namespace:
     parser.add_argument("--only", action="append", metavar="PART", help="this part; repeatable")
     parser.add_argument("--data", help="a folder with CIFAR-10; without it images are made up")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels to install for this run")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--output", type=Path, default=FILE, help="the JSON to write")
     parser.add_argument("--part", help=argparse.SUPPRESS)  # in the process of this part
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)

@@ -40,22 +40,20 @@ def judged_like_the_cpu(options: Namespace) -> Finding:
         backbone = str(directory / "backbone.safetensors")
         found, right = (
             {
-                part: extracted(folder / f"{device}_{part}.npy", backbone, part, device, options)
+                part: extracted(folder / f"{side}_{part}.npy", backbone, part, device, options)
                 for part in ("train", "test")
             }
-            for device in (options.device, "cpu")
+            for side, device in (("found", options.device), ("right", "cpu"))
         )
         features = max(
             float((found[part] - x).abs().max() / x.abs().max()) for part, x in right.items()
         )
-        labels = torch.tensor(json.loads((folder / "cpu_train.json").read_text())["labels"])
+        labels = torch.tensor(json.loads((folder / "right_train.json").read_text())["labels"])
         wrong = [f"features differ by {features:.1e}"] if not features <= FEATURES else []
         wrong += other_neighbours(right["train"], labels, right["test"], options.device)
-        metrics = {
-            device: judged(folder / f"{device}.json", backbone, device, options)
-            for device in (options.device, "cpu")
-        }
-    points = max(abs(metrics[options.device][key] - x) for key, x in metrics["cpu"].items())
+        metrics = judged(folder / "found.json", backbone, options.device, options)
+        theirs = judged(folder / "right.json", backbone, "cpu", options)
+    points = max(abs(metrics[key] - x) for key, x in theirs.items())
     wrong += [f"metrics differ by {points:.2f} points"] if not points <= POINTS else []
     figures = {"features": f"{features:.1e}", "metrics": f"{points:.2f} points"}
     return Finding(figures, "; ".join(wrong))
@@ -64,7 +62,7 @@ def judged_like_the_cpu(options: Namespace) -> Finding:
 def extracted(file: Path, backbone: str, part: str, device: str, options: Namespace) -> Tensor:
     """(M, D) by the command."""
     given = [f"speed.device={device}", "features.folder=none", *(TINY if options.tiny else [])]
-    ask = ["extract", backbone, "textures", "--split", part, "--output", str(file), *given]
+    ask = ["extract", backbone, "quickstart", "--split", part, "--output", str(file), *given]
     command(ask)
     return torch.from_numpy(np.load(file))
 
