@@ -85,11 +85,11 @@ def command(arguments: list[str]) -> None:
 def other_neighbours(gallery: Tensor, labels: Tensor, queries: Tensor, device: str) -> list[str]:
     """What a search on the device finds otherwise than on the CPU, ties aside."""
     similar, rows = nearest_neighbours(queries, gallery, K, metric="cosine")
-    on_device = [x.to(device) for x in (queries, gallery)]
-    found, found_rows = (x.cpu() for x in nearest_neighbours(*on_device, K, metric="cosine"))
+    asking, bank = queries.to(device), gallery.to(device)
+    found, found_rows = (x.cpu() for x in nearest_neighbours(asking, bank, K, metric="cosine"))
     config = KnnConfig(k=(K,))
     answers = knn_predictions(gallery, labels, queries, config=config)[f"k={K}"]
-    theirs = knn_predictions(on_device[1], labels.to(device), on_device[0], config=config)[f"k={K}"]
+    theirs = knn_predictions(bank, labels.to(device), asking, config=config)[f"k={K}"].cpu()
     # rows may change places only where both places are equally near
     far = float((found - similar).abs().max())
     tied = (found_rows != rows).any(dim=1)

@@ -38,6 +38,7 @@ class Part(NamedTuple):
     run: Run
     seconds: float  # its limit; it starts only where so much is left
     needs: tuple[str, ...] = ()  # modules that may be absent
+    needs_on_cpu: tuple[str, ...] = ()  # and for the peers that run nowhere else
     needs_data: bool = False
     needs_gpu: bool = False  # even in small sizes
     is_correctness: bool = False
@@ -87,7 +88,8 @@ def run_all(
 
 def lacking(part: Part, options: Namespace) -> str:
     """What a part needs and does not have, in words, or nothing."""
-    absent = [module for module in part.needs if find_spec(module) is None]
+    needs = part.needs + (part.needs_on_cpu if options.device == "cpu" else ())
+    absent = [module for module in needs if find_spec(module) is None]
     if absent:
         return f"needs {', '.join(absent)}: give wheels of it by --wheels FOLDER"
     if part.needs_data and not (options.data or options.tiny):
