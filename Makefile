@@ -4,11 +4,14 @@
 # make bench        measure everything beside its peers on the CPU (quiet machine, 15 minutes)
 # make bench-gpu    the same on a GPU; make bench-judge: the evaluation alone
 # make venv         create the environment only
+# make check-gpu    all that wants a GPU in 12 minutes, without installing; PYTHON=name WHEELS=folder
 #
 # SEED=n sets the seed of data and runs of the quickstart; VENV=folder the environment's place;
 # PYTHON=name the interpreter it is made from; REQUIRE='package>=1' adds to what is installed;
 # JOBS=n the processes that run the tests (auto: one per core, 8 at most);
-# ROUNDS=n of the benchmarks (7 is what to report from); DATA=folder: CIFAR-10 for bench-gpu.
+# ROUNDS=n of the benchmarks (7 is what to report from); DATA=folder: CIFAR-10 for the GPU's.
+# check-gpu runs PYTHON itself, which has torch; WHEELS=folder: of what it lacks, for this run alone;
+# CHECK_ARGS=--tiny tries it on a CPU; bench/README.md says more.
 
 SEED ?= 0
 VENV ?= .venv
@@ -17,9 +20,10 @@ REQUIRE ?=
 PYTEST_ARGS ?=
 JOBS ?= auto
 ROUNDS ?= 1
+CHECK_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-gpu bench-judge quickstart whole-number-seed test check lint format-check types venv
+.PHONY: help bench bench-gpu bench-judge check-gpu quickstart whole-number-seed test check lint format-check types venv
 
 help:
 	@sed -n '/^# make /s/^# //p' Makefile
@@ -85,6 +89,12 @@ bench-gpu: $(STAMP)
 
 bench-judge: $(STAMP)
 	$(call run_each,$(JUDGE))
+
+# No environment is made: a machine with a GPU has a torch that was built for it.
+check-gpu:
+	@$(PYTHON) -c 'import torch, torchvision' 2>/dev/null || { echo \
+		"$(PYTHON): cannot import torch and torchvision, expected both; name one that can as PYTHON=" >&2; exit 2; }
+	$(PYTHON) -m bench.check_gpu $(if $(WHEELS),--wheels "$(WHEELS)") $(if $(DATA),--data "$(DATA)") $(CHECK_ARGS)
 
 # ---- the quickstart
 

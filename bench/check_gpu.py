@@ -121,11 +121,12 @@ def main(argv: list[str] | None = None) -> int:
     if options.device == "cpu" and not options.tiny:
         print("check_gpu: no GPU is visible, expected one; --tiny runs small sizes on the CPU")
         return 2
-    chosen = [part for part in PARTS if options.only is None or part.name in options.only]
-    if not chosen:
-        names = ", ".join(part.name for part in PARTS)
-        print(f"--only: expected one of {names}; got {', '.join(options.only)}")
+    names = [part.name for part in PARTS]
+    unknown = [name for name in options.only or [] if name not in names]
+    if unknown:
+        print(f"--only: got {', '.join(unknown)}, expected one of {', '.join(names)}")
         return 2
+    chosen = [part for part in PARTS if options.only is None or part.name in options.only]
     if options.device == "cpu":
         chosen = [part._replace(seconds=PATIENCE_ON_CPU * part.seconds) for part in chosen]
     if options.tiny:  # small sizes: a second thread has nothing to do but to wait

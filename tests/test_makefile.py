@@ -62,6 +62,31 @@ def test_the_benchmarks_are_all_run(target: str, device: bool) -> None:
     assert ("--device cuda" in command) == device
 
 
+def test_the_help_names_every_command() -> None:
+    lines = make("help").stdout
+    for target in "quickstart test check bench bench-gpu bench-judge check-gpu venv".split():
+        assert f"make {target}" in lines
+    assert "WHEELS=folder" in lines
+
+
+def test_a_gpu_is_checked_by_the_interpreter_that_is_named(tmp_path: Path) -> None:
+    own = stand_in(tmp_path, f'echo "$*" >> "{tmp_path}/calls"')
+    given = (f"PYTHON={own}", "WHEELS=/a folder", "DATA=/d", "CHECK_ARGS=--tiny --only judge")
+    assert make("check-gpu", *given).returncode == 0
+    said = "-m bench.check_gpu --wheels /a folder --data /d --tiny --only judge"
+    assert calls(tmp_path) == [said]  # and nothing is installed
+    assert make("check-gpu", f"PYTHON={own}").returncode == 0
+    assert calls(tmp_path) == ["-m bench.check_gpu"]
+
+
+def test_an_interpreter_without_torch_checks_no_gpu(tmp_path: Path) -> None:
+    bare = stand_in(tmp_path, "exit 1")
+    result = make("check-gpu", f"PYTHON={bare}")
+    assert result.returncode != 0
+    assert f"{bare}: cannot import torch and torchvision" in result.stderr.splitlines()[0]
+    assert "bench.check_gpu" not in result.stdout
+
+
 def test_a_missing_python_is_named_in_one_line(tmp_path: Path) -> None:
     result = make("venv", "PYTHON=python9", f"VENV={tmp_path / 'venv'}")
     assert result.returncode != 0
