@@ -1,4 +1,4 @@
-"""Situations that users reported, each rebuilt as a script that makes its input and runs the commands.
+"""Situations that users reported: each is a script that makes its input and runs the commands.
 
 Run: pytest -m slow tests/end_to_end/test_cases.py (CASES_DIR names their folder)
 """
