@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import check_gpu
+from bench import check_gpu, parts
 from bench.parts import Finding, Part, Result
 
 ROOT = Path(__file__).parents[2]
@@ -39,8 +39,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Result(part.name, status, message="other neighbours" if status == "failed" else "")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(check_gpu.parts, "in_own_process", start)
-    monkeypatch.setattr(check_gpu.parts, "find_spec", lambda name: None)  # a bare machine
+    monkeypatch.setattr(parts, "in_own_process", start)
+    monkeypatch.setattr(parts, "find_spec", lambda name: None)  # a bare machine
     return names
 
 
@@ -106,7 +106,7 @@ def test_without_a_gpu_only_the_tiny_form_runs(
 
 
 def test_correctness_is_asked_of_whole_float32() -> None:
-    kinds = torch.backends.cuda.matmul, torch.backends.cudnn
+    kinds: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
 
     def finding(options: Namespace) -> Finding:
         return Finding({"tf32": [kind.allow_tf32 for kind in kinds]})
@@ -131,8 +131,13 @@ def test_a_benchmark_that_is_not_equivalent_is_wrong(
         {"benchmark": "x", "variant": "ours", "wall_seconds": 1.0, "wrong": "", "threads": 2},
         {"benchmark": "x", "variant": "peer", "wall_seconds": 2.0, "wrong": "loss 3 and 4"},
     ]
-    asked = []
-    monkeypatch.setattr("bench.loop.main", lambda given: asked.append(given) or rows)
+    asked: list[list[str]] = []
+
+    def ran(given: list[str]) -> list[dict[str, Any]]:
+        asked.append(given)
+        return rows
+
+    monkeypatch.setattr("bench.loop.main", ran)
     options = Namespace(device="cuda", tiny=True, data="/d", output=tmp_path / "check.json")
     found = check_gpu.benchmark("loop", options)
     assert found.wrong == "peer: loss 3 and 4"

@@ -9,6 +9,7 @@ from torch import Tensor
 from bench import gpu_judge
 from bench.gpu_judge import judged_like_the_cpu, other_neighbours
 from bench.rounds import unit_classes
+from linear_eval.search import nearest_neighbours
 
 
 def classes() -> tuple[Tensor, Tensor, Tensor]:
@@ -21,7 +22,7 @@ def test_the_same_search_finds_the_same() -> None:
 
 
 def test_other_similarities_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, calls = gpu_judge.nearest_neighbours, []
+    own, calls = nearest_neighbours, []
 
     def rounded(queries: Tensor, gallery: Tensor, k: int, *, metric: str) -> tuple[Tensor, Tensor]:
         calls.append(metric)

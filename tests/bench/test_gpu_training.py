@@ -19,7 +19,9 @@ from bench.gpu_training import (
     steps_as_without,
     steps_like_the_cpus,
 )
+from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.strict_config import load_config
+from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig
 from tests.pretended_cuda import pretended_cuda
 
@@ -50,6 +52,7 @@ def test_runs_are_float32_of_as_many_steps_as_said(
     given = settings(options, *METHODS[method], *relation, directory=Path("unused"))
     config = load_config(PretrainConfig, "quickstart", given, packaged="pretrain").value
     assert (config.precision, config.method.name, config.data.holdout) == ("float32", method, 0)
+    assert isinstance(config.data, TexturesConfig)
     steps = config.epochs * (config.data.train_images // config.batch_size)
     assert steps == (8 if tiny else 50)
 
@@ -87,16 +90,16 @@ def test_resumed_runs_are_the_same_to_the_bit() -> None:
 
 @pytest.mark.slow
 def test_a_resumed_run_that_differs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, calls = gpu_training.load_newest, []
+    own, calls = load_newest, []
 
-    def load_newest(directory: Path) -> Any:
+    def spoiled(directory: Path) -> Any:
         calls.append(directory)
         state = own(directory)
         if len(calls) == 2:
             next(x for x in state.tensors.values() if x.is_floating_point()).add_(1)
         return state
 
-    monkeypatch.setattr(gpu_training, "load_newest", load_newest)
+    monkeypatch.setattr(gpu_training, "load_newest", spoiled)
     monkeypatch.setattr(gpu_training, "METHODS", {"simsiam": METHODS["simsiam"]})
     assert resumed_as_never_stopped(TINY).wrong.startswith("1 tensors differ, the first: simsiam")
 
