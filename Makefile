@@ -76,7 +76,7 @@ test: $(STAMP)
 
 # ---- the benchmarks
 
-BENCHES := $(basename $(notdir $(shell grep -l '^def main' bench/*.py)))
+BENCHES := $(filter-out check_gpu,$(basename $(notdir $(shell grep -l '^def main' bench/*.py))))
 GPU_ROWS = kornia_views moco_v3_step pipeline time_to_accuracy
 JUDGE = $(filter knn logistic memory probe retrieval,$(BENCHES))
 run_each = for each in $(1); do "$(VENV)/bin/python" -m bench.$$each --rounds $(ROUNDS) $(2) || exit 1; done
