@@ -1,14 +1,12 @@
 """Rows rounded for fast and inexact products, with bounds on the error of those products.
 
-Shapes: Q queries, G gallery rows, D feature width, T rows of a tile, padded to a multiple of
-STRIPES, b queries of a chunk.
+Shapes: Q queries, G gallery rows, D feature width, T rows of a tile, b queries of a chunk,
+m blocks of a tile, S rows of a stripe in a block.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,23 +14,32 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from linear_eval.feature_rows import FeatureRows
+from linear_eval.rounding import fast_product, most_candidates, round_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-STRIPES = 16  # a tile is cut into as many; rows at one place of each are compared together
-ROWS_AT_ONCE = 512  # whose float64 copy about fits a core's cache
+STRIPES = 16  # a block is cut into as many; rows at one place of each are compared together
+BLOCK_ROWS = 2048  # about, of a block: what is done with its products finds them in the cache
 _MOST_QUERIES = 1024  # of a chunk, for the same reason
 _EVEN = 16  # a chunk holds a multiple of so many queries, which products are faster with
+ROWS_AT_ONCE = 512  # whose float64 copy about fits a core's cache
 
 
 class Tile(NamedTuple):
-    """Gallery rows [first, first + size)."""
+    """Gallery rows [first, first + size), cut into STRIPES stripes of m S rows, padded at the end.
+
+    Block i of the rounded rows holds rows [i S, (i + 1) S) of every stripe.
+    """
 
     first: int  # gallery row
     size: int
-    blocks: tuple[Tensor, ...]  # its rows, float32, ROWS_AT_ONCE each
-    rough: Tensor  # (T, D): the rows less a centre, rounded; zeros where padded
+    exact: tuple[Tensor, ...]  # its rows, float32, ROWS_AT_ONCE each
+    rough: (
+        Tensor  # (m, STRIPES S, D): the rows less a centre, rounded, in steps; zeros where padded
+    )
+    step: Tensor  # (m, STRIPES S, 1) float32: of each row; 1 where `rough` is floating
+    padded: Tensor  # (m, STRIPES S) bool
     longest: float  # norm of a row in `rough`
     rounding: float  # largest norm of what rounding took from a row
 
@@ -42,7 +49,8 @@ class Chunk(NamedTuple):
 
     rows: Tensor  # (b,) query numbers
     exact: Tensor  # (b, D) float64
-    rough: Tensor  # (b, D)
+    rough: Tensor  # (b, D), in steps
+    step: Tensor  # (b,) float64: what a rough product of 1 is worth
     shift: Tensor  # (b,) float64: what a product with a centred row lacks
     error: Tensor  # (b,) float64: bound on the error of a rough product
 
@@ -69,14 +77,19 @@ class RoughSearch:
     dtype: torch.dtype
 
     @property
+    def product_dtype(self) -> torch.dtype:
+        """Of rough products."""
+        return torch.float32 if self.dtype == torch.int8 else self.dtype
+
+    @property
     def unit(self) -> float:
-        """The largest relative error of rounding to `dtype`."""
-        return torch.finfo(self.dtype).eps / 2
+        """The largest relative error of rounding to `product_dtype`."""
+        return torch.finfo(self.product_dtype).eps / 2
 
     @property
     def most(self) -> int:
         """Candidates per query and tile beyond which to give up."""
-        return 8 * (self.k + 64)
+        return most_candidates(self.k)
 
     @property
     def tile_rows(self) -> int:
@@ -87,7 +100,7 @@ class RoughSearch:
     def chunk_rows(self) -> int:
         """Queries of a chunk: as many as fit, and as many chunks for every thread."""
         per_query = max(
-            self.tile_rows * self.dtype.itemsize, 16 * self.most, 16 * self.gallery.width
+            self.tile_rows * self.product_dtype.itemsize, 16 * self.most, 16 * self.gallery.width
         )
         fitting = max(1, min(self.memory // self.threads // per_query, _MOST_QUERIES))
         share = math.ceil(len(self.queries) / self.threads)
@@ -96,27 +109,45 @@ class RoughSearch:
 
     def tile(self, first: int, pool: ThreadPoolExecutor) -> Tile:
         """The tile that begins with gallery row `first`."""
-        size = min(self.tile_rows, len(self.gallery) - first)
-        padded = math.ceil(size / STRIPES) * STRIPES
-        rough = torch.zeros(padded, self.gallery.width, dtype=self.dtype)
+        size, width = min(self.tile_rows, len(self.gallery) - first), self.gallery.width
+        blocks = math.ceil(size / BLOCK_ROWS)
+        sets = math.ceil(size / blocks / STRIPES)
+        rough = torch.zeros(blocks, STRIPES, sets, width, dtype=self.dtype)
+        steps = torch.ones(blocks, STRIPES, sets, 1)
+        padded = torch.arange(blocks * STRIPES * sets).view(STRIPES, blocks, sets) >= size
+        by_row, step_by_row = rough.transpose(0, 1), steps.transpose(0, 1)
 
         def prepare(start: int) -> tuple[Tensor, float, float]:
             stop = min(size, start + ROWS_AT_ONCE)
             part = self.gallery.between(first + start, first + stop, rough.device)
             centred = part - self.center
-            rounded = rough[start:stop].copy_(centred).float()
-            lost = torch.linalg.vector_norm(centred.sub_(rounded), dim=1)
-            return part, float(torch.linalg.vector_norm(rounded, dim=1).amax()), float(lost.amax())
+            rounded, step = round_rows(centred, self.dtype)
+            row = torch.arange(start, stop)
+            place = (row // (blocks * sets), row // sets % blocks, row % sets)
+            by_row[place], step_by_row[place] = rounded, step
+            worth = rounded.float() * step
+            lost = torch.linalg.vector_norm(centred.sub_(worth), dim=1)
+            return part, float(torch.linalg.vector_norm(worth, dim=1).amax()), float(lost.amax())
 
         prepared = pool.map(prepare, range(0, size, ROWS_AT_ONCE))
-        blocks, longest, rounding = zip(*prepared, strict=True)
-        return Tile(first, size, blocks, rough, max(longest), max(rounding))
+        exact, longest, rounding = zip(*prepared, strict=True)
+        return Tile(
+            first,
+            size,
+            exact,
+            rough.view(blocks, -1, width),
+            steps.view(blocks, -1, 1),
+            padded.transpose(0, 1).reshape(blocks, -1),
+            max(longest),
+            max(rounding),
+        )
 
     def chunk(self, first: int, tile: Tile) -> Chunk:
         """The chunk that begins with query `first`, with error bounds for one tile."""
         part = self.queries.between(first, first + self.chunk_rows, torch.device("cpu"))
-        rough, exact = part.to(self.dtype), part.double()
-        lost = torch.linalg.vector_norm(exact - rough, dim=1)
+        exact = part.double()
+        rough, step = round_rows(part, self.dtype)
+        lost = torch.linalg.vector_norm(exact - rough.float() * step, dim=1)
         length = torch.linalg.vector_norm(exact, dim=1)
         # float32 sums of D products of rounded differences, whatever their order
         summing = (self.gallery.width + 8) * 2.0**-24 * (length + lost) * tile.longest
@@ -124,25 +155,24 @@ class RoughSearch:
             rows=torch.arange(first, first + len(part)),
             exact=exact,
             rough=rough,
+            step=step[:, 0].double(),
             shift=exact @ self.center.double(),
             error=length * tile.rounding + lost * tile.longest + 2 * summing,
         )
 
+    def space(self) -> Tensor:
+        """Room for the products of a tile with a chunk."""
+        rows = self.tile_rows + STRIPES * math.ceil(self.tile_rows / BLOCK_ROWS)
+        return torch.empty(rows * self.chunk_rows, dtype=self.product_dtype)
 
-@functools.cache
-def rough_dtype() -> torch.dtype:
-    """The type whose matrix products are faster here: bfloat16 or float32.
-
-    It is measured, in milliseconds: whether a processor can and whether torch makes use of it
-    differ by platform and build. The choice never changes a result.
-    """
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(1024, 256, dtype=dtype), torch.ones(64, 256, dtype=dtype)
-        times = []
-        for _ in range(8):
-            start = time.perf_counter()
-            torch.mm(left, right.T)
-            times.append(time.perf_counter() - start)
-        seconds[dtype] = min(times)
-    return min(seconds, key=lambda dtype: seconds[dtype])
+    def multiply(self, tile: Tile, number: int, chunk: Chunk, out: Tensor) -> None:
+        """Rough products (STRIPES S, b) of block `number`; -inf where padded."""
+        block, multiply = tile.rough[number], fast_product(self.dtype)
+        if self.dtype == torch.int8:
+            whole = torch.empty(out.shape, dtype=torch.int32)
+            multiply(block, chunk.rough, whole)
+            torch.mul(whole, tile.step[number], out=out)
+        else:
+            multiply(block, chunk.rough, out)
+        if tile.padded[number].any():
+            out[tile.padded[number]] = -torch.inf

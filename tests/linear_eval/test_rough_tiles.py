@@ -4,8 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from linear_eval import rough_tiles
 from linear_eval.feature_rows import feature_rows
-from linear_eval.rough_tiles import STRIPES, RoughSearch, rough_dtype
+from linear_eval.rough_tiles import STRIPES, RoughSearch
+
+DTYPES = (torch.float32, torch.bfloat16, torch.int8)
 
 
 def search_of(dtype: torch.dtype, memory: int = 2**20) -> RoughSearch:
@@ -15,21 +18,27 @@ def search_of(dtype: torch.dtype, memory: int = 2**20) -> RoughSearch:
     return RoughSearch(queries, gallery, 5, False, memory, 2, torch.full((24,), 3.0), dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rough_products_differ_from_the_exact_ones_by_the_bound_at_most(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("rows_of_a_block", [2048, 100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rough_products_differ_from_the_exact_ones_by_the_bound_at_most(
+    dtype: torch.dtype, rows_of_a_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rough_tiles, "BLOCK_ROWS", rows_of_a_block)
     search = search_of(dtype)
     with ThreadPoolExecutor(2) as pool:
         tile = search.tile(0, pool)
     chunk = search.chunk(0, tile)
-    assert len(tile.rough) % STRIPES == 0
-    rough = chunk.rough.float() @ tile.rough[: tile.size].float().T
-    error = (
-        (chunk.exact @ torch.cat(tile.blocks).double().T - chunk.shift[:, None] - rough)
-        .abs()
-        .amax(dim=1)
-    )
-    assert (error <= chunk.error).all()
-    assert (chunk.error < 100 * error).all()  # and the bound is worth something
+    found = search.space()[: tile.padded.numel() * len(chunk.rows)].view(*tile.padded.shape, -1)
+    for number, block in enumerate(found):
+        search.multiply(tile, number, chunk, block)
+    assert (found[tile.padded] == -torch.inf).all()
+    # block i holds rows [i S, (i + 1) S) of every stripe
+    by_row = found.view(len(found), STRIPES, -1, len(chunk.rows)).transpose(0, 1)
+    rough = by_row.reshape(-1, len(chunk.rows))[: tile.size].T.double() * chunk.step[:, None]
+    exact = chunk.exact @ torch.cat(tile.exact).double().T - chunk.shift[:, None]
+    error = (exact - rough).abs()
+    assert ((error - search.unit * rough.abs()).amax(dim=1) <= chunk.error).all()
+    assert (chunk.error < 100 * error.amax(dim=1)).all()  # and the bound is worth something
 
 
 def test_the_last_tile_is_what_is_left() -> None:
@@ -37,8 +46,9 @@ def test_the_last_tile_is_what_is_left() -> None:
     with ThreadPoolExecutor(2) as pool:
         tiles = [search.tile(first, pool) for first in range(0, 1003, search.tile_rows)]
     assert [tile.size for tile in tiles] == [500, 500, 3]
+    assert [int((~tile.padded).sum()) for tile in tiles] == [500, 500, 3]
     assert torch.equal(
-        torch.cat([block for tile in tiles for block in tile.blocks]), search.gallery.parts[0]
+        torch.cat([block for tile in tiles for block in tile.exact]), search.gallery.parts[0]
     )
 
 
@@ -58,8 +68,3 @@ def test_every_thread_gets_as_many_chunks_of_about_one_size(
     search = replace(search_of(torch.float32), threads=threads)  # memory for 118 queries
     asked = feature_rows(torch.ones(queries, 24))
     assert replace(search, queries=asked).chunk_rows == size
-
-
-def test_the_type_of_rough_products_is_measured_once() -> None:
-    assert rough_dtype() in (torch.float32, torch.bfloat16)
-    assert rough_dtype() is rough_dtype()

@@ -4,15 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval import streamed_search
+from linear_eval import rough_tiles, streamed_search
 from linear_eval.feature_rows import FeatureRows, Metric, feature_rows, unit_rows
+from linear_eval.rounding import fast_product
 from linear_eval.search import nearest_neighbours
 from linear_eval.similarity_keys import decode_keys, similarity_keys, sort_keys
 from linear_eval.streamed_search import can_stream, stream_neighbours
 
 ROWS, WIDTH, K = 5000, 24, 7
 WHOLE = 4 * ROWS * WIDTH  # bytes that hold the gallery as one tile
-DTYPES = (torch.float32, torch.bfloat16)
+DTYPES = (torch.float32, torch.bfloat16, torch.int8)
 
 
 def normal(rows: int, seed: int) -> Tensor:
@@ -41,7 +42,7 @@ def test_final_keys_are_those_of_ranking_everything(
     offset: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streamed_search, "rough_dtype", lambda: dtype)
+    monkeypatch.setattr(streamed_search, "rough_dtype", lambda *_: dtype)
     rows = normal(ROWS, seed=0) + offset
     rows[4000:4100] = rows[:100]  # ties, in another tile
     gallery = feature_rows([rows[:1], rows[1:3000].half(), rows[3000:]], metric)
@@ -65,14 +66,19 @@ def test_rows_that_differ_by_less_than_rounding_leave_a_query_unfinished() -> No
     assert final[:50].any()
 
 
-def test_a_machine_that_multiplies_badly_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_machine_that_multiplies_badly_is_found_out(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed_search, "rough_dtype", lambda *_: dtype)
     rows, queries = feature_rows(normal(ROWS, seed=0)), feature_rows(normal(200, seed=1))
-    multiply = torch.mm
+    multiply = fast_product(dtype)
 
-    def bad(*args: Any, out: Tensor) -> Tensor:
-        return multiply(*args, out=out).mul_(1.2)
+    def bad(left: Tensor, right: Tensor, out: Tensor) -> None:
+        multiply(left, right, out)
+        out.mul_(5).div_(4, rounding_mode="trunc" if dtype == torch.int8 else None)
 
-    monkeypatch.setattr(torch, "mm", bad)
+    monkeypatch.setattr(rough_tiles, "fast_product", lambda _: bad)
     _, final = stream_neighbours(queries, rows, K, exclude_self=False, memory=WHOLE)
     assert not final.any()
 
