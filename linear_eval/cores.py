@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import torch
 
@@ -28,10 +30,14 @@ def usable_cores(root: Path = Path("/")) -> int:
     Args:
         root: where `proc` and `sys` are.
     """
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = cpu_quota(root)
+    cores, quota = len(_affinity()), cpu_quota(root)
     return max(1, (cores if quota is None else min(cores, int(quota))) // local_world_size())
+
+
+def _affinity() -> set[int]:
+    """The cores that the system runs this process on."""
+    of_process = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return set(of_process(0)) if of_process else set(range(os.cpu_count() or 1))
 
 
 def reading_threads() -> int:
@@ -48,6 +54,36 @@ def asked_threads() -> int | None:
     if first is None or (first[1] == "1" and local_world_size() > 1):
         return None
     return int(first[1])
+
+
+class CoreUse(NamedTuple):
+    """How long cores have worked by now, in seconds; differences mean something."""
+
+    now: float
+    all: float  # for every process, on the cores of this one's affinity; 0 where nobody counts
+    own: float  # for this process
+
+
+def core_use(root: Path = Path("/")) -> CoreUse:
+    """At this moment; Linux counts in hundredths of a second.
+
+    Args:
+        root: where `proc` is.
+    """
+    ticks, names = 0, {f"cpu{number}" for number in _affinity()}
+    for line in _lines(root / "proc/stat"):
+        name, *spent = line.split()
+        if name in names:
+            user, nice, system, _idle, _waiting, *interrupts = map(int, spent[:8])
+            ticks += user + nice + system + sum(interrupts)
+    return CoreUse(time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time())
+
+
+def lacks_cores(since: CoreUse, now: CoreUse) -> bool:
+    """Whether other processes left this one fewer cores than it may use, by a quarter at least."""
+    others = (now.all - since.all) - (now.own - since.own)
+    left = len(_affinity()) - others / max(now.now - since.now, 1e-9)
+    return left < usable_cores() - 0.25
 
 
 @contextmanager

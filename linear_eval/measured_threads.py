@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from linear_eval.cores import asked_threads, torch_threads
+from linear_eval.cores import asked_threads, core_use, lacks_cores, torch_threads
 from linear_eval.features import Embed
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ LONG = 0.5  # seconds
 HOPELESS = 2.0  # times as slow at best as another in two rounds, or its square in one: left out
 TRIED_SECONDS = 0.015  # what is tried takes at least so long, or is all there is
 ONE_KERNEL = 16  # images: with fewer, one thread takes other kernels than several
+BESIDE_OTHERS = 5, 0.1  # turns, and seconds of each; then waits are met as often as later
+NOTICED = 0.3  # seconds of work after which one can say whether others want the cores
 AGAIN_AFTER = 60.0  # seconds; what else runs on the machine comes and goes
+AT_FIRST_AFTER = 10.0  # seconds of work; shorter work is measured only if threads wait
 
 Clock = Callable[[], float]
 K = TypeVar("K")
@@ -66,13 +69,17 @@ def thread_counts(cores: int) -> list[int]:
 
 
 def seconds_by_threads(
-    call: Callable[[], object], cores: int, clock: Clock = time.perf_counter
+    call: Callable[[], object],
+    cores: int,
+    clock: Clock = time.perf_counter,
 ) -> dict[int, float]:
-    """Median seconds of `call` by the number of threads that torch uses, up to `cores`.
+    """Seconds of `call` by the number of threads that torch uses, up to `cores`.
 
-    The median, not the least: what a busy neighbour takes shall count. Numbers so small that each
-    only gets slower are not tried.
+    The median of a few calls: it takes a fraction of a second. Where other processes want the cores
+    too, the mean of many, because a thread that wakes gets its core at once and waits for it later,
+    seldom but long. Numbers so small that each only gets slower are not tried.
     """
+    before = core_use()
     tried: dict[int, Callable[[], object]] = {}
     least = float("inf")
     for count in thread_counts(cores):
@@ -83,9 +90,24 @@ def seconds_by_threads(
         if took > HOPELESS**2 * least:
             break
         least = min(least, took)
-    return {
-        count: statistics.median(all_) for count, all_ in seconds_by_turns(tried, clock).items()
-    }
+    turns = seconds_by_turns(tried, clock)
+    if lacks_cores(before, core_use()):
+        return _beside_others(tried, clock)
+    return {count: statistics.median(seconds) for count, seconds in turns.items()}
+
+
+def _beside_others(tried: Mapping[K, Callable[[], object]], clock: Clock) -> dict[K, float]:
+    """Mean seconds of each, in turns of several calls."""
+    turns, long = BESIDE_OTHERS
+    seconds, calls = dict.fromkeys(tried, 0.0), dict.fromkeys(tried, 0)
+    for _ in range(turns):
+        for name, call in tried.items():
+            start = clock()
+            while (took := clock() - start) < long:
+                call()
+                calls[name] += 1
+            seconds[name] += took
+    return {name: seconds[name] / calls[name] for name in tried}
 
 
 def fastest(seconds: Mapping[K, float]) -> K:
@@ -113,24 +135,31 @@ def on_fastest_threads(embed: Embed, device: torch.device) -> Embed:
 
     Features are equal to the bit whatever it is, as far as we have seen: torch takes other kernels
     for one thread than for several only where there are fewer than `ONE_KERNEL` images, and these
-    keep torch's own number. It is measured on the first images of a batch, every minute again. The
-    first call is made with torch's own number.
+    keep torch's own number. It is measured on the first images of a batch: at once if other
+    processes want the cores, after some seconds of work otherwise, and then every minute again.
     """
     cores = torch.get_num_threads()
     if device.type != "cpu" or cores == 1 or asked_threads() is not None:
         return embed
-    chosen, measured_at = cores, -float("inf")
+    chosen, worked, pause, before = cores, 0.0, AT_FIRST_AFTER, core_use()
 
     def faster(images: Tensor) -> Tensor:
-        nonlocal chosen, measured_at
+        nonlocal chosen, worked, pause, before
         if len(images) < ONE_KERNEL:
             return embed(images)
-        if time.monotonic() - measured_at > AGAIN_AFTER:
+        if NOTICED < worked <= pause == AT_FIRST_AFTER and lacks_cores(before, core_use()):
+            pause = 0.0
+        if worked > pause:
             count = long_enough(lambda count: embed(images[:count]), len(images))
             chosen = fastest(seconds_by_threads(lambda: embed(images[:count]), cores))
-            measured_at = time.monotonic()
+            worked, pause = 0.0, AGAIN_AFTER
+        start = time.perf_counter()
+        if not worked:
+            before = core_use()
         with torch_threads(chosen):
-            return embed(images)
+            features = embed(images)
+        worked += time.perf_counter() - start
+        return features
 
     return faster
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from linear_eval import cores
 from linear_eval.cores import (
+    CoreUse,
     asked_threads,
+    core_use,
     cpu_quota,
+    lacks_cores,
     reading_threads,
     torch_threads,
     usable_cores,
@@ -124,3 +131,60 @@ def test_torch_has_its_threads_back_afterwards() -> None:
         assert torch.get_num_threads() == before + 2
         raise KeyError
     assert torch.get_num_threads() == before
+
+
+STAT = """\
+cpu  900 0 300 9000 0 0 0 0 0 0
+cpu0 {0} 0 100 900 0 0 0 0 0 0
+cpu1 {1} 10 100 900 50 5 5 20 0 0
+cpu2 {2} 0 100 900 0 0 0 0 0 0
+intr 1 2 3
+"""
+
+
+def used(root: Path, *ticks: int) -> CoreUse:
+    (root / "proc").mkdir(exist_ok=True)
+    (root / "proc/stat").write_text(STAT.format(*ticks))
+    return core_use(root)
+
+
+def test_work_is_counted_on_the_cores_of_the_affinity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    hertz = os.sysconf("SC_CLK_TCK")
+    first, second = used(tmp_path, 1, 2, 3), used(tmp_path, 101, 202, 903)
+    assert first.all * hertz == pytest.approx(1 + 100 + 2 + 10 + 100 + 5 + 5 + 20)
+    assert (second.all - first.all) * hertz == pytest.approx(300)
+    assert core_use(tmp_path / "nothing").all == 0
+
+
+@pytest.mark.parametrize(
+    ("all_", "own", "usable", "lacking"),
+    [
+        (20.0, 20.0, 2, False),  # alone
+        (11.0, 10.0, 2, False),  # a little beside us
+        (20.0, 12.0, 2, True),  # one busy process on the other core
+        (15.0, 10.0, 2, True),
+        (20.0, 10.0, 1, False),  # torchrun's other process works on its own core
+        (0.0, 10.0, 2, False),  # nobody counts
+    ],
+)
+def test_cores_are_lacking_where_others_leave_fewer_than_this_process_may_use(
+    all_: float, own: float, usable: int, lacking: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(cores, "usable_cores", lambda: usable)
+    since = CoreUse(now=100.0, all=7.0, own=3.0)
+    assert lacks_cores(since, CoreUse(now=110.0, all=7.0 + all_, own=3.0 + own)) == lacking
+
+
+def test_a_busy_process_is_seen() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            before = core_use()
+            time.sleep(0.5)
+            after = core_use()
+        finally:
+            busy.kill()
+    assert after.all - before.all > 0.1
