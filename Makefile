@@ -108,6 +108,6 @@ whole-number-seed:
 
 quickstart: whole-number-seed $(STAMP)
 	"$(VENV)/bin/ssl-bf" pretrain quickstart relation.name=none run.directory=$(without) run.overwrite=true $(seeds)
-	"$(VENV)/bin/ssl-bf" pretrain quickstart run.directory=$(with) run.overwrite=true $(seeds)
+	"$(VENV)/bin/ssl-bf" pretrain quickstart run.directory=$(with) run.overwrite=true speed.like=$(without) $(seeds)
 	"$(VENV)/bin/linear-eval" run quickstart backbone=$(with)/backbone.safetensors \
 		"baselines=[pixels, random, $(without)/backbone.safetensors]" --overwrite output=runs/quickstart/results.json $(seeds)

@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="of speed.*, run.* and data.on_bad_image, for this time",
+        help="of speed.*, run.*, data.root and data.on_bad_image, for this time",
     )
 
     command = commands.add_parser(

@@ -61,6 +61,7 @@ class SpeedConfig:
     # Of torch on the CPU. auto: measured at the start, then kept; adaptive: measured every minute,
     # which changes last digits; null: torch decides (earlier versions).
     threads: Literal["auto", "adaptive"] | int | None = "auto"
+    like: str | None = None  # directory of a run: precision and threads, where auto, as it has them
     images: Place = "auto"  # where decoded images are kept; auto: the fastest that they fit in
     store: str | None = None  # folder of a packed store (`ssl-bf pack`), packed if missing
     image_memory_mib: int = 8192  # decoded images take at most so much memory, per process
@@ -112,12 +113,13 @@ class RunConfig:
 
 # Keys that may change while a run goes on: with the same images they leave its result alone.
 RESUMABLE = ("speed.", "run.", "data.root", "data.download", "data.on_bad_image")
+ONLY_AT_START = ("run.directory", "run.overwrite", "speed.like")  # of those: nothing to change
 
 
 # Keys that say where something lies on the machine that trains.
 PLACES = (
     *("data.root", "data.ground_truth", "data.subset", "backbone.init"),
-    *("speed.store", "run.directory"),
+    *("speed.store", "speed.like", "run.directory"),
 )
 _NO_PLACES = ("all", *PACKAGED)  # values of data.subset that are names
 _PATH = re.compile(r"[/\\~]")
@@ -155,6 +157,11 @@ class PretrainConfig:
             raise ValueError(f"accumulate: must be >= 1, got {self.accumulate}")
         if self.seed < 0:
             raise ValueError(f"seed: must be >= 0, got {self.seed}")
+        if self.speed.like is not None and "auto" not in (self.precision, self.speed.threads):
+            raise ValueError(
+                "speed.like: says nothing that is asked for, because precision and speed.threads "
+                "are given; set one of them to auto, or leave speed.like out"
+            )
 
 
 def decisive_settings(config: PretrainConfig) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Precision and number of threads of a run: what `auto` means here, measured before its first step.
 
 Measured with a backbone and images of its own, so nothing of the run is touched. What was chosen is
-kept: every checkpoint says it, and `resume` measures nothing.
+kept: every checkpoint says it, `resume` measures nothing, and neither does a run that shall compute
+as another one did (`speed.like`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,6 +23,7 @@ from linear_eval.distributed import broadcast_from_main, is_main, world_size
 from linear_eval.errors import InputError
 from linear_eval.measured_threads import fastest, long_enough, seconds_by_threads, seconds_by_turns
 from ssl_bf.allocator import keep_freed_memory
+from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig
 
 Precision = Literal["float32", "bf16"]
@@ -43,6 +46,15 @@ class Choices:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What another start computed with; threads None: earlier versions saved none."""
+
+    precision: Precision
+    threads: int | None
+    where: str
+
+
 def choose(
     config: PretrainConfig, device: torch.device, begun: Mapping[str, Any] | None = None
 ) -> Choices:
@@ -57,13 +69,12 @@ def choose(
 
     Raises:
         InputError: the checkpoint does not say what the run began with, or the device cannot
-            compute in its precision.
+            compute in its precision; or that of `speed.like`.
     """
-    if begun is not None:
-        begun = _checked(begun, config)
-    threads, note_1 = _threads(config, device, begun or {})
+    kept = _kept_by(config) if begun is None else _checked(begun, config, "checkpoint")
+    threads, note_1 = _threads(config, device, kept)
     with torch_threads(threads):
-        precision, note_2 = _precision(config, device, begun)
+        precision, note_2 = _precision(config, device, kept, goes_on=begun is not None)
     if world_size() > 1:
         both = torch.tensor([PRECISIONS.index(precision), threads], device=device)
         index, threads = broadcast_from_main(both).tolist()
@@ -100,7 +111,16 @@ def seconds_of_precisions(config: PretrainConfig) -> dict[Precision, float]:
     return {name: min(seconds) for name, seconds in seconds_by_turns(steps, clock).items()}
 
 
-def _checked(begun: Mapping[str, Any], config: PretrainConfig) -> Mapping[str, Any]:
+def _kept_by(config: PretrainConfig) -> _Kept | None:
+    """What the run that `speed.like` names computed with."""
+    like = config.speed.like
+    if like is None:
+        return None
+    kept = _checked(load_newest(Path(like)).state, config, f"speed.like: the checkpoint of {like}")
+    return replace(kept, where=f"as in {like}")
+
+
+def _checked(begun: Mapping[str, Any], config: PretrainConfig, whose: str) -> _Kept:
     """The state of a checkpoint; versions that knew no `auto` saved neither of both."""
     precision, threads = begun.get("precision"), begun.get("threads")
     if precision is None and config.precision != "auto":
@@ -108,16 +128,14 @@ def _checked(begun: Mapping[str, Any], config: PretrainConfig) -> Mapping[str, A
     is_number = threads is None or (type(threads) is int and threads > 0)
     if precision not in PRECISIONS or not is_number:
         raise InputError(
-            f"checkpoint: says that its run computes in precision {precision} with {threads} "
+            f"{whose}: says that its run computes in precision {precision} with {threads} "
             f"threads, expected {' or '.join(PRECISIONS)} and a number >= 1, because another run "
             "would not be the same; restore it from a backup"
         )
-    return {"precision": precision, "threads": threads}
+    return _Kept(precision, threads, "as the run began")
 
 
-def _threads(
-    config: PretrainConfig, device: torch.device, begun: Mapping[str, Any]
-) -> tuple[int, str]:
+def _threads(config: PretrainConfig, device: torch.device, kept: _Kept | None) -> tuple[int, str]:
     """The number, and a line for the log."""
     asked = config.speed.threads
     if isinstance(asked, int):
@@ -125,14 +143,14 @@ def _threads(
     if asked is None:
         return torch.get_num_threads(), ""
     cores = usable_cores()
-    if asked == "auto" and (kept := begun.get("threads")) is not None:
-        note = f"threads: {kept}, as the run began"
-        if kept > cores:
+    if asked == "auto" and kept is not None and kept.threads is not None:
+        note = f"threads: {kept.threads}, {kept.where}"
+        if kept.threads > cores:
             note = (
                 f"warning: {note}, but this process may use {cores} core(s) now: speed.threads="
                 f"{cores} is likely faster, and changes last digits"
             )
-        return kept, note
+        return kept.threads, note
     if (of_user := asked_threads()) is not None:
         return of_user, f"threads: {of_user}, as OMP_NUM_THREADS says"
     if device.type != "cpu" or cores == 1 or not is_main():
@@ -149,13 +167,13 @@ def _compared(seconds: Mapping[int, float], best: int) -> str:
 
 
 def _precision(
-    config: PretrainConfig, device: torch.device, begun: Mapping[str, Any] | None
+    config: PretrainConfig, device: torch.device, kept: _Kept | None, *, goes_on: bool
 ) -> tuple[Precision, str]:
     """The precision, and a line for the log."""
     asked = config.precision
-    if begun is not None:
-        kept: Precision = begun["precision"]
-        return kept, f"precision: {kept}, as the run began" if asked == "auto" else ""
+    if kept is not None and (goes_on or asked == "auto"):
+        note = f"precision: {kept.precision}, {kept.where}" if asked == "auto" else ""
+        return kept.precision, note
     if device.type != "cpu":
         if asked != "auto":
             return asked, ""

@@ -20,7 +20,7 @@ from linear_eval.errors import InputError
 from linear_eval.strict_config import load_config, to_yaml
 from ssl_bf import checkpoint
 from ssl_bf.build import Run, build_run
-from ssl_bf.config import RESUMABLE, PretrainConfig, decisive_settings
+from ssl_bf.config import ONLY_AT_START, RESUMABLE, PretrainConfig, decisive_settings
 from ssl_bf.deterministic import deterministic_algorithms
 from ssl_bf.earlier_versions import earlier_reading
 from ssl_bf.environment import git_commit
@@ -70,10 +70,10 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
         overrides: of the keys `RESUMABLE`, for this time only.
     """
     for key in (text.partition("=")[0] for text in overrides):
-        if not key.startswith(RESUMABLE) or key in ("run.directory", "run.overwrite"):
+        if not key.startswith(RESUMABLE) or key in ONLY_AT_START:
             raise InputError(
-                f"{key}: cannot change while a run goes on, expected one of speed.*, run.* (not "
-                "directory, overwrite), data.root and data.on_bad_image; start a new run"
+                f"{key}: cannot change while a run goes on, expected one of speed.* (not like), "
+                "run.* (not directory, overwrite), data.root and data.on_bad_image; start a new run"
             )
     config = _config_of(directory, overrides)
     with _processes(config), claimed(directory):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch.multiprocessing.spawn import spawn
 
 from linear_eval.errors import InputError
 from linear_eval.strict_config import parse_config
-from ssl_bf import measured_choices
+from ssl_bf import checkpoint, measured_choices
 from ssl_bf.config import PretrainConfig
 from ssl_bf.measured_choices import Choices, choose, seconds_of_precisions, seconds_of_threads
 
@@ -121,6 +122,28 @@ def test_a_run_that_goes_on_keeps_what_it_began_with(monkeypatch: pytest.MonkeyP
     assert other.threads == 2
     earlier = choose(config("precision=bf16", "speed.threads=1"), CPU, {})  # of earlier versions
     assert (earlier.precision, earlier.threads) == ("bf16", 1)
+
+
+def test_a_run_like_another_computes_as_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_measuring(monkeypatch)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    weights = {"method/weight": torch.zeros(1)}
+    state: dict[str, Any] = {"precision": "bf16", "threads": 1}
+    checkpoint.save(tmp_path, step=1, tensors=weights, state=state, keep=1)
+    like = f"speed.like={tmp_path}"
+    notes = (f"precision: bf16, as in {tmp_path}", f"threads: 1, as in {tmp_path}")
+    assert choose(config(like), CPU) == Choices("bf16", 1, notes)
+    assert choose(config(like, "precision=float32"), CPU) == Choices("float32", 1, notes[1:])
+    assert choose(config(like, "speed.threads=2"), CPU) == Choices("bf16", 2, notes[:1])
+    with pytest.raises(InputError, match=r"speed\.like: says nothing that is asked for.*leave"):
+        config(like, "precision=float32", "speed.threads=2")
+    with pytest.raises(InputError, match=r"holds no checkpoint, expected .*give the directory"):
+        choose(config(f"speed.like={tmp_path / 'other'}"), CPU)
+    checkpoint.save(tmp_path, step=2, tensors=weights, state=state | {"precision": "fp8"}, keep=1)
+    with pytest.raises(InputError, match=r"^speed\.like: the checkpoint of .*: says .* fp8"):
+        choose(config(like), CPU)
 
 
 @pytest.mark.parametrize(

@@ -499,7 +499,9 @@ def test_keys_that_leave_the_result_alone_may_change(
     assert Path("run/config.yaml").read_text() == before
 
 
-@pytest.mark.parametrize("override", ["epochs=9", "seed=1", "run.directory=b", "data.seed=1"])
+@pytest.mark.parametrize(
+    "override", ["epochs=9", "seed=1", "run.directory=b", "data.seed=1", "speed.like=b"]
+)
 def test_keys_that_make_another_run_are_refused(override: str, start: Start) -> None:
     start("epochs=1")
     with pytest.raises(InputError, match="cannot change while a run goes on"):
