@@ -13,12 +13,11 @@ import yaml
 
 from linear_eval.config_types import Plain, nearest
 from linear_eval.errors import ConfigError
-from linear_eval.user_text import TextError, read_text
+from linear_eval.user_text import ARCHIVES, TextError, read_text
 
 _PACKAGE = Path(__file__).resolve().parent
 _COMMAND_OF = {"pretrain": "ssl-bf pretrain", "evaluate": "linear-eval run"}
 _KIND_OF = {"pretrain": "a pretraining config", "evaluate": "an evaluation config"}
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".7z", ".rar")
 _ONLY_IN_PRETRAINING = {"method", "views", "optimizer", "run"}
 _ONLY_IN_EVALUATION = {"evaluators", "protocols", "baselines", "knn", "linear_probe", "retrieval"}
 
@@ -164,7 +163,7 @@ def _find(source: str, packaged: str) -> Path:
     if path.is_dir():
         raise ConfigError(f"{source}: is a folder, expected a YAML file or the name of a config")
     if path.is_file():
-        if path.name.lower().endswith(_ARCHIVES):
+        if path.name.lower().endswith(ARCHIVES):
             raise ConfigError(
                 f"{source}: is an archive, expected a config or a folder; extract it, and give the"
                 " folder that comes out of it"

@@ -16,6 +16,9 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".7z", ".rar")
+"""Ends of the names of files that hold others, or another one, packed."""
+
 
 class TextError(ValueError):
     """A file is no text that can be read; the message says what is wrong, and how to mend it."""

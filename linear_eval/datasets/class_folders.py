@@ -16,7 +16,6 @@ from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
 from linear_eval.datasets.decode import decode_image, printable, read_image_file
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.datasets.image_files import (
-    ARCHIVES,
     FoundImage,
     Scan,
     few,
@@ -28,6 +27,7 @@ from linear_eval.datasets.image_files import (
 from linear_eval.datasets.image_formats import image_suffixes
 from linear_eval.datasets.split_folders import missing_split
 from linear_eval.errors import InputError
+from linear_eval.user_text import ARCHIVES
 
 if TYPE_CHECKING:
     from torch import Tensor

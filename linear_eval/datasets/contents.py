@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DIGEST_BYTES = 16
-STAMP_NUMBERS = 3
+STAMP_NUMBERS = 4
 NO_TIME = 0  # in place of a modification time that tells nothing
 _YOUNG_NS = 2 * 10**9  # file systems count time in steps of up to two seconds
 
-Stamp = tuple[int, int, int]
-"""Size in bytes (-1: unreadable), modification time in ns, number of the file on its disk."""
+Stamp = tuple[int, int, int, int]
+"""Size in bytes (-1: unreadable), modification time in ns, number of the file on its disk, and the
+time in ns at which any of these or its content was last changed, which no program can set back:
+`cp -p` and `tar` write over a file and give it any modification time."""
 
 
 class FileContents:
@@ -43,7 +45,7 @@ class FileContents:
     Attributes:
         folder: where the paths begin.
         paths: M of them.
-        stamps: (M, 3) int64, see `Stamp`. A file that was changed less than two seconds before it
+        stamps: (M, 4) int64, see `Stamp`. A file that was changed less than two seconds before it
             was listed has NO_TIME: it could be changed once more without another time.
         noting: whether reading an image notes its digest; off where nobody asks for it.
     """
@@ -53,10 +55,14 @@ class FileContents:
         self.folder = folder
         self.paths = paths
         self.stamps = torch.tensor(
-            [(size, time_ns, _signed(number)) for size, time_ns, number in stamps],
+            [
+                (size, time_ns, _signed(number), changed)
+                for size, time_ns, number, changed in stamps
+            ],
             dtype=torch.int64,
         ).view(-1, STAMP_NUMBERS)
-        self.stamps[self.stamps[:, 1] > time.time_ns() - _YOUNG_NS, 1] = NO_TIME
+        young = self.stamps[:, [1, 3]].amax(dim=1) > time.time_ns() - _YOUNG_NS
+        self.stamps[young, 1] = NO_TIME
         self.noting = True
         self._digests = torch.zeros(len(paths), DIGEST_BYTES, dtype=torch.uint8)
         self._known = torch.zeros(len(paths), dtype=torch.bool)
@@ -115,7 +121,7 @@ class Contents:
 
     @property
     def stamps(self) -> Tensor:
-        """(K, 3) int64, see `Stamp`."""
+        """(K, 4) int64, see `Stamp`."""
         return self.files.stamps[self.rows]
 
     @property

@@ -29,12 +29,14 @@ class Decoding:
     max_pixels: int = MAX_PIXELS
 
     def identity(self) -> str:
-        """What changes pixels, as text; "" where they are those of the earliest version."""
+        """What changes pixels, or which images have any, as text; "" as in the earliest version."""
         parts = []
         if self.orientation != "stored":
             parts.append(f"data.orientation={self.orientation}")
         if self.white_level != WHITE:
             parts.append(f"data.white_level={self.white_level}")
+        if self.max_pixels != MAX_PIXELS:  # larger ones may be left out
+            parts.append(f"data.max_pixels={self.max_pixels}")
         return " ".join(parts)
 
 

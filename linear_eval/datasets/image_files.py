@@ -16,8 +16,8 @@ from linear_eval.datasets.image_formats import image_suffixes
 from linear_eval.datasets.system_files import is_system_folder, is_system_image
 from linear_eval.datasets.unread_files import Unread
 from linear_eval.errors import InputError
+from linear_eval.user_text import ARCHIVES
 
-ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".7z", ".rar")
 _Identity = tuple[int, int]
 
 
@@ -226,10 +226,10 @@ def _image_stamp(entry: os.DirEntry[str]) -> Stamp | None:
     try:
         status = entry.stat()
     except OSError:  # a dangling link: kept, so that reading it reports its path
-        return -1, NO_TIME, 0
+        return -1, NO_TIME, 0, 0
     return stamp_of(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
     """What tells that a file changed, of its status."""
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns

@@ -28,7 +28,7 @@ STAMPS = "stamps.bin"
 
 
 def write_stamps(folder: Path, stamps: Tensor) -> None:
-    """Keep the stamps (M, 3) of images in a folder.
+    """Keep the stamps (M, 4) of images in a folder.
 
     Raises:
         InputError: they cannot be written.
@@ -77,7 +77,7 @@ def others_now(changed: Tensor, ids: tuple[str, ...]) -> str:
 
 
 def _stored_stamps(folder: Path) -> Tensor | None:
-    """(M', 3) int64; None where there are none that can be read."""
+    """(M', 4) int64; None where there are none that can be read."""
     try:
         stored = bytearray((folder / STAMPS).read_bytes())
     except OSError:

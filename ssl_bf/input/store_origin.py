@@ -41,7 +41,8 @@ def check_origin(
             each or _AS_STORED for each in (manifest.get("decoding", ""), source.split.decoding)
         )
         raise InputError(
-            f"{place}: was packed with {packed}, expected {wanted}; set that, or {ANEW}"
+            f"{place}: was packed with {packed}, expected {wanted} as asked for now; ask for what "
+            f"was packed, or {ANEW}"
         )
 
 

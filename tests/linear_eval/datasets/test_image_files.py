@@ -89,7 +89,7 @@ def test_links_to_folders_and_files_elsewhere_are_followed(make_tree: MakeTree) 
 def test_a_dangling_link_is_kept_so_that_reading_it_reports_it(make_tree: MakeTree) -> None:
     root = make_tree({"a": 0})
     (root / "a" / "gone.jpg").symlink_to(root / "nothing.jpg")
-    assert scan_images(root).images == (FoundImage("a/gone.jpg", (-1, NO_TIME, 0)),)
+    assert scan_images(root).images == (FoundImage("a/gone.jpg", (-1, NO_TIME, 0, 0)),)
 
 
 def test_only_the_folders_asked_for_are_entered_and_loose_images_are_found(
@@ -137,7 +137,7 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_first_folder_of_a_loose_image_is_empty() -> None:
-    assert [first_folder(FoundImage(path, (1, 1, 1))) for path in ("a/b/c.png", "c.png")] == [
+    assert [first_folder(FoundImage(path, (1, 1, 1, 1))) for path in ("a/b/c.png", "c.png")] == [
         "a",
         "",
     ]

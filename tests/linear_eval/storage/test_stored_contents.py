@@ -8,14 +8,16 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from linear_eval.datasets import ImageFolderConfig
+from linear_eval.datasets import ImageFolderConfig, contents
 from linear_eval.datasets.contents import FileContents
 from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.errors import InputError
 from linear_eval.feature_store import FeatureStore
 from linear_eval.features import FeatureTable, collect_features
 from linear_eval.images import EvalImages, ImageBatches
@@ -39,6 +41,12 @@ def root(tmp_path: Path) -> Path:
         name = f"{'ab'[number % 2]}/{number:02d}.bmp"
         write(tmp_path / "images" / name, number, time_ns=LONG_AGO + number)
     return tmp_path / "images"
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files count as older than they are: nobody can set the time of their last change back."""
+    monkeypatch.setattr(contents, "_YOUNG_NS", 0)
 
 
 class Embed:
@@ -109,6 +117,7 @@ def test_an_image_written_again_at_once_is_noticed(tmp_path: Path, root: Path) -
     assert torch.equal(table(tmp_path / "store", root).features, fresh(root))
 
 
+@pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("change", ["touched", "copied", "moved"])
 def test_the_same_images_elsewhere_or_touched_are_not_looked_at_again(
     tmp_path: Path, root: Path, change: str, monkeypatch: pytest.MonkeyPatch
@@ -130,14 +139,46 @@ def test_the_same_images_elsewhere_or_touched_are_not_looked_at_again(
     assert embed.count == 0
 
 
-def test_equal_stamps_are_trusted(tmp_path: Path, root: Path) -> None:
-    path = root / "a" / "00.bmp"
+@pytest.mark.usefixtures("settled")
+def test_equal_stamps_are_trusted(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = table(tmp_path / "store", root).features.clone()
-    content = path.read_bytes()
-    with path.open("r+b") as file:  # the same file on the disk, and its time put back
-        file.write(content[:-8] + b"\7" * 8)
-    os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    monkeypatch.setattr(FileContents, "_read_digest", None)  # nothing is read
     assert torch.equal(table(tmp_path / "store", root).features, before)
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("by", ["program", "cp -p"])
+def test_a_file_written_over_with_its_time_put_back_is_noticed(
+    tmp_path: Path, root: Path, by: str
+) -> None:
+    for path in root.rglob("*.bmp"):
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))  # as archives unpack them
+    path, other = root / "a" / "00.bmp", root / "b" / "01.bmp"
+    table(tmp_path / "store", root)
+    before = path.stat()
+    if by == "cp -p":
+        shutil.copy2(other, path)
+    else:
+        content = path.read_bytes()
+        with path.open("r+b") as file:
+            file.write(content[:-8] + b"\7" * 8)
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    now = path.stat()
+    assert (now.st_size, now.st_mtime_ns, now.st_ino) == (before.st_size, LONG_AGO, before.st_ino)
+    assert torch.equal(table(tmp_path / "store", root).features, fresh(root))
+
+
+def test_stamps_of_an_earlier_version_cost_one_reading(tmp_path: Path, root: Path) -> None:
+    expected = table(tmp_path / "store", root).features.clone()
+    (place,) = (tmp_path / "store").iterdir()
+    stamps = np.frombuffer((place / "stamps.bin").read_bytes(), dtype=np.int64).reshape(-1, 4)
+    (place / "stamps.bin").write_bytes(np.ascontiguousarray(stamps[:, :3]).tobytes())
+    embed = Embed()
+    assert torch.equal(table(tmp_path / "store", root, embed).features, expected)
+    assert embed.count == 0
+    assert len((place / "stamps.bin").read_bytes()) == stamps.nbytes
 
 
 def test_a_table_of_an_earlier_version_is_read_but_not_called_checked(
@@ -225,3 +266,18 @@ def test_after_any_changes_the_features_are_those_of_the_images_that_there_are(
                     swap(root / "a", root / "b")
                     paths = sorted(root.rglob("*.bmp"))
         assert torch.equal(table(tmp_path / "store", root).features, fresh(root)), seed
+
+
+def test_images_left_out_for_their_size_come_back_where_larger_ones_are_permitted(
+    tmp_path: Path, root: Path
+) -> None:
+    def found(max_pixels: int) -> int:
+        config = ImageFolderConfig(root=str(root), max_pixels=max_pixels, on_bad_image="skip")
+        split = config.open_train()
+        store = FeatureStore(folder=tmp_path / "store")
+        try:
+            return len(store.table("w", Embed(), batches(split)).ids)
+        except InputError:  # not one can be read
+            return 0
+
+    assert [found(15), found(16), found(15), found(50_000_000)] == [0, 12, 0, 12]

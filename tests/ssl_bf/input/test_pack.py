@@ -328,9 +328,21 @@ def assert_same_pixels(store: PackedStore, source: Source) -> None:
         assert torch.equal(pixels(store, store.row_of[name]), source.split.read(row))
 
 
+def test_a_store_of_pictures_copied_over_with_their_times_is_refused(
+    tmp_path: Path, bitmaps: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linear_eval.datasets.contents._YOUNG_NS", 0)
+    pack(tmp_path / "store", open_source(bitmaps), AS_IS)
+    images = tmp_path / "images" / "a"
+    shutil.copy2(images / "06.bmp", images / "05.bmp")  # the same size, time and file on the disk
+    with pytest.raises(InputError, match=r"1 of 12 images have other contents now \(a/05.bmp\)"):
+        pack(tmp_path / "store", open_source(bitmaps), AS_IS)
+
+
 def test_a_store_stays_good_for_a_copy_of_its_images_which_is_read_once(
     tmp_path: Path, bitmaps: ImageFolderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("linear_eval.datasets.contents._YOUNG_NS", 0)  # nobody can set ctime back
     pack(tmp_path / "store", open_source(bitmaps), AS_IS)
     shutil.copytree(tmp_path / "images", tmp_path / "copy")
     copied = replace(bitmaps, root=str(tmp_path / "copy"))
