@@ -13,7 +13,7 @@ import torch
 
 from linear_eval import __version__
 from linear_eval.atomic_file import atomic_file
-from linear_eval.comparison.intervals import Interval, format_margin
+from linear_eval.comparison.intervals import Interval, format_range
 from linear_eval.contestants import Contestant
 from linear_eval.errors import one_line
 from linear_eval.evaluators import knn
@@ -25,7 +25,7 @@ from linear_eval.text_table import aligned
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MARGINS = "  95 %, test sampling"
+_RANGES = "  95 %, test sampling"
 _PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "faiss-gpu", "faiss-cpu")
 
 
@@ -109,10 +109,8 @@ def _table(rows: list[Row], columns: dict[str, str]) -> list[str]:
     ]
     main = rows[-1]
     if main.intervals:
-        margins = (
-            format_margin(main.metrics[key], main.intervals.get(key)) for key in columns.values()
-        )
-        table.append([_MARGINS, *margins])
+        ranges = (format_range(main.intervals.get(key)) for key in columns.values())
+        table.append([_RANGES, *ranges])
     return aligned(["percent", *columns], table)
 
 

@@ -162,15 +162,12 @@ def format_interval(value: float, interval: Interval | None) -> str:
     return f"{value:.1f}" + ("" if interval is None else f" [{interval[0]:.1f}, {interval[1]:.1f}]")
 
 
-def format_margin(value: float, interval: Interval | None) -> str:
-    """Such as "+-2.1": how far the interval reaches, on its longer side; "-" where there is none.
-
-    Rounded up, so that no interval seems to have no width.
-    """
+def format_range(interval: Interval | None) -> str:
+    """Such as "86.4-90.3", rounded outwards; "-" where there is none."""
     if interval is None:
         return "-"
-    reach = max(value - interval[0], interval[1] - value)
-    return f"+-{math.ceil(round(10 * reach, 6)) / 10:.1f}"
+    low, high = (round(10 * end, 6) for end in interval)
+    return f"{math.floor(low) / 10:.1f}-{math.ceil(high) / 10:.1f}"
 
 
 def _weights(scores: Array, class_of: Array, *, per_class: bool) -> Array:

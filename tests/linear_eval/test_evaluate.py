@@ -100,7 +100,10 @@ def test_the_command_judges_everyone_without_ssl_bf(place: Path) -> None:
         assert line.startswith(title)
         assert len(line.removeprefix(title).split()) == 5
     assert lines[5].startswith("  95 %, test sampling")
-    assert lines[5].count("+-") == 5
+    ranges = lines[5].removeprefix("  95 %, test sampling").split()
+    for told, value in zip(ranges, lines[4].removeprefix(titles[3]).split(), strict=True):
+        low, high = map(float, told.split("-"))
+        assert 0 <= low <= float(value) <= high <= 100
     assert "'pretrained with BatchFormer' " in lines[6]
     results = _results(place / "with" / "results.json")
     assert results["protocol"] == "ours"

@@ -35,13 +35,13 @@ def test_the_table_shows_one_aligned_row_per_contestant() -> None:
     ]
 
 
-def test_margins_stand_below_the_judged_row() -> None:
+def test_intervals_stand_below_the_judged_row() -> None:
     row = _row("a", 71.0)
     row.intervals.update({"knn/k=20/top1": (68.1, 73.6), "retrieval/map": (33.0, 33.6)})
     assert format_report([row], num_classes=10, notes=[]).splitlines() == [
-        "percent                k-NN (k=20)  linear top-1  recall@1    mAP  mAP@R",
-        "a                             71.0          81.2     100.0   33.3    7.0",
-        "  95 %, test sampling        +-2.9             -         -  +-0.4      -",
+        "percent                k-NN (k=20)  linear top-1  recall@1        mAP  mAP@R",
+        "a                             71.0          81.2     100.0       33.3    7.0",
+        "  95 %, test sampling    68.1-73.6             -         -  33.0-33.6      -",
     ]
 
 

@@ -9,7 +9,7 @@ from linear_eval.comparison.intervals import (
     _uniform,
     bootstrap_intervals,
     format_interval,
-    format_margin,
+    format_range,
     mean_scores,
     metric_intervals,
     wilson_interval,
@@ -172,9 +172,10 @@ def test_images_not_asked_do_not_widen_a_share() -> None:
 def test_intervals_and_margins_read_well() -> None:
     assert format_interval(88.49, (86.41, 90.3)) == "88.5 [86.4, 90.3]"
     assert format_interval(88.49, None) == "88.5"
-    assert format_margin(88.5, (86.4, 90.3)) == "+-2.1"
-    assert format_margin(88.5, (88.49, 88.5)) == "+-0.1"
-    assert format_margin(88.5, None) == "-"
+    assert format_range((86.41, 90.29)) == "86.4-90.3"
+    assert format_range((88.49, 88.5)) == "88.4-88.5"
+    assert format_range((75.3, 100.0)) == "75.3-100.0"
+    assert format_range(None) == "-"
 
 
 def test_the_draws_are_those_of_torch() -> None:
