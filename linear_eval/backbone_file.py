@@ -25,7 +25,7 @@ from linear_eval.backbone_header import (
     write_header,
 )
 from linear_eval.backbones import COUNTER, build_backbone, expected_tensors, feature_dim
-from linear_eval.errors import InputError
+from linear_eval.errors import InputError, require_backbone
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -115,9 +115,7 @@ def _storable(tensor: Tensor) -> Tensor:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
     try:
-        if not path.is_file():
-            found = "is a folder" if path.is_dir() else "no such file"
-            raise InputError(f"{path}: {found}, expected a backbone file; give the path of one")
+        require_backbone(path)
         with safe_open(path, framework="pt") as file:
             header = _parse_header(path, file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

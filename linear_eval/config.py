@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -107,6 +108,12 @@ class EvaluateConfig:
     batch_size: int = 256
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     output: str | None = None
+
+    @property
+    def backbone_files(self) -> tuple[Path, ...]:
+        """Of all that is judged, the main one first."""
+        names = dict.fromkeys([self.backbone, *self.baselines])
+        return tuple(Path(name) for name in names if name not in (PIXELS, RANDOM))
 
     def __post_init__(self) -> None:
         """Check ranges, and what contradicts itself."""

@@ -128,8 +128,7 @@ def open_contestants(config: EvaluateConfig) -> list[Contestant]:
             "its own; leave it out, or add random to baselines"
         )
     # the judged file first: `random` takes its architecture
-    paths = [name for name in [config.backbone, *names] if name not in (PIXELS, RANDOM)]
-    files = {name: _open_file(Path(name)) for name in dict.fromkeys(paths)}
+    files = {str(path): _open_file(path) for path in config.backbone_files}
     contestants = []
     for name in names:
         if name == PIXELS:
@@ -137,7 +136,7 @@ def open_contestants(config: EvaluateConfig) -> list[Contestant]:
         elif name == RANDOM:
             contestants.append(_random(config, next(iter(files.values()), None)))
         else:
-            contestants.append(files[name])
+            contestants.append(files[str(Path(name))])
     return _with_distinct_titles(contestants, names)
 
 

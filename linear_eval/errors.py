@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from linear_eval.screen import say, whole_lines
 
@@ -91,6 +92,17 @@ def load_torch(*, if_interrupted: str) -> None:
                 f"torch: cannot be loaded ({one_line(str(error))[:120]}), expected a build for "
                 "this machine; reinstall torch and torchvision from one index"
             ) from error
+
+
+def require_backbone(path: Path) -> None:
+    """Refuse a backbone file that is not there; a command asks for it before it loads torch.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}, expected a backbone file; give the path of one")
 
 
 def require_matching_torch() -> None:

@@ -125,7 +125,7 @@ def _report(
     # the answers first: results.json, which names them and their digest, is what counts
     results |= {"per_image": write_per_image(asked.output, _per_image(config, rows, splits))}
     write_results(asked.output, results | {"versions": versions(), "seconds": seconds})
-    print(f"written: {asked.output}")
+    print(f"written: {asked.output}, {results['per_image']['file']}")
 
 
 def results_path(config: EvaluateConfig) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
-from linear_eval.errors import load_torch
+from linear_eval.errors import load_torch, require_backbone
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -34,6 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
+    require_backbone(given.backbone)
     load_torch(if_interrupted=given.if_interrupted)
     from linear_eval.atomic_file import check_output
     from linear_eval.backbone_file import backbone_notes, load_backbone

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_verbose
-from linear_eval.errors import load_torch
+from linear_eval.errors import load_torch, require_backbone
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -64,6 +65,8 @@ def _run(given: argparse.Namespace) -> None:
         if given.show:
             print(to_yaml(loaded.value), end="")
             return
+        for path in loaded.value.backbone_files:
+            agreed(partial(require_backbone, path))
         load_torch(if_interrupted=given.if_interrupted)
         from linear_eval.evaluate import run
 

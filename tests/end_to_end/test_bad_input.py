@@ -148,7 +148,11 @@ CASES = [
     pretrain("directory cannot be made", f"run.directory={LONG}/new", "run.directory: "),
     pretrain("directory below a file", "run.directory=one.txt/new", "run.directory: "),
     command("features", f"extract good.safetensors images --output {LONG}.npy", "--output: x"),
-    command("features", "extract no no --output images.npy/f.npy", "no such folder; create it"),
+    command(
+        "features",
+        "extract good.safetensors no --output images.npy/f.npy",
+        "no such folder; create it",
+    ),
     command("numbers", f"quality good.safetensors images --json {LONG}.json", "--json: x"),
     command("numbers", "quality good.safetensors images --json images", "images is a folder"),
     command("index", f"index good.safetensors images --output {LONG}", "--output: x"),

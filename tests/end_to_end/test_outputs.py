@@ -273,3 +273,28 @@ def test_another_store_is_never_replaced(place: Path) -> None:
     before = contents(place)
     assert train(["pack", "images", "store"]) == 2
     assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (judge, f"{RUN} features.folder=none backbone=a.safetensors output=out/r.json"),
+        (judge, "extract a.safetensors images/train --output out/f.npy"),
+        (judge, "quality a.safetensors images/train --json out/q.json"),
+        (judge, "index a.safetensors images/train --output out/index"),
+        (train, "pretrain tiny.yaml run.directory=out"),
+        (train, "pack images/train out/store"),
+    ],
+)
+def test_every_command_counts_what_it_does_not_read_in_one_line(
+    command: Callable[[list[str]], int],
+    line: str,
+    place: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    prepare(line)
+    for name in ("a.txt", "b.txt", "movie.mp4"):
+        (place / "images/train/x" / name).write_text("no image")
+    assert command(line.split()) == 0
+    said = "".join(capfd.readouterr())
+    assert said.count("3 files are not read as images: 2 .txt, 1 .mp4") == 1

@@ -27,7 +27,7 @@ def run(program: str) -> tuple[int, str]:
     ("package", "command", "importing", "said"),
     [
         ("linear_eval", "run quickstart", "argparse", "nothing was begun"),
-        ("linear_eval", "quality b d", "torch._C", STORED),
+        ("linear_eval", "quality README.md d", "torch._C", STORED),  # any file: it is not read yet
         ("ssl_bf", "pretrain quickstart", "argparse", "nothing was begun"),
         ("ssl_bf", "pretrain quickstart", "torch._C", PRETRAIN),
     ],
@@ -71,6 +71,9 @@ def test_ctrl_c_after_a_command_is_done_shows_no_traceback(package: str) -> None
         ("linear_eval", "run quickstart --shwo", 2),
         ("linear_eval", "run cifar10 --show", 0),
         ("linear_eval", "compare no_such_folder other", 2),
+        ("linear_eval", "run quickstart backbone=no_such_file", 2),
+        ("linear_eval", "run quickstart backbone=pixels baselines=[no_such_file]", 2),
+        ("linear_eval", "index no_such_file photos --output index", 2),
         ("linear_eval", "--version", 0),
         ("ssl_bf", "pretrain quikstart", 2),
         ("ssl_bf", "pretrain --help", 0),

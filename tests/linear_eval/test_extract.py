@@ -141,7 +141,11 @@ def test_existing_files_are_replaced_only_when_asked(
 def test_an_impossible_output_is_refused_before_anything_is_read(
     tmp_path: Path, output: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["extract", "no_file", "no_config", "--output", str(tmp_path / output)]) == 2
+    (tmp_path / "file").write_text("no backbone")
+    assert (
+        main(["extract", str(tmp_path / "file"), "no_config", "--output", str(tmp_path / output)])
+        == 2
+    )
     assert said in capsys.readouterr().err
 
 
