@@ -1,4 +1,4 @@
-"""Two random views of every image: ours and lightly's. Run: python -m bench.views."""
+"""Two random views of every image: ours, lightly's and others'. Run: python -m bench.views."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.options import parse
 from bench.rounds import compare
+from bench.view_peers import peers
 from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.input.lightly_views import lightly_transform
 from ssl_bf.input.view_draws import ViewDraws
@@ -24,8 +25,10 @@ SPREAD = 0.1  # of a deviation, likewise
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
-    """Compare at 32 px without blur (CIFAR-10) and at 224 px with it."""
-    options = parse("Two MoCo-v2 views of images in memory against lightly's transform.", argv)
+    """Compare at 32 px without blur (CIFAR-10) and at 224 px with it, there with others as well."""
+    options = parse(
+        "Two MoCo-v2 views of images in memory against lightly's transform and others'.", argv
+    )
     if options.device == "cpu":
         keep_freed_memory()  # as ssl_bf.train does; lightly's profits as well
     rows = []
@@ -34,7 +37,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
         images = random_images(24 if options.quick else count, height, width)
         rows += compare(
             f"views_{size}",
-            two_views(images, config, options.device),
+            two_views(images, config, options.device) | (peers(images, config) if blur else {}),
             check=alike,
             options=options,
             facts={"images": len(images), "height": height, "width": width, "size": size},
