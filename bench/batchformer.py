@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench.options import parse
 from bench.rounds import append, compare, measure
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
 from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.methods import MethodConfig

@@ -23,7 +23,7 @@ from bench.gpu_training import METHODS, WITHOUT, losses
 from bench.parts import Finding
 from linear_eval.evaluators.knn import knn_predictions
 from linear_eval.evaluators.neighbour_votes import KnnConfig
-from linear_eval.search import nearest_neighbours
+from linear_eval.search.exact import nearest_neighbours
 
 FEATURES, TIE, POINTS = 1e-4, 1e-6, 1.0
 TINY = ["data.train_images=300", "data.test_images=60"]

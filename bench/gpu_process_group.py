@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.gpu_training import METHODS, TOLERANCES, WITH, settings
 from bench.parts import Finding
-from linear_eval.strict_config import load_config
+from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
 from ssl_bf.deterministic import deterministic_algorithms

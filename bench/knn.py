@@ -12,7 +12,7 @@ from bench.options import parse
 from bench.rounds import compare, unit_classes
 from linear_eval.evaluators.knn import knn_predictions
 from linear_eval.evaluators.neighbour_votes import KnnConfig
-from linear_eval.search import nearest_neighbours
+from linear_eval.search.exact import nearest_neighbours
 
 CLASSES, TEMPERATURE = 10, 0.1
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.options import parse
 from bench.rounds import compare, unit_classes
 from linear_eval.evaluators.logistic_probe import LogisticProbeConfig, fit_logistic_path
-from linear_eval.features import FeatureTable
+from linear_eval.features.table import FeatureTable
 
 CLASSES = 10
 CONFIG = LogisticProbeConfig()

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ssl_bf.train
 from bench.options import parse
 from bench.rounds import compare, measure
-from linear_eval.strict_config import load_config
+from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
 from ssl_bf.input.loader import Batch, TwoViewLoader

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.options import parse
 from bench.rounds import append, machine, matmul_limit, measure
-from linear_eval.search import nearest_neighbours
+from linear_eval.search.exact import nearest_neighbours
 
 MOST_MIB = 2048  # of anonymous memory above what the process held before
 

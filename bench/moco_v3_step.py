@@ -27,7 +27,7 @@ from bench.options import lacks_gpu, parse
 from bench.overhead import lars_loop
 from bench.rounds import compare, show_images_per_second
 from bench.step import BF16, Stepped, difference, gradients_of
-from linear_eval.backbones import build_backbone, feature_dim
+from linear_eval.backbones.architectures import build_backbone, feature_dim
 from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
 from ssl_bf.optimizers import LarsConfig, build_optimizer
 from ssl_bf.relations.no_relation import NoRelationConfig

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from linear_eval.atomic_file import atomic_file
+from linear_eval.system.atomic_file import atomic_file
 
 ROOT = Path(__file__).parents[1]
 LAST_OUTPUT = 3000  # characters of what a part printed, kept where it failed

@@ -38,7 +38,7 @@ from bench.rounds import compare, show_images_per_second
 from bench.step import Stepped, difference, float32_tolerance, gradients_of
 from bench.views import alike
 from linear_eval.datasets.image_formats import image_suffixes
-from linear_eval.strict_config import load_config
+from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.captured_step import CapturedStep
 from ssl_bf.config import PretrainConfig

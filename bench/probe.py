@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from bench.options import parse
 from bench.rounds import compare, unit_classes
-from linear_eval.linear_classifiers import fit_linear_classifiers
-from linear_eval.sgd_config import Hyperparameters, SgdConfig
-from linear_eval.training_rows import TrainingRows
+from linear_eval.classifiers.linear_classifiers import fit_linear_classifiers
+from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.training_rows import TrainingRows
 
 CLASSES, BATCH, MOMENTUM = 10, 256, 0.9
 RATES = tuple(10 ** (-3 + number / 4) for number in range(13))  # 0.001 to 1

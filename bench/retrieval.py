@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bench.options import parse
 from bench.rounds import compare, unit_classes
-from linear_eval.ranking import average_precision_at_r
-from linear_eval.search import nearest_neighbours
+from linear_eval.search.exact import nearest_neighbours
+from linear_eval.search.ranking import average_precision_at_r
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from linear_eval.rounding import fast_product
+from linear_eval.search.rounding import fast_product
 
 RESULTS = Path(__file__).parent / "results"
 _PEERS = ["torch", "numpy", "faiss-gpu", "faiss-cpu", "lightly", "scikit-learn"]

@@ -18,7 +18,7 @@ from bench.lightly_moco import LightlyMoCo
 from bench.options import parse
 from bench.own_process import OwnProcess
 from bench.rounds import compare
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
 from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.optimizers import SgdConfig, build_optimizer

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from linear_eval import __version__
 from linear_eval.commands import COMMANDS, run
-from linear_eval.errors import run_command
-from linear_eval.line_parser import LineParser
+from linear_eval.system.errors import run_command
+from linear_eval.system.line_parser import LineParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

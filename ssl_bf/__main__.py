@@ -2,7 +2,7 @@
 
 import sys
 
-from linear_eval.entry import run
+from linear_eval.system.entry import run
 
 
 def main() -> int:

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from linear_eval.atomic_file import check_outside
-from linear_eval.backbone_file import load_backbone
-from linear_eval.backbones import build_backbone, feature_dim
+from linear_eval.backbones.architectures import build_backbone, feature_dim
+from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
-from linear_eval.distributed import rank, world_size
-from linear_eval.errors import InputError
+from linear_eval.system.atomic_file import check_outside
+from linear_eval.system.distributed import rank, world_size
+from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig, ResNetConfig
 from ssl_bf.input.loader import TwoViewLoader
 from ssl_bf.input.residency import open_images

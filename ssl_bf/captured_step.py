@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from linear_eval.distributed import rank
-from linear_eval.errors import InputError
+from linear_eval.system.distributed import rank
+from linear_eval.system.errors import InputError
 from ssl_bf.build import Run
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.input.loader import Batch

@@ -17,8 +17,8 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from linear_eval.atomic_file import sync_folder
-from linear_eval.errors import InputError
+from linear_eval.system.atomic_file import sync_folder
+from linear_eval.system.errors import InputError
 
 FORMAT_VERSION = 1
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from linear_eval import __version__
-from linear_eval.errors import EXIT_DONE, EXIT_FAILED, load_torch, one_line, run_command
-from linear_eval.line_parser import LineParser
-from linear_eval.screen import say
+from linear_eval.system.errors import EXIT_DONE, EXIT_FAILED, load_torch, one_line, run_command
+from linear_eval.system.line_parser import LineParser
+from linear_eval.system.screen import say
 
 CONFIG_HELP = (
     "path of a YAML file, or the name of a packaged config: quickstart, or METHOD_DATA or "
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, if_interrupted: str) -> int:
     if options.command == "pretrain":  # the name and the YAML are checked before torch is loaded
-        from linear_eval.config_source import read_config_file
+        from linear_eval.strict_config.source import read_config_file
 
         read_config_file(options.config, "pretrain")
     load_torch(if_interrupted=if_interrupted)

@@ -12,7 +12,7 @@ import yaml
 
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
-from linear_eval.strict_config import to_yaml
+from linear_eval.strict_config.reader import to_yaml
 from ssl_bf.input.residency import Place, Residency
 from ssl_bf.input.views import ViewsConfig
 from ssl_bf.methods import MethodConfig

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import feature_dim
+from linear_eval.backbones.architectures import feature_dim
+from linear_eval.backbones.backbone_header import BackboneInfo
 from ssl_bf.config import PretrainConfig, config_to_share
 
 RELATION_TITLES = {"none": "without relation", "batchformer": "with BatchFormer"}

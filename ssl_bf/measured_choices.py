@@ -17,11 +17,16 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from linear_eval.backbones import build_backbone
-from linear_eval.cores import asked_threads, torch_threads, usable_cores
-from linear_eval.distributed import broadcast_from_main, is_main, world_size
-from linear_eval.errors import InputError
-from linear_eval.measured_threads import fastest, long_enough, seconds_by_threads, seconds_by_turns
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.features.measured_threads import (
+    fastest,
+    long_enough,
+    seconds_by_threads,
+    seconds_by_turns,
+)
+from linear_eval.system.cores import asked_threads, torch_threads, usable_cores
+from linear_eval.system.distributed import broadcast_from_main, is_main, world_size
+from linear_eval.system.errors import InputError
 from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig

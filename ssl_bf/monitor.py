@@ -11,8 +11,8 @@ from torch import nn
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.overlap import overlap_note
 from linear_eval.evaluators.knn import knn_top1
-from linear_eval.features import FeatureTable, collect_features, frozen
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.features.table import FeatureTable, collect_features, frozen
+from linear_eval.images.batches import EvalImages, ImageBatches
 from ssl_bf.input.views import ViewsConfig
 
 K = 20

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 
-from linear_eval.cores import usable_cores
-from linear_eval.measured_threads import fastest
+from linear_eval.features.measured_threads import fastest
+from linear_eval.system.cores import usable_cores
 from ssl_bf.config import PretrainConfig
 from ssl_bf.measured_choices import Precision, seconds_of_threads
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from linear_eval.datasets import DatasetConfig
-from linear_eval.errors import InputError
-from linear_eval.strict_config import load_config, parse_config
+from linear_eval.strict_config.reader import load_config, parse_config
+from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
 from ssl_bf.input.pack import pack
 from ssl_bf.input.packed_store import NOT_CHECKED

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from linear_eval.atomic_file import check_output
-from linear_eval.backbone_file import assemble_backbone
-from linear_eval.backbones import expected_tensors
+from linear_eval.backbones.architectures import expected_tensors
+from linear_eval.backbones.backbone_file import assemble_backbone
 from linear_eval.checkpoints.export import Format, export
-from linear_eval.distributed import shut_down, start_from_environment, world_size
-from linear_eval.errors import InputError
-from linear_eval.strict_config import load_config, to_yaml
+from linear_eval.strict_config.reader import load_config, to_yaml
+from linear_eval.system.atomic_file import check_output
+from linear_eval.system.distributed import shut_down, start_from_environment, world_size
+from linear_eval.system.errors import InputError
 from ssl_bf import checkpoint
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import ONLY_AT_START, RESUMABLE, PretrainConfig, decisive_settings

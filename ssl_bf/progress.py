@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from linear_eval.distributed import is_main, world_size
-from linear_eval.screen import say
+from linear_eval.system.distributed import is_main, world_size
+from linear_eval.system.screen import say
 from ssl_bf.latest_value import LatestValue
 from ssl_bf.schedules import Plan
 

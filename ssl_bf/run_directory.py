@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from linear_eval.atomic_file import atomic_file, check_new
-from linear_eval.backbone_file import file_sha256
-from linear_eval.comparison.results_file import read_results
-from linear_eval.distributed import is_main
-from linear_eval.errors import InputError
-from linear_eval.strict_config import to_yaml
+from linear_eval.backbones.backbone_file import file_sha256
+from linear_eval.results.results_file import read_results
+from linear_eval.strict_config.reader import to_yaml
+from linear_eval.system.atomic_file import atomic_file, check_new
+from linear_eval.system.distributed import is_main
+from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
 from ssl_bf.train import BACKBONE_FILE
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 
 def warmup_cosine(epoch: float, *, peak: float, warmup_epochs: float, epochs: float) -> float:

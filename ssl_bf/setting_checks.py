@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from linear_eval.backbone_file import backbone_notes
-from linear_eval.distributed import world_size
-from linear_eval.errors import InputError
+from linear_eval.backbones.backbone_file import backbone_notes
+from linear_eval.system.distributed import world_size
+from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
 from ssl_bf.environment import compiler_fault
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import distributed
 
-from linear_eval.distributed import world_size
+from linear_eval.system.distributed import world_size
 
 # SIGTERM from schedulers and torchrun, SIGINT from Ctrl-C, SIGUSR1 as schedulers' early warning.
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

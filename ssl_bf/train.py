@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from linear_eval.all_reduce import all_reduce_sum
-from linear_eval.backbone_file import save_backbone
-from linear_eval.distributed import barrier, is_main, rank, world_size
-from linear_eval.errors import StoppedBySignal
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.system.all_reduce import all_reduce_sum
+from linear_eval.system.distributed import barrier, is_main, rank, world_size
+from linear_eval.system.errors import StoppedBySignal
 from ssl_bf import checkpoint
 from ssl_bf.allocator import keep_freed_memory
 from ssl_bf.build import Run

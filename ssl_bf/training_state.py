@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.optimizers import state_keys
 
 

@@ -25,9 +25,23 @@ NO_NAMES = {"utils", "util", "common", "misc", "helpers", "core", "base"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn"}
 HEAVY |= {"onnx", "onnxscript", "onnxruntime"}
-MUST_START_FAST = ["linear_eval", "ssl_bf", "linear_eval.errors", "linear_eval.strict_config"]
+MUST_START_FAST = [
+    "linear_eval",
+    "ssl_bf",
+    "linear_eval.system.errors",
+    "linear_eval.strict_config.reader",
+]
 MUST_START_FAST += [f"{package}.{each}" for package in PACKAGES for each in ("cli", "__main__")]
 
+# A room (a folder, or a module at the root) imports only rooms that stand before it.
+ROOMS = {
+    "linear_eval": (
+        *("system", "strict_config", "datasets", "backbones", "checkpoints", "images", "features"),
+        *("search", "classifiers", "evaluators", "results", "evaluation", "comparison"),
+        *("own_images", "commands", "cli", "__main__"),
+    ),
+}
+MAX_FILES = 17  # of a room, beside its __init__; data sets are as many as there are
 # Inside ssl_bf: (who, what it may not import).
 DIRECTIONS = [
     *(
@@ -73,6 +87,22 @@ def wrong_directions(graph: dict[str, set[str]]) -> list[str]:
         for who, what in rules
         if is_in(module, who) and is_in(name, what)
     ]
+
+
+def upward_arrows(graph: dict[str, set[str]]) -> list[str]:
+    """Imports of a room that stands behind one's own, or in no list."""
+    found = []
+    for module, names in graph.items():
+        package, _, inner = module.partition(".")
+        order = ROOMS.get(package, ())
+        own = inner.partition(".")[0]
+        for name in names if inner and order else ():
+            room = name.removeprefix(f"{package}.").partition(".")[0]
+            if name.startswith(f"{package}.") and (
+                own not in order or room not in order or order.index(room) > order.index(own)
+            ):
+                found.append(f"{module} imports {name}")
+    return found
 
 
 def find_cycle(graph: dict[str, set[str]]) -> list[str]:
@@ -178,6 +208,21 @@ def shown(path: Path) -> str:
 
 def test_the_judge_does_not_know_the_contestant_and_every_arrow_points_down() -> None:
     assert wrong_directions(GRAPH) == []
+
+
+def test_rooms_import_only_rooms_below_them() -> None:
+    graph = {module: {name for name in names if name in MODULES} for module, names in GRAPH.items()}
+    assert upward_arrows(graph) == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_list_of_rooms_is_what_is_there_and_no_room_is_crowded(package: str) -> None:
+    places = [path for path in (ROOT / package).iterdir() if path.name != "__pycache__"]
+    modules = {path.stem for path in places if path.suffix == ".py"} - {"__init__"}
+    rooms = {path.name for path in places if path.is_dir()}
+    assert {*ROOMS[package]} == modules | rooms
+    for room in rooms - {"datasets"}:
+        assert len([*(ROOT / package / room).glob("[!_]*.py")]) <= MAX_FILES, room
 
 
 def test_no_module_imports_itself_through_others() -> None:
@@ -316,6 +361,21 @@ def test_the_module_that_reads_pickles_may_read_tensors_only(code: str, is_allow
 def test_the_check_finds_an_arrow_that_points_up(module: str, code: str) -> None:
     known = {"ssl_bf.build", "ssl_bf.train", "ssl_bf.methods.simsiam"}
     assert len(wrong_directions({module: imported(ast.parse(code), module, known)})) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "is_found"),
+    [
+        ("linear_eval.search.exact", "linear_eval.evaluators.knn", True),
+        ("linear_eval.search.exact", "linear_eval.helpers", True),
+        ("linear_eval.helpers", "linear_eval.system.errors", True),
+        ("linear_eval.search.exact", "linear_eval.features.rows", False),
+        ("linear_eval.search.exact", "linear_eval.search.task", False),
+        ("linear_eval.search.exact", "torch", False),
+    ],
+)
+def test_the_check_finds_an_arrow_to_a_room_above(module: str, name: str, is_found: bool) -> None:
+    assert upward_arrows({module: {name}}) == [f"{module} imports {name}"] * is_found
 
 
 def test_the_check_finds_a_cycle() -> None:

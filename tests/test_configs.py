@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
-from linear_eval.backbones import feature_dim
-from linear_eval.config import EvaluateConfig
-from linear_eval.strict_config import load_config, parse_config, to_yaml
+from linear_eval.backbones.architectures import feature_dim
+from linear_eval.evaluation.config import EvaluateConfig
+from linear_eval.strict_config.reader import load_config, parse_config, to_yaml
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods import MethodConfig
 

@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from linear_eval.errors import InputError, require_matching_torch
-from linear_eval.vision_transformers import VISION_TRANSFORMERS, build_vision_transformer
+from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS, build_vision_transformer
+from linear_eval.system.errors import InputError, require_matching_torch
 
 _RESNET_WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
 CIFAR_PADDINGS = {"_cifar": 1, "_cifar_padding2": 2}

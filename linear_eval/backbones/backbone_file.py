@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 
-from linear_eval.atomic_file import atomic_file
-from linear_eval.atomic_file import file_sha256 as file_sha256
-from linear_eval.backbone_header import (
+from linear_eval.backbones.architectures import (
+    COUNTER,
+    build_backbone,
+    expected_tensors,
+    feature_dim,
+)
+from linear_eval.backbones.backbone_header import (
     BackboneInfo,
     ChangedHeader,
     Header,
@@ -24,8 +28,9 @@ from linear_eval.backbone_header import (
     unsealed_note,
     write_header,
 )
-from linear_eval.backbones import COUNTER, build_backbone, expected_tensors, feature_dim
-from linear_eval.errors import InputError, require_backbone
+from linear_eval.system.atomic_file import atomic_file
+from linear_eval.system.atomic_file import file_sha256 as file_sha256
+from linear_eval.system.errors import InputError, require_backbone
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from linear_eval.backbones import feature_dim
+from linear_eval.backbones.architectures import feature_dim
 
 FORMAT_VERSION = 1
 MAX_IMAGE_SIZE = 4096

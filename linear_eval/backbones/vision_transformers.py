@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 TRAINED_SIZE = 224  # pixels a side; other sizes get interpolated position embeddings
 _DEPTH = 12

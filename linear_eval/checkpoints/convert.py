@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.atomic_file import check_output
-from linear_eval.backbone_file import (
+from linear_eval.backbones.architectures import (
+    CIFAR_PADDINGS,
+    COUNTER,
+    expected_tensors,
+    feature_dim,
+)
+from linear_eval.backbones.backbone_file import (
     assemble_backbone,
     file_sha256,
     is_backbone_file,
     save_backbone,
 )
-from linear_eval.backbone_header import MAX_IMAGE_SIZE, BackboneInfo
-from linear_eval.backbones import CIFAR_PADDINGS, COUNTER, expected_tensors, feature_dim
+from linear_eval.backbones.backbone_header import MAX_IMAGE_SIZE, BackboneInfo
+from linear_eval.backbones.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS, check_heads
 from linear_eval.checkpoints.match import Match, find_backbone
 from linear_eval.checkpoints.tensor_file import read_tensors
-from linear_eval.errors import InputError
-from linear_eval.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS, check_heads
+from linear_eval.system.atomic_file import check_output
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from linear_eval.atomic_file import atomic_file, check_output
-from linear_eval.backbone_file import save_backbone
-from linear_eval.backbone_header import BackboneInfo
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS
 from linear_eval.checkpoints.onnx_file import onnx_bytes, run_onnx
 from linear_eval.checkpoints.tensor_file import read_tensors
-from linear_eval.errors import InputError, require_matching_torch
-from linear_eval.vision_transformers import VISION_TRANSFORMERS
+from linear_eval.system.atomic_file import atomic_file, check_output
+from linear_eval.system.errors import InputError, require_matching_torch
 
 Format = Literal["safetensors", "torchvision", "timm", "onnx"]
 _TOLERANCE = 1e-4  # of the largest feature: other kernels round otherwise, a wrong key is far off

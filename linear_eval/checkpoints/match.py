@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from linear_eval.backbones import COUNTER
+from linear_eval.backbones.architectures import COUNTER
 from linear_eval.checkpoints.layouts import (
     AVERAGED,
     DIALECTS,
@@ -26,7 +26,7 @@ from linear_eval.checkpoints.layouts import (
 )
 from linear_eval.checkpoints.not_read import not_read
 from linear_eval.checkpoints.wrappers import common_start, outer_wrappers, unwrapped
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 _NUM_NAMED = 3
 _FEW_MISSING = 0.1  # of those found; of another architecture's tensors, more are missing

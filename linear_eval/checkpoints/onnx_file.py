@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.errors import InputError
+from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.system.errors import InputError
 
 INPUT, OUTPUT = "images", "features"
 

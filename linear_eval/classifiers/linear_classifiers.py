@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.sgd_config import Hyperparameters, SgdConfig
-from linear_eval.training_rows import TrainingRows
+from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.training_rows import TrainingRows
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.errors import InputError
-from linear_eval.features import FeatureTable, frozen
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.train_views import TrainView
+from linear_eval.features.table import FeatureTable, frozen
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.train_views import TrainView
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

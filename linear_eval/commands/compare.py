@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser, add_verbose
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
-from linear_eval.errors import InputError, load_torch
+from linear_eval.system.errors import InputError, load_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -60,8 +60,8 @@ def _channels(option: str, text: str) -> tuple[float, float, float]:
 
 def _convert(given: argparse.Namespace) -> None:
     load_torch(if_interrupted=given.if_interrupted)
-    from linear_eval.contestants import IMAGENET_MEAN, IMAGENET_STD
-    from linear_eval.convert import ImageFacts, convert
+    from linear_eval.checkpoints.convert import ImageFacts, convert
+    from linear_eval.evaluation.contestants import IMAGENET_MEAN, IMAGENET_STD
 
     convert(
         given.checkpoint,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
-from linear_eval.errors import load_torch, require_backbone
+from linear_eval.system.errors import load_torch, require_backbone
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -36,9 +36,9 @@ def add(commands: Commands) -> None:
 def _export(given: argparse.Namespace) -> None:
     require_backbone(given.backbone)
     load_torch(if_interrupted=given.if_interrupted)
-    from linear_eval.atomic_file import check_output
-    from linear_eval.backbone_file import backbone_notes, load_backbone
+    from linear_eval.backbones.backbone_file import backbone_notes, load_backbone
     from linear_eval.checkpoints.export import export
+    from linear_eval.system.atomic_file import check_output
 
     reads = {"the backbone itself": [given.backbone]}
     check_output(given.output, "--output", overwrite=given.overwrite, reads=reads)

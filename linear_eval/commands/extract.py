@@ -13,7 +13,7 @@ from linear_eval.commands.subcommand import (
     add_split,
     add_verbose,
 )
-from linear_eval.errors import load_torch, require_backbone
+from linear_eval.system.errors import load_torch, require_backbone
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
 def _extract(given: argparse.Namespace) -> None:
     require_backbone(given.backbone)
     load_torch(if_interrupted=given.if_interrupted)
-    from linear_eval.extract import extract
+    from linear_eval.own_images.extract import extract
 
     extract(
         given.backbone,

@@ -13,7 +13,7 @@ from linear_eval.commands.subcommand import (
     add_split,
     add_verbose,
 )
-from linear_eval.errors import load_torch, require_backbone
+from linear_eval.system.errors import load_torch, require_backbone
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
 def _index(given: argparse.Namespace) -> None:
     require_backbone(given.backbone)
     load_torch(if_interrupted=given.if_interrupted)
-    from linear_eval.image_search.index_images import index_images
+    from linear_eval.own_images.index_images import index_images
 
     index_images(
         given.backbone,

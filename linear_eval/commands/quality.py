@@ -13,7 +13,7 @@ from linear_eval.commands.subcommand import (
     add_split,
     add_verbose,
 )
-from linear_eval.errors import load_torch, require_backbone
+from linear_eval.system.errors import load_torch, require_backbone
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
 def _quality(given: argparse.Namespace) -> None:
     require_backbone(given.backbone)
     load_torch(if_interrupted=given.if_interrupted)
-    from linear_eval.quality import judge_quality
+    from linear_eval.own_images.quality import judge_quality
 
     judge_quality(
         given.backbone,

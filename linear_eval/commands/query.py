@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser, add_verbose
-from linear_eval.errors import load_torch
+from linear_eval.system.errors import load_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
 
 def _query(given: argparse.Namespace) -> None:
     load_torch(if_interrupted=given.if_interrupted)
-    from linear_eval.image_search.query import query
+    from linear_eval.own_images.query import query
 
     query(
         given.index,

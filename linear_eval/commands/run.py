@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_verbose
-from linear_eval.errors import load_torch, require_backbone
+from linear_eval.system.errors import load_torch, require_backbone
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -47,9 +47,9 @@ def add(commands: Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    from linear_eval.agreement import agreed, working_together
-    from linear_eval.config import EvaluateConfig
-    from linear_eval.strict_config import load_config, to_yaml
+    from linear_eval.evaluation.config import EvaluateConfig
+    from linear_eval.strict_config.reader import load_config, to_yaml
+    from linear_eval.system.agreement import agreed, working_together
 
     missing = "???" if given.show else None
     with working_together():
@@ -68,6 +68,6 @@ def _run(given: argparse.Namespace) -> None:
         for path in loaded.value.backbone_files:
             agreed(partial(require_backbone, path))
         load_torch(if_interrupted=given.if_interrupted)
-        from linear_eval.evaluate import run
+        from linear_eval.evaluation.run import run
 
         run(loaded.value, loaded.notes, verbose=given.verbose, overwrite=given.overwrite)

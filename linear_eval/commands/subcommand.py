@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from linear_eval.line_parser import LineParser
+    from linear_eval.system.line_parser import LineParser
 
     Commands = argparse._SubParsersAction[LineParser]
 

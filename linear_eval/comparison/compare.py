@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file, check_output
 from linear_eval.comparison import compare_models, compare_runs
 from linear_eval.comparison.compare_models import (
     ModelDifference,
@@ -22,10 +21,13 @@ from linear_eval.comparison.compare_runs import (
     runs_differences,
     runs_notes,
 )
-from linear_eval.comparison.image_contents import contents_note
-from linear_eval.comparison.intervals import Unit
-from linear_eval.comparison.per_image import per_image_path, read_per_image
-from linear_eval.comparison.results_file import (
+from linear_eval.evaluation.notes import shortened
+from linear_eval.evaluation.protocols import protocol_of
+from linear_eval.evaluation.text_table import aligned
+from linear_eval.results.image_contents import contents_note
+from linear_eval.results.intervals import Unit
+from linear_eval.results.per_image import per_image_path, read_per_image
+from linear_eval.results.results_file import (
     RESULTS_FILE,
     Results,
     common_protocols,
@@ -35,10 +37,8 @@ from linear_eval.comparison.results_file import (
     require_different,
     require_different_backbones,
 )
-from linear_eval.errors import InputError, one_line
-from linear_eval.notes import shortened
-from linear_eval.protocols import protocol_of
-from linear_eval.text_table import aligned
+from linear_eval.system.atomic_file import atomic_file, check_output
+from linear_eval.system.errors import InputError, one_line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from linear_eval.comparison.intervals import (
+from linear_eval.comparison.mcnemar import mcnemar_p
+from linear_eval.results.intervals import (
     RESAMPLES,
     Array,
     Interval,
@@ -22,9 +23,8 @@ from linear_eval.comparison.intervals import (
     mean_scores,
     scores_key,
 )
-from linear_eval.comparison.mcnemar import mcnemar_p
-from linear_eval.comparison.per_image import PerImage
-from linear_eval.errors import InputError
+from linear_eval.results.per_image import PerImage
+from linear_eval.system.errors import InputError
 
 INTERVAL_MEANING = "95 %, one model each, test sampling: paired bootstrap"
 _FEW_CLASSES = 20

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from linear_eval.comparison.intervals import Interval
-from linear_eval.comparison.results_file import Results
 from linear_eval.comparison.student_t import paired_t_interval, welch_interval
-from linear_eval.errors import InputError
+from linear_eval.results.intervals import Interval
+from linear_eval.results.results_file import Results
+from linear_eval.system.errors import InputError
 
 INTERVAL_MEANING = "95 %, pretraining seeds on these test images"
 

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from linear_eval.comparison.intervals import Interval
+from linear_eval.results.intervals import Interval
 
 _LEVEL = 0.95
 _HALVINGS = 80

@@ -26,8 +26,8 @@ from linear_eval.datasets.image_files import (
 )
 from linear_eval.datasets.image_formats import image_suffixes
 from linear_eval.datasets.split_folders import missing_split
-from linear_eval.errors import InputError
-from linear_eval.user_text import ARCHIVES
+from linear_eval.system.errors import InputError
+from linear_eval.system.user_text import ARCHIVES
 
 if TYPE_CHECKING:
     from torch import Tensor

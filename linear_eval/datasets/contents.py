@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.cores import reading_threads
-from linear_eval.serial_threads import serial_threads
+from linear_eval.system.cores import reading_threads
+from linear_eval.system.serial_threads import serial_threads
 
 if TYPE_CHECKING:
     from torch import Tensor

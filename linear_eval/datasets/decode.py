@@ -18,7 +18,7 @@ from linear_eval.datasets.colour_forms import UnreadableForm, rgb_pixels
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.datasets.image_formats import FORMATS, MissingHeifError, parsers_for
 from linear_eval.datasets.upright import orientation_of, turned
-from linear_eval.errors import InputError, require_matching_torch
+from linear_eval.system.errors import InputError, require_matching_torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -37,7 +37,7 @@ from linear_eval.datasets.split_folders import (
     meaning,
     taken_as,
 )
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

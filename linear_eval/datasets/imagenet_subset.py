@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from linear_eval.config_source import packaged_folder
 from linear_eval.datasets.class_folders import class_folder_split, file_split, sorted_classes
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import printable
@@ -21,8 +20,9 @@ from linear_eval.datasets.image_files import (
     stamp_of,
 )
 from linear_eval.datasets.split_folders import missing_split
-from linear_eval.errors import InputError
-from linear_eval.user_text import TextError, decode_text, numbered_lines, read_text
+from linear_eval.strict_config.source import packaged_folder
+from linear_eval.system.errors import InputError
+from linear_eval.system.user_text import TextError, decode_text, numbered_lines, read_text
 
 PACKAGED = ("imagenet100_cmc", "imagenet_1percent_simclr", "imagenet_10percent_simclr")
 _WNID = re.compile(r"n\d{8}", re.ASCII)

@@ -12,8 +12,8 @@ from linear_eval.datasets.decode import printable
 from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import existing_folder, one_form
 from linear_eval.datasets.listed_files import listed_images
-from linear_eval.errors import InputError
-from linear_eval.user_text import TextError, numbered_lines, read_text
+from linear_eval.system.errors import InputError
+from linear_eval.system.user_text import TextError, numbered_lines, read_text
 
 LIST = "list_eval_partition.txt"
 _HEADER = "image_name item_id evaluation_status"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_files import FoundImage, few, one_form, stamp_of
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 
 def listed_images(folder: Path, names: Sequence[str]) -> list[FoundImage]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 
 from linear_eval.datasets.dataset import MAX_HOLDOUT, DatasetSettings, ImageSplit
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 _LIMIT_SALT = b"limit"  # not the hold-out's: a limited train set must not favour its images
 

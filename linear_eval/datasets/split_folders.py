@@ -8,7 +8,7 @@ from pathlib import Path
 
 from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_files import few, folder_names, one_form
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 _MEANS = {
     "train": ("train", "training"),

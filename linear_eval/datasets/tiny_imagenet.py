@@ -18,8 +18,8 @@ from linear_eval.datasets.image_files import (
     scan_images,
 )
 from linear_eval.datasets.split_folders import missing_split
-from linear_eval.errors import InputError
-from linear_eval.user_text import TextError, numbered_lines, read_text
+from linear_eval.system.errors import InputError
+from linear_eval.system.user_text import TextError, numbered_lines, read_text
 
 _IMAGES = "images"
 _ANNOTATIONS = "val_annotations.txt"

@@ -8,9 +8,8 @@ from typing import Literal
 
 import torch
 
-from linear_eval.cores import asked_threads, usable_cores
 from linear_eval.datasets import DatasetConfig
-from linear_eval.errors import InputError
+from linear_eval.evaluation.protocols import ProtocolName
 from linear_eval.evaluators.fine_tune import FineTuneConfig
 from linear_eval.evaluators.frequency import FrequencyConfig
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
@@ -18,11 +17,12 @@ from linear_eval.evaluators.logistic_probe import LogisticProbeConfig
 from linear_eval.evaluators.low_shot import LowShotConfig
 from linear_eval.evaluators.neighbour_votes import KnnConfig
 from linear_eval.evaluators.retrieval import RetrievalConfig
-from linear_eval.feature_store import FeatureStoreConfig
-from linear_eval.features import Embed
-from linear_eval.images import EvalImages
-from linear_eval.measured_threads import on_fastest_threads
-from linear_eval.protocols import ProtocolName
+from linear_eval.features.measured_threads import on_fastest_threads
+from linear_eval.features.store import FeatureStoreConfig
+from linear_eval.features.table import Embed
+from linear_eval.images.batches import EvalImages
+from linear_eval.system.cores import asked_threads, usable_cores
+from linear_eval.system.errors import InputError
 
 PIXELS = "pixels"
 RANDOM = "random"

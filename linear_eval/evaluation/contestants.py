@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.backbone_file import file_sha256, load_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import feature_dim
-from linear_eval.config import PIXELS, RANDOM, EvaluateConfig
-from linear_eval.errors import InputError
-from linear_eval.feature_store import file_weights
-from linear_eval.features import PIXELS_SIDE, Embed, frozen, raw_pixels
-from linear_eval.fine_tune import Pretrained
-from linear_eval.images import ImageBatches
-from linear_eval.random_backbone import (
+from linear_eval.backbones.architectures import feature_dim
+from linear_eval.backbones.backbone_file import file_sha256, load_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.classifiers.whole_network import Pretrained
+from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
+from linear_eval.evaluation.random_backbone import (
     CALIBRATION_BATCH,
     CALIBRATION_IMAGES,
     calibrate_batch_norm,
     calibration_contents,
     random_backbone,
 )
+from linear_eval.features.store import file_weights
+from linear_eval.features.table import PIXELS_SIDE, Embed, frozen, raw_pixels
+from linear_eval.images.batches import ImageBatches
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from linear_eval.config import EvaluateConfig
-from linear_eval.errors import InputError
+from linear_eval.evaluation.config import EvaluateConfig
+from linear_eval.evaluation.splits import EvaluationSplits
+from linear_eval.evaluation.stages import choices_of, knn_settings
 from linear_eval.evaluators.choosing import FEW_PER_CLASS
 from linear_eval.evaluators.fine_tune import check_fine_tune
 from linear_eval.evaluators.label_draws import check_draws
-from linear_eval.splits import EvaluationSplits
-from linear_eval.stages import choices_of, knn_settings
+from linear_eval.system.errors import InputError
 
 
 def check_sizes(config: EvaluateConfig, splits: EvaluationSplits) -> None:

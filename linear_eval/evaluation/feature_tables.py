@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from linear_eval.contestants import Contestant
-from linear_eval.errors import InputError
-from linear_eval.feature_store import FeatureStore
-from linear_eval.features import Embed, FeatureTable
-from linear_eval.images import ImageBatches
+from linear_eval.evaluation.contestants import Contestant
+from linear_eval.features.store import FeatureStore
+from linear_eval.features.table import Embed, FeatureTable
+from linear_eval.images.batches import ImageBatches
+from linear_eval.system.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

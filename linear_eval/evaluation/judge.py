@@ -11,24 +11,24 @@ from functools import partial
 
 import torch
 
-from linear_eval.agreement import agreed
-from linear_eval.comparison.intervals import metric_intervals
-from linear_eval.config import EvaluateConfig
-from linear_eval.contestants import Contestant
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.joined import joined_splits
-from linear_eval.distributed import is_main
-from linear_eval.evaluator_needs import needed_parts
+from linear_eval.evaluation.config import EvaluateConfig
+from linear_eval.evaluation.contestants import Contestant
+from linear_eval.evaluation.evaluator_needs import needed_parts
+from linear_eval.evaluation.feature_tables import FeatureTables, extract_tables
+from linear_eval.evaluation.report import Row
+from linear_eval.evaluation.splits import EvaluationSplits
+from linear_eval.evaluation.stages import stages, wants_fine_tuning, wants_views
 from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.fine_tune import evaluate_fine_tune
-from linear_eval.feature_tables import FeatureTables, extract_tables
-from linear_eval.features import not_checked
-from linear_eval.images import ImageBatches
-from linear_eval.report import Row
-from linear_eval.screen import say
-from linear_eval.splits import EvaluationSplits
-from linear_eval.stages import stages, wants_fine_tuning, wants_views
+from linear_eval.features.table import not_checked
+from linear_eval.images.batches import ImageBatches
+from linear_eval.results.intervals import metric_intervals
+from linear_eval.system.agreement import agreed
+from linear_eval.system.distributed import is_main
+from linear_eval.system.screen import say
 
 
 def judge(

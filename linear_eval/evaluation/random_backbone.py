@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.backbones import build_backbone
-from linear_eval.errors import InputError
-from linear_eval.features import frozen
-from linear_eval.images import ImageBatches
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.features.table import frozen
+from linear_eval.images.batches import ImageBatches
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

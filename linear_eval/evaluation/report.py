@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from linear_eval import __version__
-from linear_eval.atomic_file import atomic_file
-from linear_eval.comparison.intervals import Interval, format_range
-from linear_eval.contestants import Contestant
-from linear_eval.errors import one_line
+from linear_eval.evaluation.contestants import Contestant
+from linear_eval.evaluation.notes import shortened
+from linear_eval.evaluation.protocols import metrics_of
+from linear_eval.evaluation.text_table import aligned
 from linear_eval.evaluators import knn
 from linear_eval.evaluators.headlines import columns_of
-from linear_eval.notes import shortened
-from linear_eval.protocols import metrics_of
-from linear_eval.text_table import aligned
+from linear_eval.results.intervals import Interval, format_range
+from linear_eval.system.atomic_file import atomic_file
+from linear_eval.system.errors import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor

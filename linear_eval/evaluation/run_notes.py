@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from linear_eval.detail_table import SPREAD
+from linear_eval.evaluation.detail_table import SPREAD
+from linear_eval.evaluation.report import Row
 from linear_eval.evaluators.evaluation import note_text
-from linear_eval.report import Row
 
 # Ends of keys, in this order behind all others: those may say that a number is wrong.
 _SETTINGS = ("/learning_rate", "/weight_decay", "/images", "/chosen_top1", "/chosen_on")

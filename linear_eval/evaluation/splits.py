@@ -9,7 +9,7 @@ from linear_eval.datasets.dataset import ImageSplit, RetrievalTask, fingerprint_
 from linear_eval.datasets.image_files import few
 from linear_eval.datasets.overlap import overlap_note
 from linear_eval.datasets.selection import open_selected_train, split_holdout
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,10 @@ from functools import lru_cache
 
 import torch
 
-from linear_eval.config import EvaluateConfig, Evaluator
-from linear_eval.distributed import is_main
+from linear_eval.evaluation.config import EvaluateConfig, Evaluator
+from linear_eval.evaluation.feature_tables import FeatureTables
+from linear_eval.evaluation.protocols import PROTOCOLS, Protocol
+from linear_eval.evaluation.splits import EvaluationSplits
 from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.frequency import FrequencyConfig, with_frequency
@@ -24,10 +26,8 @@ from linear_eval.evaluators.logistic_probe import evaluate_logistic_probe
 from linear_eval.evaluators.low_shot import evaluate_low_shot
 from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours
 from linear_eval.evaluators.retrieval import evaluate_retrieval
-from linear_eval.feature_tables import FeatureTables
-from linear_eval.protocols import PROTOCOLS, Protocol
-from linear_eval.sharded_search import nearest_neighbours_by_all
-from linear_eval.splits import EvaluationSplits
+from linear_eval.search.sharded import nearest_neighbours_by_all
+from linear_eval.system.distributed import is_main
 
 _CLASSIFIERS = ("knn", "linear_probe", "logistic_probe")
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.errors import InputError
-from linear_eval.features import FeatureTable, joined
+from linear_eval.features.table import FeatureTable, joined
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

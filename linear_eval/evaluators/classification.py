@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from linear_eval.classifiers.linear_classifiers import LinearClassifiers
 from linear_eval.evaluators.evaluation import Evaluation
-from linear_eval.linear_classifiers import LinearClassifiers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from linear_eval.classifiers.whole_network import (
+    FineTuneRecipe,
+    Pretrained,
+    fine_tune,
+    logits_of,
+    top_classes,
+)
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import split_holdout
-from linear_eval.errors import InputError
 from linear_eval.evaluators.choosing import edge_warning
 from linear_eval.evaluators.classification import TOP, classification
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.headline import Headline
 from linear_eval.evaluators.label_draws import LabelDrawsConfig, check_draws, over_draws
-from linear_eval.features import FeatureTable
-from linear_eval.fine_tune import FineTuneRecipe, Pretrained, fine_tune, logits_of, top_classes
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.features.table import FeatureTable
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.agreement import gather_scores, own_share
 from linear_eval.datasets.dataset import Judgement
-from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.headline import Column, Headline
-from linear_eval.feature_rows import require_finite
-from linear_eval.features import FeatureTable
-from linear_eval.ranking import precision_at_k, trapezoidal_average_precision, without_ignored
-from linear_eval.search import gallery_rankings
+from linear_eval.features.rows import require_finite
+from linear_eval.features.table import FeatureTable
+from linear_eval.search.exact import gallery_rankings
+from linear_eval.search.ranking import (
+    precision_at_k,
+    trapezoidal_average_precision,
+    without_ignored,
+)
+from linear_eval.system.agreement import gather_scores, own_share
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.errors import InputError
 from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.headline import Column, Headline, with_groups
 from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, Search, find_neighbours
-from linear_eval.faiss_library import open_faiss
-from linear_eval.features import FeatureTable
-from linear_eval.search import nearest_neighbours
+from linear_eval.features.table import FeatureTable
+from linear_eval.search.exact import nearest_neighbours
+from linear_eval.search.faiss_library import open_faiss
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
+from linear_eval.classifiers.linear_classifiers import LinearClassifiers, fit_linear_classifiers
+from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.training_rows import TrainingRows
 from linear_eval.evaluators.choosing import (
     Judgement,
     Round,
@@ -27,11 +30,8 @@ from linear_eval.evaluators.classification import (
 )
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.headline import Column, Headline
-from linear_eval.feature_rows import require_finite
-from linear_eval.features import FeatureTable
-from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
-from linear_eval.sgd_config import Hyperparameters, SgdConfig
-from linear_eval.training_rows import TrainingRows
+from linear_eval.features.rows import require_finite
+from linear_eval.features.table import FeatureTable
 
 _HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 

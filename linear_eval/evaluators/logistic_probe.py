@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from linear_eval.classifiers.lbfgs import Memory, minimise
+from linear_eval.classifiers.linear_classifiers import LinearClassifiers
+from linear_eval.classifiers.training_rows import TrainingRows
 from linear_eval.evaluators.choosing import Judgement, Round, choose, edge_warning, whole_of
 from linear_eval.evaluators.classification import (
     MIN_CLASSES_FOR_TOP5,
@@ -21,11 +24,8 @@ from linear_eval.evaluators.classification import (
 )
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.headline import Column, Headline
-from linear_eval.feature_rows import require_finite
-from linear_eval.features import FeatureTable
-from linear_eval.lbfgs import Memory, minimise
-from linear_eval.linear_classifiers import LinearClassifiers
-from linear_eval.training_rows import TrainingRows
+from linear_eval.features.rows import require_finite
+from linear_eval.features.table import FeatureTable
 
 if TYPE_CHECKING:
     from torch import Tensor

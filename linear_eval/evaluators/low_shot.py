@@ -21,7 +21,7 @@ from linear_eval.evaluators.label_draws import (
     over_draws,
 )
 from linear_eval.evaluators.logistic_probe import LogisticProbeConfig, evaluate_logistic_probe
-from linear_eval.features import FeatureTable, joined
+from linear_eval.features.table import FeatureTable, joined
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from linear_eval.image_search.faiss_index import approximate_neighbours
-from linear_eval.search import Backend, nearest_neighbours
+from linear_eval.search.exact import Backend, nearest_neighbours
+from linear_eval.search.faiss_index import approximate_neighbours
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from linear_eval.agreement import gather_scores, own_share
-from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.headline import Column, Headline
-from linear_eval.feature_rows import require_finite
-from linear_eval.features import FeatureTable
-from linear_eval.ranking import average_precision, average_precision_at_r, r_precision, recall_at_k
-from linear_eval.search import gallery_rankings, leave_one_out_rankings
+from linear_eval.features.rows import require_finite
+from linear_eval.features.table import FeatureTable
+from linear_eval.search.exact import gallery_rankings, leave_one_out_rankings
+from linear_eval.search.ranking import (
+    average_precision,
+    average_precision_at_r,
+    r_precision,
+    recall_at_k,
+)
+from linear_eval.system.agreement import gather_scores, own_share
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from linear_eval.cores import asked_threads, core_use, lacks_cores, torch_threads
-from linear_eval.features import Embed
+from linear_eval.features.table import Embed
+from linear_eval.system.cores import asked_threads, core_use, lacks_cores, torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor

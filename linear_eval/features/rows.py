@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,13 +16,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.agreement import AgreedError, agreed, gather_vectors
 from linear_eval.datasets.contents import DIGEST_BYTES, Contents
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.distributed import all_gather_rows, broadcast_from_main, is_main, rank, world_size
-from linear_eval.errors import InputError
-from linear_eval.features import Embed, FeatureTable
-from linear_eval.images import EmbeddedBatch, EvalImages, ImageBatches, unequal_sizes
+from linear_eval.features.table import Embed, FeatureTable
+from linear_eval.images.batches import EmbeddedBatch, EvalImages, ImageBatches, unequal_sizes
+from linear_eval.system.agreement import AgreedError, agreed, gather_vectors
+from linear_eval.system.distributed import (
+    all_gather_rows,
+    broadcast_from_main,
+    is_main,
+    rank,
+    world_size,
+)
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import check_outside
-from linear_eval.errors import InputError
-from linear_eval.features import Embed, FeatureDtype, FeatureTable, collect_features
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.shared_batches import together
-from linear_eval.storage.feature_folder import FeatureFolder, say
-from linear_eval.train_views import TrainView
+from linear_eval.features.shared_batches import together
+from linear_eval.features.stored_folder import FeatureFolder, say
+from linear_eval.features.table import Embed, FeatureDtype, FeatureTable, collect_features
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.train_views import TrainView
+from linear_eval.system.atomic_file import check_outside
+from linear_eval.system.errors import InputError
 
 FORMAT_VERSION = 1  # part of the key: change it with any change of a stored feature
 AUTO, NONE = "auto", "none"

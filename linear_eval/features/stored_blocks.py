@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from linear_eval.cores import reading_threads
 from linear_eval.datasets.contents import DIGEST_BYTES
+from linear_eval.system.cores import reading_threads
 
 if TYPE_CHECKING:
     from torch import Tensor

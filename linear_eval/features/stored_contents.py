@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.atomic_file import atomic_file
 from linear_eval.datasets.contents import NO_TIME, STAMP_NUMBERS, Contents
 from linear_eval.datasets.image_files import few
-from linear_eval.errors import InputError
+from linear_eval.system.atomic_file import atomic_file
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,19 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from linear_eval import screen
-from linear_eval.atomic_file import sync_folder
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
-from linear_eval.errors import InputError, one_line
-from linear_eval.features import (
-    Embed,
-    FeatureDtype,
-    FeatureTable,
-    checked_rows,
-    nothing_readable,
-)
-from linear_eval.images import ImageBatches
-from linear_eval.storage.feature_blocks import (
+from linear_eval.features.stored_blocks import (
     DATA,
     MANIFEST,
     Block,
@@ -38,9 +27,20 @@ from linear_eval.storage.feature_blocks import (
     read_blocks,
     read_digests,
 )
-from linear_eval.storage.feature_writer import RowWriter, disk_errors
-from linear_eval.storage.folder_lock import take_lock
-from linear_eval.storage.stored_contents import changed_images, others_now
+from linear_eval.features.stored_contents import changed_images, others_now
+from linear_eval.features.stored_writer import RowWriter, disk_errors
+from linear_eval.features.table import (
+    Embed,
+    FeatureDtype,
+    FeatureTable,
+    checked_rows,
+    nothing_readable,
+)
+from linear_eval.images.batches import ImageBatches
+from linear_eval.system import screen
+from linear_eval.system.atomic_file import sync_folder
+from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.folder_lock import take_lock
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from linear_eval.atomic_file import atomic_file
 from linear_eval.datasets.contents import DIGEST_BYTES, Contents
-from linear_eval.errors import InputError
-from linear_eval.storage.feature_blocks import DATA, DIGESTS, MANIFEST, Block, last_line, to_line
-from linear_eval.storage.stored_contents import write_stamps
+from linear_eval.features.stored_blocks import DATA, DIGESTS, MANIFEST, Block, last_line, to_line
+from linear_eval.features.stored_contents import write_stamps
+from linear_eval.system.atomic_file import atomic_file
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.errors import InputError
-from linear_eval.images import ImageBatches
-from linear_eval.screen import progress_bar
+from linear_eval.images.batches import ImageBatches
+from linear_eval.system.errors import InputError
+from linear_eval.system.screen import progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from linear_eval.cores import reading_threads
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import OR_SKIP, BadImageError
 from linear_eval.datasets.decoding import MAX_PIXELS
-from linear_eval.errors import InputError
-from linear_eval.serial_threads import serial_threads
-from linear_eval.thin_images import is_thin, resized_centre
+from linear_eval.images.thin_images import is_thin, resized_centre
+from linear_eval.system.cores import reading_threads
+from linear_eval.system.errors import InputError
+from linear_eval.system.serial_threads import serial_threads
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ import torch
 
 from linear_eval.datasets.dataset import MemoryReader
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.images.batches import EvalImages, ImageBatches
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linear_eval.atomic_file import atomic_file
-from linear_eval.image_search.image_index import ImageIndex
+from linear_eval.own_images.image_index import ImageIndex
+from linear_eval.system.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.atomic_file import atomic_file
-from linear_eval.errors import InputError
-from linear_eval.image_search.fonts import Lettering
+from linear_eval.own_images.fonts import Lettering
+from linear_eval.system.atomic_file import atomic_file
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from linear_eval.atomic_file import atomic_file, check_output
-from linear_eval.data_argument import SplitName
-from linear_eval.errors import InputError, one_line
-from linear_eval.features import FeatureTable
-from linear_eval.notes import shortened
-from linear_eval.split_features import extract_split
+from linear_eval.evaluation.notes import shortened
+from linear_eval.features.table import FeatureTable
+from linear_eval.own_images.data_argument import SplitName
+from linear_eval.own_images.split_features import extract_split
+from linear_eval.system.atomic_file import atomic_file, check_output
+from linear_eval.system.errors import InputError, one_line
 
 
 def extract(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import require_finite, unit_rows
+from linear_eval.features.rows import require_finite, unit_rows
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

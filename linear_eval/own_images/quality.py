@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file, check_output, file_sha256
-from linear_eval.comparison.own_results import Judged, quality_differs
-from linear_eval.data_argument import SplitName
-from linear_eval.errors import one_line
-from linear_eval.feature_quality import alignment, rank_me, uniformity
-from linear_eval.features import Embed, FeatureTable, collect_features
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.notes import shortened
-from linear_eval.report import versions
-from linear_eval.split_features import open_backbone_and_split
-from linear_eval.train_views import TrainView
+from linear_eval.evaluation.notes import shortened
+from linear_eval.evaluation.report import versions
+from linear_eval.features.table import Embed, FeatureTable, collect_features
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.train_views import TrainView
+from linear_eval.own_images.data_argument import SplitName
+from linear_eval.own_images.feature_quality import alignment, rank_me, uniformity
+from linear_eval.own_images.split_features import open_backbone_and_split
+from linear_eval.results.own_results import Judged, quality_differs
+from linear_eval.system.atomic_file import atomic_file, check_output, file_sha256
+from linear_eval.system.errors import one_line
 
 
 def judge_quality(

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.atomic_file import Reads, check_output
-from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
-from linear_eval.config import SpeedConfig
+from linear_eval.backbones.backbone_file import backbone_notes, file_sha256, load_backbone
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
 from linear_eval.datasets.decoding import Decoding
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import require_finite, unit_rows
-from linear_eval.features import frozen
-from linear_eval.image_search.answers import Neighbour, changes, neighbours_of, write_answers
-from linear_eval.image_search.contact_sheet import SheetRow, Tile, thumbnail, write_sheet
-from linear_eval.image_search.image_index import (
+from linear_eval.evaluation.config import SpeedConfig
+from linear_eval.evaluation.notes import shortened
+from linear_eval.features.rows import require_finite, unit_rows
+from linear_eval.features.table import frozen
+from linear_eval.images.batches import EvalImages
+from linear_eval.own_images.answers import Neighbour, changes, neighbours_of, write_answers
+from linear_eval.own_images.contact_sheet import SheetRow, Tile, thumbnail, write_sheet
+from linear_eval.own_images.image_index import (
     IndexManifest,
     read_index,
     read_manifest,
 )
-from linear_eval.images import EvalImages
-from linear_eval.notes import shortened
+from linear_eval.system.atomic_file import Reads, check_output
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

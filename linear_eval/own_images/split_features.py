@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.atomic_file import check_outside
-from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.config import EvaluateConfig
-from linear_eval.data_argument import SplitName, load_data_argument, open_split
+from linear_eval.backbones.backbone_file import backbone_notes, file_sha256, load_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.feature_store import file_weights
-from linear_eval.features import Embed, FeatureTable, frozen, not_checked
-from linear_eval.images import ImageBatches
+from linear_eval.evaluation.config import EvaluateConfig
+from linear_eval.features.store import file_weights
+from linear_eval.features.table import Embed, FeatureTable, frozen, not_checked
+from linear_eval.images.batches import ImageBatches
+from linear_eval.own_images.data_argument import SplitName, load_data_argument, open_split
+from linear_eval.system.atomic_file import check_outside
 
 if TYPE_CHECKING:
     from torch import nn

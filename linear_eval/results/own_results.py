@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from linear_eval.comparison.per_image import HEADER_KEY
+from linear_eval.results.per_image import HEADER_KEY
 
 _SHOWN = 12  # characters of a digest that tell it from others
 

@@ -17,9 +17,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from linear_eval.atomic_file import atomic_file, file_sha256
-from linear_eval.comparison.intervals import Array, is_binary
-from linear_eval.errors import InputError
+from linear_eval.results.intervals import Array, is_binary
+from linear_eval.system.atomic_file import atomic_file, file_sha256
+from linear_eval.system.errors import InputError
 
 FORMAT_VERSION = 1
 HEADER_KEY = "per_image"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linear_eval.comparison.image_contents import CONTENTS, contents_problem, different_parts
-from linear_eval.errors import InputError
-from linear_eval.user_text import TextError, read_text
+from linear_eval.results.image_contents import CONTENTS, contents_problem, different_parts
+from linear_eval.system.errors import InputError
+from linear_eval.system.user_text import TextError, read_text
 
 RESULTS_FILE = "results.json"
 _COUNTS = {"train_images", "test_images"}

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from linear_eval.rough_tiles import ROWS_AT_ONCE, STRIPES, Chunk, Tile
-from linear_eval.similarity_keys import ordered_bits
+from linear_eval.search.rough_tiles import ROWS_AT_ONCE, STRIPES, Chunk, Tile
+from linear_eval.search.similarity_keys import ordered_bits
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import Metric, feature_rows
-from linear_eval.search_task import SearchTask, open_task
-from linear_eval.shortlist import Backend as Backend
-from linear_eval.shortlist import Shortlist, open_backend, shortlist
-from linear_eval.similarity_keys import best_keys, decode_keys, sort_keys
-from linear_eval.streamed_search import can_stream, stream_neighbours
+from linear_eval.features.rows import Metric, feature_rows
+from linear_eval.search.shortlist import Backend as Backend
+from linear_eval.search.shortlist import Shortlist, open_backend, shortlist
+from linear_eval.search.similarity_keys import best_keys, decode_keys, sort_keys
+from linear_eval.search.streamed import can_stream, stream_neighbours
+from linear_eval.search.task import SearchTask, open_task
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

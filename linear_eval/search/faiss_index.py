@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from linear_eval.errors import InputError, one_line
-from linear_eval.faiss_library import open_faiss
-from linear_eval.feature_rows import unit_rows
-from linear_eval.search import nearest_neighbours
+from linear_eval.features.rows import unit_rows
+from linear_eval.search.exact import nearest_neighbours
+from linear_eval.search.faiss_library import open_faiss
+from linear_eval.system.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor

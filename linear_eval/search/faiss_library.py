@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from linear_eval.errors import InputError, one_line
+from linear_eval.system.errors import InputError, one_line
 
 
 def open_faiss() -> Any:

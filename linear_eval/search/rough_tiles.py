@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from linear_eval.feature_rows import FeatureRows
-from linear_eval.rounding import fast_product, most_candidates, round_rows
+from linear_eval.features.rows import FeatureRows
+from linear_eval.search.rounding import fast_product, most_candidates, round_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.feature_rows import FeatureRows
+from linear_eval.features.rows import FeatureRows
 
 if TYPE_CHECKING:
     from torch import Tensor

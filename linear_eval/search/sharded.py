@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.agreement import agreed, own_share
-from linear_eval.distributed import all_gather_rows, rank, world_size
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import Metric
-from linear_eval.search import Backend, nearest_neighbours
-from linear_eval.similarity_keys import best_keys, decode_keys, similarity_keys
+from linear_eval.features.rows import Metric
+from linear_eval.search.exact import Backend, nearest_neighbours
+from linear_eval.search.similarity_keys import best_keys, decode_keys, similarity_keys
+from linear_eval.system.agreement import agreed, own_share
+from linear_eval.system.distributed import all_gather_rows, rank, world_size
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from linear_eval.faiss_library import open_faiss
-from linear_eval.feature_rows import FeatureRows
+from linear_eval.features.rows import FeatureRows
+from linear_eval.search.faiss_library import open_faiss
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,12 +19,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from linear_eval.candidates import NO_KEY, Products, by_query, exact_products, find_candidates
-from linear_eval.feature_rows import FeatureRows
-from linear_eval.rough_tiles import STRIPES, Chunk, RoughSearch, Tile
-from linear_eval.rounding import rough_dtype
-from linear_eval.shortlist import central_point
-from linear_eval.similarity_keys import (
+from linear_eval.features.rows import FeatureRows
+from linear_eval.search.candidates import (
+    NO_KEY,
+    Products,
+    by_query,
+    exact_products,
+    find_candidates,
+)
+from linear_eval.search.rough_tiles import STRIPES, Chunk, RoughSearch, Tile
+from linear_eval.search.rounding import rough_dtype
+from linear_eval.search.shortlist import central_point
+from linear_eval.search.similarity_keys import (
     decode_keys,
     floats_of,
     ordered_bits,

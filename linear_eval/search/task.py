@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import FeatureRows
-from linear_eval.similarity_keys import similarity_keys
+from linear_eval.features.rows import FeatureRows
+from linear_eval.search.similarity_keys import similarity_keys
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

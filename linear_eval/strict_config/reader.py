@@ -14,17 +14,17 @@ from typing import Any, Generic, TypeVar
 
 import yaml
 
-from linear_eval.config_checks import range_problems
-from linear_eval.config_source import parse_overrides, read_config_file
-from linear_eval.config_types import (
+from linear_eval.strict_config.range_checks import range_problems
+from linear_eval.strict_config.source import parse_overrides, read_config_file
+from linear_eval.strict_config.types import (
     Mismatch,
     convert,
     describe,
     list_item,
     section_classes,
 )
-from linear_eval.config_words import member_named, member_problem, no_such_key, not_a_section
-from linear_eval.errors import ConfigError
+from linear_eval.strict_config.words import member_named, member_problem, no_such_key, not_a_section
+from linear_eval.system.errors import ConfigError
 
 __all__ = ["ConfigError", "LoadedConfig", "load_config", "parse_config", "to_yaml"]
 

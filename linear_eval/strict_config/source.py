@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from linear_eval.config_types import Plain, nearest
-from linear_eval.errors import ConfigError
-from linear_eval.user_text import ARCHIVES, TextError, read_text
+from linear_eval.strict_config.types import Plain, nearest
+from linear_eval.system.errors import ConfigError
+from linear_eval.system.user_text import ARCHIVES, TextError, read_text
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _COMMAND_OF = {"pretrain": "ssl-bf pretrain", "evaluate": "linear-eval run"}
 _KIND_OF = {"pretrain": "a pretraining config", "evaluate": "an evaluation config"}
 _ONLY_IN_PRETRAINING = {"method", "views", "optimizer", "run"}

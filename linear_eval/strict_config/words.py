@@ -5,7 +5,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from linear_eval.config_types import Plain, list_item, nearest, section_classes, show
+from linear_eval.strict_config.types import Plain, list_item, nearest, section_classes, show
 
 
 def member_names(member: type) -> tuple[str, ...]:

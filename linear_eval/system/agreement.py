@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from linear_eval.distributed import (
+from linear_eval.system.distributed import (
     all_gather_rows,
     barrier,
     is_main,
@@ -24,8 +24,8 @@ from linear_eval.distributed import (
     shut_down,
     world_size,
 )
-from linear_eval.errors import EXIT_WRONG_INPUT, InputError, one_line
-from linear_eval.screen import say
+from linear_eval.system.errors import EXIT_WRONG_INPUT, InputError, one_line
+from linear_eval.system.screen import say
 
 if TYPE_CHECKING:
     from torch import Tensor

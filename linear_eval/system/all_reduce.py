@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from linear_eval.distributed import world_size
+from linear_eval.system.distributed import world_size
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:

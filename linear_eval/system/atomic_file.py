@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 Reads = Mapping[str, Iterable[Path]]
 Differs = Callable[[Path], str]

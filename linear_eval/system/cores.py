@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from linear_eval.distributed import local_world_size
+from linear_eval.system.distributed import local_world_size
 
 MOST_READERS = 32  # more threads that decode wait for Python's lock
 

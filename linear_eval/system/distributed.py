@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

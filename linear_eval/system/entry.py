@@ -17,8 +17,8 @@ def run(module: str) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is clearing up
         return code
     except KeyboardInterrupt:
-        from linear_eval.errors import EXIT_INTERRUPTED
-        from linear_eval.screen import say
+        from linear_eval.system.errors import EXIT_INTERRUPTED
+        from linear_eval.system.screen import say
 
         say("interrupted: nothing was begun")
         return EXIT_INTERRUPTED

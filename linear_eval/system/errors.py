@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from linear_eval.screen import say, whole_lines
+from linear_eval.system.screen import say, whole_lines
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from linear_eval.errors import EXIT_WRONG_INPUT, one_line
+from linear_eval.system.errors import EXIT_WRONG_INPUT, one_line
 
 
 class LineParser(argparse.ArgumentParser):

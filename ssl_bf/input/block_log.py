@@ -19,11 +19,11 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 
-from linear_eval.atomic_file import atomic_file
 from linear_eval.datasets.contents import DIGEST_BYTES, Contents
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.storage.feature_blocks import to_line
-from linear_eval.storage.stored_contents import changed_images, write_stamps
+from linear_eval.features.stored_blocks import to_line
+from linear_eval.features.stored_contents import changed_images, write_stamps
+from linear_eval.system.atomic_file import atomic_file
 from ssl_bf.input.packed_store import DATA
 
 PROGRESS = "progress.jsonl"

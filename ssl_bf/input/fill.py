@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from linear_eval.distributed import is_main
-from linear_eval.errors import InputError
-from linear_eval.screen import progress_bar
+from linear_eval.system.distributed import is_main
+from linear_eval.system.errors import InputError
+from linear_eval.system.screen import progress_bar
 from ssl_bf.input.packed_images import PackedImages, image_bytes, num_bytes, starts_of
 from ssl_bf.input.store import ReadImage, decode_in_order
 

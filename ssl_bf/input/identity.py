@@ -8,7 +8,7 @@ from typing import Any
 
 from linear_eval.datasets.contents import NO_TIME
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 _NAMES, _STAMPS, _CONTENTS = "images", "image_stamps", "image_contents"
 _REMEDY = "put these back, say where they are by data.root=FOLDER, or start a new run"

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input.keyed_random import key
 from ssl_bf.input.packed_images import Images
 from ssl_bf.input.views import ViewsConfig

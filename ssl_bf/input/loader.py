@@ -11,8 +11,8 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
-from linear_eval.serial_threads import serial_threads
+from linear_eval.system.errors import InputError
+from linear_eval.system.serial_threads import serial_threads
 from ssl_bf.input.keyed_random import generator
 from ssl_bf.input.packed_images import Images, LooseImages, PackedImages
 from ssl_bf.input.store import ImageStore, decode_threads

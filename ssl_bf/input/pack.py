@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from linear_eval.atomic_file import atomic_file, check_outside, sync_folder
-from linear_eval.errors import InputError
-from linear_eval.storage.folder_lock import LOCK, take_lock
+from linear_eval.system.atomic_file import atomic_file, check_outside, sync_folder
+from linear_eval.system.errors import InputError
+from linear_eval.system.folder_lock import LOCK, take_lock
 from ssl_bf.input.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
 from ssl_bf.input.pack_progress import say, with_progress
 from ssl_bf.input.packed_images import image_bytes

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_files import few
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input.packed_images import PackedImages
 from ssl_bf.input.preparation import Preparation, decoded
 from ssl_bf.input.source import Source

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from linear_eval.datasets.decode import decode_image
-from linear_eval.images import EvalImages
+from linear_eval.images.batches import EvalImages
 
 
 @dataclass(frozen=True, kw_only=True)

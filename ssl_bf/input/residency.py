@@ -17,7 +17,7 @@ from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input.fill import NoRoomError, fill, load
 from ssl_bf.input.pack import pack
 from ssl_bf.input.packed_images import num_bytes

@@ -14,9 +14,9 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from linear_eval.cores import reading_threads
 from linear_eval.datasets.decode import OR_SKIP, BadImageError
-from linear_eval.serial_threads import serial_threads
+from linear_eval.system.cores import reading_threads
+from linear_eval.system.serial_threads import serial_threads
 from ssl_bf.input.packed_images import LooseImages, PackedImages
 
 T = TypeVar("T")

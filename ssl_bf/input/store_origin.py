@@ -12,8 +12,8 @@ from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_files import few
-from linear_eval.errors import InputError
-from linear_eval.storage.stored_contents import changed_images, others_now
+from linear_eval.features.stored_contents import changed_images, others_now
+from linear_eval.system.errors import InputError
 from ssl_bf.input.preparation import Preparation
 from ssl_bf.input.source import Source
 

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input.colour_ops import NEUTRAL, texture_colours
 from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
 from ssl_bf.input.packed_images import Images, PackedImages, device_of, sizes_of

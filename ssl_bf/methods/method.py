@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.methods.measurements import feature_std
 from ssl_bf.optimizers import ParameterGroup

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
 
 

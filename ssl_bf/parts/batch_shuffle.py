@@ -6,7 +6,7 @@ Without it, BatchNorm statistics leak which images share a device (He et al. 202
 
 from torch import Tensor
 
-from linear_eval.distributed import all_gather_rows
+from linear_eval.system.distributed import all_gather_rows
 from ssl_bf.parts.gathered_keys import own_share
 
 

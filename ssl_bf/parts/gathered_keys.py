@@ -6,7 +6,7 @@ Shapes: N local batch, W devices, P projection width.
 import torch
 from torch import Tensor
 
-from linear_eval.distributed import all_gather_rows, rank
+from linear_eval.system.distributed import all_gather_rows, rank
 
 
 def gather_keys(keys: Tensor, order: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.relations.relation import Relation, TwoStreamConfig
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from bench import gpu_judge
 from bench.gpu_judge import judged_like_the_cpu, other_neighbours
 from bench.rounds import unit_classes
-from linear_eval.search import nearest_neighbours
+from linear_eval.search.exact import nearest_neighbours
 
 
 def classes() -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,7 @@ from bench.gpu_training import (
     steps_like_the_cpus,
 )
 from linear_eval.datasets.textures import TexturesConfig
-from linear_eval.strict_config import load_config
+from linear_eval.strict_config.reader import load_config
 from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig
 from tests.pretended_cuda import pretended_cuda

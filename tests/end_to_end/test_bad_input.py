@@ -15,9 +15,9 @@ import torch
 import yaml
 from PIL import Image
 
-from linear_eval.backbone_file import save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main as linear_eval
 from ssl_bf.cli import main as ssl_bf
 

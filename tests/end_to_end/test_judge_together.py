@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
-from linear_eval.backbone_file import save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main
 
 pytestmark = pytest.mark.dist

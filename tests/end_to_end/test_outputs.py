@@ -11,13 +11,13 @@ import torch
 import torchvision
 import yaml
 
-from linear_eval.backbone_file import save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main as judge
-from linear_eval.comparison.per_image import read_per_image, write_per_image
-from linear_eval.comparison.results_file import read_results
-from linear_eval.report import format_report
+from linear_eval.evaluation.report import format_report
+from linear_eval.results.per_image import read_per_image, write_per_image
+from linear_eval.results.results_file import read_results
 from ssl_bf.cli import main as train
 
 TINY = {
@@ -249,7 +249,7 @@ def test_of_two_evaluations_at_a_time_the_later_one_is_told(
         shutil.copy("b.json", "results.json")
         return report(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("linear_eval.evaluate.format_report", meanwhile)
+    monkeypatch.setattr("linear_eval.evaluation.run.format_report", meanwhile)
     assert judge(f"{RUN} features.folder=none backbone=a.safetensors".split()) == 2
     assert Path("results.json").read_bytes() == Path("b.json").read_bytes()
     assert not Path("results.per_image.safetensors").exists()

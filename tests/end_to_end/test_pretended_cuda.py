@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 import linear_eval.cli
 import ssl_bf.cli
-from linear_eval.strict_config import parse_config
+from linear_eval.strict_config.reader import parse_config
 from ssl_bf.build import build_run
 from ssl_bf.captured_step import WARM_UP
 from ssl_bf.config import PretrainConfig

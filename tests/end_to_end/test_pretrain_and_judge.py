@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.backbone_file import load_backbone
+from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.cli import main as linear_eval
-from linear_eval.strict_config import load_config
+from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import build_run
 from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main as ssl_bf

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import linear_eval
-from linear_eval.backbone_file import load_backbone
+from linear_eval.backbones.backbone_file import load_backbone
 from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main
 

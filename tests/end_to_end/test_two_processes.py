@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from linear_eval.all_reduce import all_reduce_sum
-from linear_eval.distributed import all_gather_rows, rank, world_size
+from linear_eval.system.all_reduce import all_reduce_sum
+from linear_eval.system.distributed import all_gather_rows, rank, world_size
 from ssl_bf.input.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.method import Method

@@ -11,12 +11,12 @@ import torchvision
 import yaml
 
 import linear_eval
-from linear_eval.backbone_file import save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main
 from linear_eval.commands import COMMANDS
-from linear_eval.config import EvaluateConfig
+from linear_eval.evaluation.config import EvaluateConfig
 
 ROOT = Path(linear_eval.__file__).parents[1]
 
@@ -85,16 +85,20 @@ def test_a_malformed_command_line_exits_with_2(
 
 
 def test_what_is_to_be_converted_reaches_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
-    import linear_eval.convert
-    from linear_eval.contestants import IMAGENET_MEAN
+    import linear_eval.checkpoints.convert
+    from linear_eval.evaluation.contestants import IMAGENET_MEAN
 
     calls: list[Any] = []
     monkeypatch.setattr(
-        linear_eval.convert, "convert", lambda *given, **named: calls.append((given, named))
+        linear_eval.checkpoints.convert,
+        "convert",
+        lambda *given, **named: calls.append((given, named)),
     )
     line = "convert a.pth --architecture resnet18 --output b --image-size 32 --std 0.1,0.2,0.3"
     assert main(line.split()) == 0
-    images = linear_eval.convert.ImageFacts(size=32, mean=IMAGENET_MEAN, std=(0.1, 0.2, 0.3))
+    images = linear_eval.checkpoints.convert.ImageFacts(
+        size=32, mean=IMAGENET_MEAN, std=(0.1, 0.2, 0.3)
+    )
     named = {"architecture": "resnet18", "output": Path("b"), "images": images, "overwrite": False}
     assert calls == [((Path("a.pth"),), named)]
 

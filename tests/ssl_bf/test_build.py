@@ -13,12 +13,12 @@ import yaml
 from torch import Tensor
 
 import ssl_bf.build
-from linear_eval.backbone_file import load_backbone, save_backbone
+from linear_eval.backbones.backbone_file import load_backbone, save_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import open_selected_train, split_holdout
 from linear_eval.datasets.textures import TexturesConfig
-from linear_eval.errors import InputError
-from linear_eval.strict_config import parse_config
+from linear_eval.strict_config.reader import parse_config
+from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
 from ssl_bf.hand_over import backbone_info

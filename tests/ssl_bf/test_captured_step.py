@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
-from linear_eval.strict_config import parse_config
+from linear_eval.strict_config.reader import parse_config
+from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.captured_step import WARM_UP, CapturedStep, Graph
 from ssl_bf.config import PretrainConfig

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.checkpoint import MANIFEST, STATE, TENSORS, load_newest, save
 
 FILES = (TENSORS, STATE, MANIFEST)

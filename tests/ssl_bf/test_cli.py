@@ -13,7 +13,7 @@ import yaml
 
 import linear_eval
 import ssl_bf.pretrain
-from linear_eval.errors import InputError, StoppedBySignal
+from linear_eval.system.errors import InputError, StoppedBySignal
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig
 from ssl_bf.run_log import NonFiniteLoss

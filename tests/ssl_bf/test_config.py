@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from linear_eval.backbones import ARCHITECTURES
-from linear_eval.strict_config import ConfigError, parse_config, to_yaml
+from linear_eval.backbones.architectures import ARCHITECTURES
+from linear_eval.strict_config.reader import ConfigError, parse_config, to_yaml
 from ssl_bf.config import (
     PLACES,
     PretrainConfig,

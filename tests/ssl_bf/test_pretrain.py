@@ -18,10 +18,10 @@ from PIL import Image
 
 import ssl_bf.pretrain
 import ssl_bf.train
-from linear_eval.backbone_file import load_backbone
+from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError, StoppedBySignal
-from linear_eval.strict_config import load_config
+from linear_eval.strict_config.reader import load_config
+from linear_eval.system.errors import InputError, StoppedBySignal
 from ssl_bf.build import Run, build_run
 from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig

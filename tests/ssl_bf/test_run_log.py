@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from linear_eval.errors import InputError, StoppedBySignal
+from linear_eval.system.errors import InputError, StoppedBySignal
 from ssl_bf import progress, run_log
 from ssl_bf.run_log import NonFiniteLoss, RunLog
 from ssl_bf.schedules import Plan

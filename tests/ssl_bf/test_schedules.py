@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.schedules import Plan
 
 

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import ssl_bf.train
 from linear_eval.datasets.textures import TexturesConfig
-from linear_eval.errors import StoppedBySignal
-from linear_eval.strict_config import parse_config
+from linear_eval.strict_config.reader import parse_config
+from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, build_run
 from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.checkpoint import load_newest, save
 from ssl_bf.optimizers import (
     AdamWConfig,

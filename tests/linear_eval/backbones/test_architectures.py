@@ -2,8 +2,13 @@ import pytest
 import torch
 import torchvision
 
-from linear_eval.backbones import ARCHITECTURES, build_backbone, expected_tensors, feature_dim
-from linear_eval.errors import InputError
+from linear_eval.backbones.architectures import (
+    ARCHITECTURES,
+    build_backbone,
+    expected_tensors,
+    feature_dim,
+)
+from linear_eval.system.errors import InputError
 
 VITS = [name for name in ARCHITECTURES if name.startswith("vit_")]
 RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101"]

@@ -15,10 +15,15 @@ import torch
 import torchvision
 from torch import nn
 
-from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone, save_backbone
-from linear_eval.backbone_header import BackboneInfo, write_header
-from linear_eval.backbones import build_backbone
-from linear_eval.errors import InputError
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import (
+    backbone_notes,
+    file_sha256,
+    load_backbone,
+    save_backbone,
+)
+from linear_eval.backbones.backbone_header import BackboneInfo, write_header
+from linear_eval.system.errors import InputError
 
 INFO = BackboneInfo(
     architecture="small_conv",

@@ -4,14 +4,19 @@ import sys
 import pytest
 import torch
 
-from linear_eval.backbones import ARCHITECTURES, build_backbone, expected_tensors, feature_dim
-from linear_eval.errors import InputError
-from linear_eval.vision_transformers import (
+from linear_eval.backbones.architectures import (
+    ARCHITECTURES,
+    build_backbone,
+    expected_tensors,
+    feature_dim,
+)
+from linear_eval.backbones.vision_transformers import (
     VISION_TRANSFORMERS,
     VisionTransformer,
     check_heads,
     fixed_positions,
 )
+from linear_eval.system.errors import InputError
 
 TIMM_NAMES = [name for name in VISION_TRANSFORMERS if name.endswith("_224")]
 

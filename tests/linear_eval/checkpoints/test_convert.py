@@ -15,11 +15,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import load_backbone, save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.convert import ImageFacts, convert
-from linear_eval.errors import InputError
-from linear_eval.vision_transformers import VISION_TRANSFORMERS, fixed_positions
+from linear_eval.backbones.backbone_file import load_backbone, save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS, fixed_positions
+from linear_eval.checkpoints.convert import ImageFacts, convert
+from linear_eval.system.errors import InputError
 
 State = dict[str, Tensor]
 IMAGENET = ImageFacts(size=None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

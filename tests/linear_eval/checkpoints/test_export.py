@@ -9,12 +9,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import load_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone, feature_dim
+from linear_eval.backbones.architectures import build_backbone, feature_dim
+from linear_eval.backbones.backbone_file import load_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.checkpoints import export as exporting
 from linear_eval.checkpoints.export import Format, export
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 INFO = BackboneInfo(
     architecture="resnet18",

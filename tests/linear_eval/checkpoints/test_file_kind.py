@@ -15,9 +15,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from linear_eval.backbone_file import load_backbone
-from linear_eval.convert import ImageFacts, convert
-from linear_eval.errors import InputError
+from linear_eval.backbones.backbone_file import load_backbone
+from linear_eval.checkpoints.convert import ImageFacts, convert
+from linear_eval.system.errors import InputError
 
 State = dict[str, Tensor]
 HALF = (0.5, 0.5, 0.5)

@@ -7,7 +7,7 @@ from torch import Tensor
 from linear_eval.checkpoints import match as checkpoint_match
 from linear_eval.checkpoints.layouts import DIALECTS, LAYOUTS, Layout
 from linear_eval.checkpoints.match import find_backbone
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 EXPECTED = {"a.weight": (2, 3), "bn.weight": (2,), "bn.num_batches_tracked": ()}
 

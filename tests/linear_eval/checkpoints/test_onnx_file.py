@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.checkpoints.export import export
 from linear_eval.checkpoints.onnx_file import onnx_bytes, run_onnx
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 INFO = BackboneInfo(
     architecture="small_conv",

@@ -12,7 +12,7 @@ from torch import nn
 
 from linear_eval.checkpoints import tensor_file
 from linear_eval.checkpoints.tensor_file import read_tensors
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 

@@ -3,7 +3,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linear_eval.lbfgs import Evaluate, Memory, minimise
+from linear_eval.classifiers.lbfgs import Evaluate, Memory, minimise
 
 
 def quadratics(problems: int, unknowns: int) -> tuple[Evaluate, Tensor, list[list[int]]]:

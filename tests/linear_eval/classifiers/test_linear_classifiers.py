@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linear_eval import linear_classifiers, training_rows
-from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
-from linear_eval.sgd_config import Hyperparameters, SgdConfig
-from linear_eval.training_rows import TrainingRows
+from linear_eval.classifiers import linear_classifiers, training_rows
+from linear_eval.classifiers.linear_classifiers import LinearClassifiers, fit_linear_classifiers
+from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.training_rows import TrainingRows
 
 
 def problem(

@@ -5,15 +5,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from linear_eval.classifiers.linear_classifiers import fit_linear_classifiers
+from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.training_rows import TrainingRows
+from linear_eval.classifiers.whole_network import (
+    FineTuneRecipe,
+    Pretrained,
+    fine_tune,
+    logits_of,
+    top_classes,
+)
 from linear_eval.datasets import ImageSplit, TexturesConfig
-from linear_eval.errors import InputError
-from linear_eval.features import collect_features, frozen
-from linear_eval.fine_tune import FineTuneRecipe, Pretrained, fine_tune, logits_of, top_classes
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.linear_classifiers import fit_linear_classifiers
-from linear_eval.sgd_config import Hyperparameters, SgdConfig
-from linear_eval.train_views import TrainView
-from linear_eval.training_rows import TrainingRows
+from linear_eval.features.table import collect_features, frozen
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.train_views import TrainView
+from linear_eval.system.errors import InputError
 
 MEAN, STD = (0.5, 0.4, 0.6), (0.25, 0.2, 0.3)
 CPU = torch.device("cpu")

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from linear_eval.cli import main
-from linear_eval.comparison.intervals import mean_scores
 from linear_eval.comparison.mcnemar import mcnemar_p
-from linear_eval.comparison.per_image import PerImage, write_per_image
 from linear_eval.comparison.student_t import paired_t_interval, welch_interval
+from linear_eval.results.intervals import mean_scores
+from linear_eval.results.per_image import PerImage, write_per_image
 
 NUM_IMAGES = 300
 ROOT = Path(__file__).parents[3]

@@ -10,7 +10,7 @@ import torch
 
 from linear_eval.datasets.cifar import Cifar10Config, Cifar100Config
 from linear_eval.datasets.cifar_binary import CIFAR10, CIFAR100
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 MakeTree = Callable[..., Path]
 OneLine = Callable[[BaseException], str]

@@ -21,7 +21,7 @@ from linear_eval.datasets.cifar_binary import (
     download_archive,
     read_binary,
 )
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 OneLine = Callable[[BaseException], str]
 FORMS = pytest.mark.parametrize("form", [CIFAR10, CIFAR100], ids=lambda form: form.name)

@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 
 from linear_eval.datasets.class_folders import class_folder_split
 from linear_eval.datasets.decode import AS_STORED, BadImageError
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 MakeTree = Callable[..., Path]
 OneLine = Callable[[BaseException], str]

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 OneLine = Callable[[BaseException], str]
 SAMPLE = Path(__file__).parents[3] / "../shared/data/imagenet-sample-200.tar"

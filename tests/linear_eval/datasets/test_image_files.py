@@ -16,7 +16,7 @@ from linear_eval.datasets.image_files import (
     folder_names,
     scan_images,
 )
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 MakeTree = Callable[..., Path]
 

@@ -11,7 +11,7 @@ from linear_eval.datasets.imagenet_subset import (
     SubsetList,
     read_subset,
 )
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 MakeTree = Callable[..., Path]
 OneLine = Callable[[BaseException], str]

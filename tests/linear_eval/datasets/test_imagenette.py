@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from linear_eval.datasets.imagenette import CLASSES, ImagenetteConfig
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 MakeTree = Callable[..., Path]
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from linear_eval.datasets.in_shop import InShopConfig
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 OneLine = Callable[[BaseException], str]
 LINES = [

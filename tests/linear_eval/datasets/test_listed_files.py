@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from linear_eval.datasets.listed_files import listed_images
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 
 def test_listed_images_keep_the_order_of_the_list(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from linear_eval.datasets.dataset import Judgement
 from linear_eval.datasets.revisited import RevisitedConfig
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 OneLine = Callable[[BaseException], str]
 

@@ -18,7 +18,7 @@ from linear_eval.datasets.selection import (
     select_train,
     split_holdout,
 )
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 LABELS = st.lists(st.integers(-1, 5), min_size=1, max_size=120)
 LONG = st.lists(st.integers(-1, 5), min_size=10, max_size=60)

@@ -8,7 +8,7 @@ import pytest
 from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.datasets.imagenet_subset import ImagenetSubsetConfig
 from linear_eval.datasets.imagenette import ImagenetteConfig
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 MakeTree = Callable[..., Path]
 OneLine = Callable[[BaseException], str]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from linear_eval.datasets.tiny_imagenet import TinyImagenetConfig
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 MakeTree = Callable[..., Path]
 OneLine = Callable[[BaseException], str]

@@ -4,10 +4,10 @@ import pytest
 import torch
 import yaml
 
-from linear_eval.config import EvaluateConfig, SpeedConfig
-from linear_eval.errors import InputError
-from linear_eval.images import EvalImages
-from linear_eval.strict_config import parse_config, to_yaml
+from linear_eval.evaluation.config import EvaluateConfig, SpeedConfig
+from linear_eval.images.batches import EvalImages
+from linear_eval.strict_config.reader import parse_config, to_yaml
+from linear_eval.system.errors import InputError
 
 TINY: dict[str, Any] = {"data": {"name": "textures"}, "backbone": "b.safetensors"}
 
@@ -83,7 +83,7 @@ def test_threads_are_one_per_core_a_wish_or_a_number(monkeypatch: pytest.MonkeyP
     try:
         for given, wish, expected in (("auto", "3", 3), ("auto", "", 5), (2, "3", 2)):
             monkeypatch.setenv("OMP_NUM_THREADS", wish)
-            monkeypatch.setattr("linear_eval.config.usable_cores", lambda: 5)
+            monkeypatch.setattr("linear_eval.evaluation.config.usable_cores", lambda: 5)
             SpeedConfig(threads=given).open_device()  # type: ignore[arg-type]
             assert torch.get_num_threads() == expected
     finally:

@@ -3,15 +3,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from linear_eval.backbone_file import file_sha256, save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
-from linear_eval.config import EvaluateConfig
-from linear_eval.contestants import IMAGENET_MEAN, open_contestants
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import file_sha256, save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.datasets import TexturesConfig
-from linear_eval.errors import InputError
-from linear_eval.features import collect_features
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.evaluation.config import EvaluateConfig
+from linear_eval.evaluation.contestants import IMAGENET_MEAN, open_contestants
+from linear_eval.features.table import collect_features
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.system.errors import InputError
 
 DATA = TexturesConfig(train_images=60, test_images=20)
 

@@ -1,6 +1,6 @@
-from linear_eval.contestants import Contestant
-from linear_eval.detail_table import detail_lines
-from linear_eval.report import Row
+from linear_eval.evaluation.contestants import Contestant
+from linear_eval.evaluation.detail_table import detail_lines
+from linear_eval.evaluation.report import Row
 
 
 def row(title: str, metrics: dict[str, float]) -> Row:

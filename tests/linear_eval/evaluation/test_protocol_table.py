@@ -1,6 +1,6 @@
-from linear_eval.contestants import Contestant
-from linear_eval.protocol_table import protocol_lines
-from linear_eval.report import Row
+from linear_eval.evaluation.contestants import Contestant
+from linear_eval.evaluation.protocol_table import protocol_lines
+from linear_eval.evaluation.report import Row
 
 METRICS = {
     "knn/k=5/top1": 1.0,

@@ -1,6 +1,6 @@
+from linear_eval.evaluation.protocols import PROTOCOLS
 from linear_eval.evaluators.knn import HEADLINE_K
 from linear_eval.evaluators.neighbour_votes import KnnConfig
-from linear_eval.protocols import PROTOCOLS
 
 
 def test_the_headline_k_and_temperature_are_the_defaults_of_the_evaluator() -> None:

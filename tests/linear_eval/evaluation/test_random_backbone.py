@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.errors import InputError
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.random_backbone import calibrate_batch_norm, random_backbone
+from linear_eval.evaluation.random_backbone import calibrate_batch_norm, random_backbone
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.system.errors import InputError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 CPU = torch.device("cpu")

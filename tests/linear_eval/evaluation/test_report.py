@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from linear_eval.contestants import Contestant
-from linear_eval.report import Row, format_report, versions, write_results
+from linear_eval.evaluation.contestants import Contestant
+from linear_eval.evaluation.report import Row, format_report, versions, write_results
 
 
 def _row(title: str, knn: float, *, is_file: bool = True) -> Row:

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 import linear_eval
-from linear_eval.backbone_file import file_sha256, save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import file_sha256, save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main
-from linear_eval.comparison.intervals import is_per_class, mean_scores, scores_key
-from linear_eval.comparison.per_image import read_per_image
 from linear_eval.evaluators.frequency import GROUPS
+from linear_eval.results.intervals import is_per_class, mean_scores, scores_key
+from linear_eval.results.per_image import read_per_image
 
 ROOT = Path(linear_eval.__file__).parents[1]
 CONFIG = """\

@@ -1,6 +1,6 @@
-from linear_eval.contestants import Contestant
-from linear_eval.report import Row
-from linear_eval.run_notes import note_lines, run_notes
+from linear_eval.evaluation.contestants import Contestant
+from linear_eval.evaluation.report import Row
+from linear_eval.evaluation.run_notes import note_lines, run_notes
 
 
 def _row(title: str, **notes: float | str) -> Row:

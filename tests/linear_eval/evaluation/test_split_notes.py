@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from linear_eval.datasets.image_folder import ImageFolderConfig
-from linear_eval.split_notes import tell_notes
+from linear_eval.evaluation.split_notes import tell_notes
 
 
 def test_a_note_is_told_once_however_often_its_split_is_opened(

@@ -6,8 +6,8 @@ import torch
 
 from linear_eval.datasets import DatasetConfig, TexturesConfig
 from linear_eval.datasets.dataset import ImageSplit, RetrievalTask
-from linear_eval.errors import InputError
-from linear_eval.splits import open_splits
+from linear_eval.evaluation.splits import open_splits
+from linear_eval.system.errors import InputError
 
 TINY = TexturesConfig(train_images=60, test_images=20)
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval import stages as module
-from linear_eval.config import EvaluateConfig
 from linear_eval.datasets.textures import TexturesConfig
+from linear_eval.evaluation import stages as module
+from linear_eval.evaluation.config import EvaluateConfig
+from linear_eval.evaluation.feature_tables import FeatureTables
+from linear_eval.evaluation.splits import open_splits
+from linear_eval.evaluation.stages import stages
 from linear_eval.evaluators.neighbour_votes import KnnConfig
-from linear_eval.feature_tables import FeatureTables
-from linear_eval.features import FeatureTable
-from linear_eval.search import nearest_neighbours
-from linear_eval.splits import open_splits
-from linear_eval.stages import stages
+from linear_eval.features.table import FeatureTable
+from linear_eval.search.exact import nearest_neighbours
 
 DATA = TexturesConfig(train_images=20, test_images=10)
 

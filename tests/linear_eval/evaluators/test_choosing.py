@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
 from linear_eval.evaluators.choosing import Judgement, Round, choose, edge_warning, judging_rounds
-from linear_eval.features import FeatureTable
+from linear_eval.features.table import FeatureTable
+from linear_eval.system.errors import InputError
 
 
 def table(labels: list[int], name: str) -> FeatureTable:

@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from linear_eval.classifiers.whole_network import FineTuneRecipe, Pretrained, fine_tune, logits_of
 from linear_eval.datasets import ImageSplit, TexturesConfig
 from linear_eval.datasets.selection import split_holdout
-from linear_eval.errors import InputError
 from linear_eval.evaluators.fine_tune import (
     FineTuneConfig,
     check_fine_tune,
     evaluate_fine_tune,
 )
 from linear_eval.evaluators.label_draws import LabelBudget, draw_rows
-from linear_eval.fine_tune import FineTuneRecipe, Pretrained, fine_tune, logits_of
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.system.errors import InputError
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 RECIPE = FineTuneRecipe(epochs=2, batch_size=16)

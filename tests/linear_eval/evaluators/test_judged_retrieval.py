@@ -6,9 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from linear_eval.datasets.dataset import Judgement
-from linear_eval.errors import InputError
 from linear_eval.evaluators.judged_retrieval import evaluate_judged_retrieval
-from linear_eval.features import FeatureTable
+from linear_eval.features.table import FeatureTable
+from linear_eval.system.errors import InputError
 
 GALLERY = [f"image {number}" for number in range(40)]
 WANTED = {

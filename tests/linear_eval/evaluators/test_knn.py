@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from linear_eval.errors import InputError
 from linear_eval.evaluators import neighbour_votes
 from linear_eval.evaluators.knn import evaluate_knn, knn_predictions, knn_top1
 from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, find_neighbours, vote
-from linear_eval.feature_rows import unit_rows
-from linear_eval.features import FeatureTable
-from linear_eval.search import Backend, nearest_neighbours
+from linear_eval.features.rows import unit_rows
+from linear_eval.features.table import FeatureTable
+from linear_eval.search.exact import Backend, nearest_neighbours
+from linear_eval.system.errors import InputError
 
 
 def table(features: Tensor, labels: list[int]) -> FeatureTable:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.label_draws import (
     LabelBudget,
@@ -16,6 +15,7 @@ from linear_eval.evaluators.label_draws import (
     draw_rows,
     over_draws,
 )
+from linear_eval.system.errors import InputError
 
 LABELS = torch.tensor([0] * 40 + [1] * 25 + [3] * 4)
 IDS = tuple(f"{i}.png" for i in range(len(LABELS)))

@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
+from linear_eval.classifiers.linear_classifiers import LinearClassifiers, fit_linear_classifiers
+from linear_eval.classifiers.training_rows import TrainingRows
 from linear_eval.evaluators import linear_probe
 from linear_eval.evaluators.linear_probe import (
     LinearProbeConfig,
     choose_problem,
     evaluate_linear_probe,
 )
-from linear_eval.features import FeatureTable
-from linear_eval.linear_classifiers import LinearClassifiers, fit_linear_classifiers
-from linear_eval.training_rows import TrainingRows
+from linear_eval.features.table import FeatureTable
+from linear_eval.system.errors import InputError
 
 CONFIG = LinearProbeConfig(epochs=4, batch_size=32, learning_rates=(1e-6, 0.003, 0.1, 3.0))
 

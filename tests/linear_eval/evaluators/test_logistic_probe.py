@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval import training_rows
-from linear_eval.errors import InputError
+from linear_eval.classifiers import training_rows
 from linear_eval.evaluators import logistic_probe
 from linear_eval.evaluators.logistic_probe import (
     LogisticProbeConfig,
     evaluate_logistic_probe,
     fit_logistic_path,
 )
-from linear_eval.features import FeatureTable
+from linear_eval.features.table import FeatureTable
+from linear_eval.system.errors import InputError
 
 
 def blobs(rows: int, seed: int, classes: int = 5, noise: float = 2.0) -> FeatureTable:

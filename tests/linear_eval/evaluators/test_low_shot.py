@@ -3,11 +3,11 @@ import statistics
 import pytest
 import torch
 
-from linear_eval.errors import InputError
 from linear_eval.evaluators.label_draws import LabelBudget, draw_rows
 from linear_eval.evaluators.logistic_probe import LogisticProbeConfig, evaluate_logistic_probe
 from linear_eval.evaluators.low_shot import LowShotConfig, evaluate_low_shot
-from linear_eval.features import FeatureTable, joined
+from linear_eval.features.table import FeatureTable, joined
+from linear_eval.system.errors import InputError
 
 ONE_DECAY = LogisticProbeConfig(weight_decays=(0.1,), max_iterations=30)
 TWO_DECAYS = LogisticProbeConfig(weight_decays=(0.1, 30.0), max_iterations=30)

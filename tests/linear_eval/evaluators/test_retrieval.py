@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from linear_eval.errors import InputError
 from linear_eval.evaluators.retrieval import RetrievalConfig, evaluate_retrieval
-from linear_eval.features import FeatureTable, joined
+from linear_eval.features.table import FeatureTable, joined
+from linear_eval.system.errors import InputError
 
 
 def table(features: Tensor, labels: list[int]) -> FeatureTable:

@@ -1,4 +1,4 @@
-"""Tests of linear_eval.measured_threads, with times that are made up."""
+"""Tests of linear_eval.features.measured_threads, with times that are made up."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from linear_eval import measured_threads
-from linear_eval.backbones import build_backbone
-from linear_eval.features import frozen
-from linear_eval.measured_threads import (
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.features import measured_threads
+from linear_eval.features.measured_threads import (
     fastest,
     long_enough,
     on_fastest_threads,
@@ -19,6 +18,7 @@ from linear_eval.measured_threads import (
     seconds_by_turns,
     thread_counts,
 )
+from linear_eval.features.table import frozen
 
 
 class FakeClock:
@@ -164,7 +164,7 @@ def test_threads_are_measured_at_first_beside_other_processes_later_in_any_case(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     clock, lacking = FakeClock(), False
     measured: list[float] = []
-    monkeypatch.setattr("linear_eval.measured_threads.time.perf_counter", clock)
+    monkeypatch.setattr("linear_eval.features.measured_threads.time.perf_counter", clock)
     monkeypatch.setattr(measured_threads, "lacks_cores", lambda *_: lacking)
     monkeypatch.setattr(measured_threads, "long_enough", lambda call, most: most)
 

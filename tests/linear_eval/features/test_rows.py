@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import Metric, feature_rows, require_finite, unit_rows
+from linear_eval.features.rows import Metric, feature_rows, require_finite, unit_rows
+from linear_eval.system.errors import InputError
 
 CPU = torch.device("cpu")
 

@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from linear_eval import distributed
-from linear_eval.agreement import agreed, gather_vectors, own_share
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
-from linear_eval.feature_store import FeatureStore
-from linear_eval.features import FeatureTable
-from linear_eval.held_images import hold_in_memory
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.shared_batches import share
+from linear_eval.features.shared_batches import share
+from linear_eval.features.store import FeatureStore
+from linear_eval.features.table import FeatureTable
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.held import hold_in_memory
+from linear_eval.system import distributed
+from linear_eval.system.agreement import agreed, gather_vectors, own_share
+from linear_eval.system.errors import InputError
 
 WORLD = 2
 COUNT = 23

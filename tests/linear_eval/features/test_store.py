@@ -15,12 +15,12 @@ from torch import Tensor
 import linear_eval
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
-from linear_eval.feature_store import FeatureStore, FeatureStoreConfig, StoreKey
-from linear_eval.features import collect_features
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.storage import feature_writer
-from linear_eval.train_views import TrainView
+from linear_eval.features import stored_writer as feature_writer
+from linear_eval.features.store import FeatureStore, FeatureStoreConfig, StoreKey
+from linear_eval.features.table import collect_features
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.train_views import TrainView
+from linear_eval.system.errors import InputError
 
 COUNT = 23
 KEY = StoreKey(weights="w", transform=EvalImages(), data="f", dtype="float32")
@@ -127,7 +127,7 @@ def test_every_ingredient_of_the_key_changes_the_digest(
     ]
     assert len(set(others)) == 4
     before = KEY.digest()
-    monkeypatch.setattr("linear_eval.feature_store.FORMAT_VERSION", 99)
+    monkeypatch.setattr("linear_eval.features.store.FORMAT_VERSION", 99)
     assert KEY.digest() != before
 
 

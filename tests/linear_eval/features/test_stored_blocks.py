@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from linear_eval.storage.feature_blocks import DATA, MANIFEST, Block, DamagedError, read_blocks
-from linear_eval.storage.feature_writer import RowWriter
+from linear_eval.features.stored_blocks import DATA, MANIFEST, Block, DamagedError, read_blocks
+from linear_eval.features.stored_writer import RowWriter
 
 HEADER = {"key": {"weights": "w"}, "images": 7}
 ROWS = torch.arange(12, dtype=torch.float32).view(6, 2)

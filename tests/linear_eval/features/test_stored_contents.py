@@ -17,10 +17,10 @@ from torch import Tensor
 from linear_eval.datasets import ImageFolderConfig, contents
 from linear_eval.datasets.contents import FileContents
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.errors import InputError
-from linear_eval.feature_store import FeatureStore
-from linear_eval.features import FeatureTable, collect_features
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.features.store import FeatureStore
+from linear_eval.features.table import FeatureTable, collect_features
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.system.errors import InputError
 
 LONG_AGO = 1_600_000_000 * 10**9
 
@@ -200,7 +200,7 @@ def test_a_table_of_an_earlier_version_is_read_but_not_called_checked(
 def test_an_interrupted_extraction_goes_on_with_the_images_that_are_still_the_same(
     tmp_path: Path, root: Path, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linear_eval.storage.feature_writer.BLOCK_BYTES", 1)
+    monkeypatch.setattr("linear_eval.features.stored_writer.BLOCK_BYTES", 1)
     with pytest.raises(KeyboardInterrupt):
         table(tmp_path / "store", root, Embed(interrupted_at=8))
     write(root / ("a/08.bmp" if changed == "done" else "b/11.bmp"), 99)  # rows 4 and 11

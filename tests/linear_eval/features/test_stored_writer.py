@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from linear_eval.errors import InputError
-from linear_eval.storage import feature_writer
-from linear_eval.storage.feature_blocks import DATA, MANIFEST, read_blocks
-from linear_eval.storage.feature_writer import RowWriter
+from linear_eval.features import stored_writer as feature_writer
+from linear_eval.features.stored_blocks import DATA, MANIFEST, read_blocks
+from linear_eval.features.stored_writer import RowWriter
+from linear_eval.system.errors import InputError
 
 HEADER = {"key": "k"}
 SIZE = (8, 8)

@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
-from linear_eval.features import (
+from linear_eval.features.table import (
     FeatureTable,
     collect_features,
     frozen,
     raw_pixels,
 )
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.system.errors import InputError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 

@@ -8,8 +8,8 @@ from torchvision.transforms.v2 import functional as reference
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.system.errors import InputError
 
 
 def _random_image(height: int, width: int, seed: int = 0) -> Tensor:

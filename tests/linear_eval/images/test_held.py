@@ -4,9 +4,9 @@ from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
-from linear_eval.held_images import hold_in_memory
-from linear_eval.images import EvalImages, ImageBatches
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.held import hold_in_memory
+from linear_eval.system.errors import InputError
 
 
 class _Source:

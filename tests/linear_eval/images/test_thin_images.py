@@ -14,9 +14,9 @@ from torchvision.transforms.v2 import functional as TF
 
 from linear_eval.datasets import ImageFolderConfig
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.image_search.contact_sheet import TILE, thumbnail
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.thin_images import THIN, resized_centre
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.thin_images import THIN, resized_centre
+from linear_eval.own_images.contact_sheet import TILE, thumbnail
 
 
 def noise(height: int, width: int, seed: int = 0) -> Tensor:

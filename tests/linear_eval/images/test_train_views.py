@@ -8,8 +8,8 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.train_views import TrainView, crop_box
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.train_views import TrainView, crop_box
 
 SCALE, RATIO = [0.08, 1.0], [3 / 4, 4 / 3]
 

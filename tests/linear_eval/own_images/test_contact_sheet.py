@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from linear_eval.errors import InputError
-from linear_eval.image_search import fonts
-from linear_eval.image_search.contact_sheet import (
+from linear_eval.own_images import fonts
+from linear_eval.own_images.contact_sheet import (
     TILE,
     SheetRow,
     Tile,
@@ -17,6 +16,7 @@ from linear_eval.image_search.contact_sheet import (
     thumbnail,
     write_sheet,
 )
+from linear_eval.system.errors import InputError
 
 RED = torch.tensor([200, 0, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 40, 40)
 

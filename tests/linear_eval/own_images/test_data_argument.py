@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.config import EvaluateConfig
-from linear_eval.data_argument import load_data_argument, open_split
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.datasets import ImageFolderConfig, TexturesConfig
-from linear_eval.errors import InputError
-from linear_eval.images import EvalImages
+from linear_eval.evaluation.config import EvaluateConfig
+from linear_eval.images.batches import EvalImages
+from linear_eval.own_images.data_argument import load_data_argument, open_split
+from linear_eval.system.errors import InputError
 
 INFO = BackboneInfo("small_conv", 128, 24, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 

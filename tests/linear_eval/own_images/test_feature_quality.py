@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval import feature_quality
-from linear_eval.errors import InputError
-from linear_eval.feature_quality import alignment, rank_me, uniformity
+from linear_eval.own_images import feature_quality
+from linear_eval.own_images.feature_quality import alignment, rank_me, uniformity
+from linear_eval.system.errors import InputError
 
 
 def drawn(rows: int, width: int, seed: int = 0) -> Tensor:

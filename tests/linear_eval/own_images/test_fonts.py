@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import ImageFont
 
-from linear_eval.image_search import fonts
-from linear_eval.image_search.fonts import Font, Lettering, installed_fonts
+from linear_eval.own_images import fonts
+from linear_eval.own_images.fonts import Font, Lettering, installed_fonts
 
 CAT = "\u732b"
 OTHERS = [CAT, "\u043a\u043e\u0442", "\u0642\u0637\u0629", "\U0001f431", "\u0e41\u0e21\u0e27"]

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import unit_rows
-from linear_eval.image_search import image_index
-from linear_eval.image_search.faiss_index import build_index, write_faiss
-from linear_eval.image_search.image_index import (
+from linear_eval.features.rows import unit_rows
+from linear_eval.own_images import image_index
+from linear_eval.own_images.image_index import (
     ImageIndex,
     check_index_output,
     read_index,
     write_index,
 )
+from linear_eval.search.faiss_index import build_index, write_faiss
+from linear_eval.system.errors import InputError
 
 pytest.importorskip("faiss", reason="faiss is not installed")
 

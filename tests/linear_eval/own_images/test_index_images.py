@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from linear_eval.backbone_file import file_sha256, save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import file_sha256, save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main
 
 CONFIG = "data: {name: textures, train_images: 30, test_images: 12}\nbatch_size: 8\n"
@@ -44,7 +44,7 @@ def test_a_missing_faiss_is_found_out_before_anything_is_computed(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr("linear_eval.image_search.index_images.extract_split", None)
+    monkeypatch.setattr("linear_eval.own_images.index_images.extract_split", None)
     assert main(command) == 2
     assert capsys.readouterr().err.startswith("error: faiss: cannot be imported")
 
@@ -71,7 +71,7 @@ def test_nothing_is_written_among_the_images(
     root = tmp_path / "photos"
     root.mkdir()
     Image.new("RGB", (20, 24)).save(root / "0.png")
-    monkeypatch.setattr("linear_eval.feature_store.FeatureStore.table", None)
+    monkeypatch.setattr("linear_eval.features.store.FeatureStore.table", None)
     given = [each.format(root=root, place=tmp_path) for each in given]
     assert main([*command[:2], str(root), *given]) == 2
     assert capsys.readouterr().err.startswith(f"error: {says.format(root=root)}")

@@ -5,15 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from linear_eval.backbone_file import save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main
 from linear_eval.datasets import TexturesConfig
-from linear_eval.feature_quality import alignment, rank_me, uniformity
-from linear_eval.features import collect_features, frozen
-from linear_eval.images import EvalImages, ImageBatches
-from linear_eval.train_views import TrainView
+from linear_eval.features.table import collect_features, frozen
+from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.train_views import TrainView
+from linear_eval.own_images.feature_quality import alignment, rank_me, uniformity
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -72,7 +72,7 @@ def test_views_are_compared_and_whole_images_ranked(backbone: Path, tmp_path: Pa
     assert main([*command, "--json", str(output)]) == 0
     found = json.loads(output.read_text())
     split = TexturesConfig(train_images=12, test_images=10).open_test()
-    from linear_eval.backbone_file import load_backbone
+    from linear_eval.backbones.backbone_file import load_backbone
 
     network, _ = load_backbone(backbone)
     with frozen(network, mean=MEAN, std=STD, device=torch.device("cpu")) as embed:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from linear_eval.backbone_file import save_backbone
-from linear_eval.backbone_header import BackboneInfo
-from linear_eval.backbones import build_backbone
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main
 
 pytest.importorskip("faiss", reason="faiss is not installed")

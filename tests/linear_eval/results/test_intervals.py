@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from linear_eval.comparison.intervals import (
+from linear_eval.results.intervals import (
     _uniform,
     bootstrap_intervals,
     format_interval,

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from linear_eval.backbone_file import file_sha256
-from linear_eval.comparison.per_image import (
+from linear_eval.backbones.backbone_file import file_sha256
+from linear_eval.results.per_image import (
     PerImage,
     per_image_path,
     read_per_image,
     write_per_image,
 )
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 
 IDS = ("cat/1.png", "cat/2.png", "dog/\udcff.png")
 

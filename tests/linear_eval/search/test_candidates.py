@@ -1,11 +1,11 @@
-"""Tests of linear_eval.candidates."""
+"""Tests of linear_eval.search.candidates."""
 
 import pytest
 import torch
 
-from linear_eval.candidates import NO_KEY, by_query, find_candidates
-from linear_eval.rough_tiles import STRIPES
-from linear_eval.similarity_keys import ordered_bits
+from linear_eval.search.candidates import NO_KEY, by_query, find_candidates
+from linear_eval.search.rough_tiles import STRIPES
+from linear_eval.search.similarity_keys import ordered_bits
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from linear_eval import search
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import Metric, unit_rows
-from linear_eval.search import (
+from linear_eval.features.rows import Metric, unit_rows
+from linear_eval.search import exact as search
+from linear_eval.search.exact import (
     Backend,
     gallery_rankings,
     leave_one_out_rankings,
     nearest_neighbours,
 )
+from linear_eval.system.errors import InputError
 
 BACKENDS: tuple[Backend, ...] = ("torch", "faiss")
 

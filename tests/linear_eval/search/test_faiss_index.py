@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import unit_rows
-from linear_eval.image_search.faiss_index import (
+from linear_eval.features.rows import unit_rows
+from linear_eval.search.exact import nearest_neighbours
+from linear_eval.search.faiss_index import (
     Kind,
     build_index,
     measure_recall,
@@ -16,7 +16,7 @@ from linear_eval.image_search.faiss_index import (
     search_index,
     write_faiss,
 )
-from linear_eval.search import nearest_neighbours
+from linear_eval.system.errors import InputError
 
 pytest.importorskip("faiss", reason="faiss is not installed")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from linear_eval.ranking import (
+from linear_eval.search.ranking import (
     average_precision,
     average_precision_at_r,
     precision_at_k,

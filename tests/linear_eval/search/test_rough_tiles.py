@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from linear_eval import rough_tiles
-from linear_eval.feature_rows import feature_rows
-from linear_eval.rough_tiles import STRIPES, RoughSearch
+from linear_eval.features.rows import feature_rows
+from linear_eval.search import rough_tiles
+from linear_eval.search.rough_tiles import STRIPES, RoughSearch
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int8)
 

@@ -1,13 +1,14 @@
-"""Tests of linear_eval.rounding."""
+"""Tests of linear_eval.search.rounding."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from linear_eval import candidates, rounding, streamed_search
-from linear_eval.feature_rows import FeatureRows, feature_rows
-from linear_eval.rough_tiles import Chunk, Tile
-from linear_eval.rounding import (
+from linear_eval.features.rows import FeatureRows, feature_rows
+from linear_eval.search import candidates, rounding
+from linear_eval.search import streamed as streamed_search
+from linear_eval.search.rough_tiles import Chunk, Tile
+from linear_eval.search.rounding import (
     expected_candidates,
     fast_product,
     product_seconds,

@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from linear_eval import agreement, distributed, sharded_search
-from linear_eval.errors import InputError
 from linear_eval.evaluators.knn import knn_predictions
 from linear_eval.evaluators.neighbour_votes import KnnConfig, find_neighbours
-from linear_eval.search import Backend, nearest_neighbours
-from linear_eval.sharded_search import nearest_neighbours_by_all, nearest_neighbours_sharded
+from linear_eval.search import sharded as sharded_search
+from linear_eval.search.exact import Backend, nearest_neighbours
+from linear_eval.search.sharded import nearest_neighbours_by_all, nearest_neighbours_sharded
+from linear_eval.system import agreement, distributed
+from linear_eval.system.errors import InputError
 
 T = TypeVar("T")
 WORLD = 2

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
-from linear_eval.feature_rows import Metric, feature_rows
-from linear_eval.shortlist import Backend, Shortlist, open_backend, shortlist
+from linear_eval.features.rows import Metric, feature_rows
+from linear_eval.search.shortlist import Backend, Shortlist, open_backend, shortlist
+from linear_eval.system.errors import InputError
 
 CPU = torch.device("cpu")
 BACKENDS = get_args(Backend)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linear_eval.similarity_keys import (
+from linear_eval.search.similarity_keys import (
     best_keys,
     decode_keys,
     floats_of,

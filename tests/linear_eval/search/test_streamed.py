@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval import rough_tiles, streamed_search
-from linear_eval.feature_rows import FeatureRows, Metric, feature_rows, unit_rows
-from linear_eval.rounding import fast_product
-from linear_eval.search import nearest_neighbours
-from linear_eval.similarity_keys import decode_keys, similarity_keys, sort_keys
-from linear_eval.streamed_search import can_stream, stream_neighbours
+from linear_eval.features.rows import FeatureRows, Metric, feature_rows, unit_rows
+from linear_eval.search import rough_tiles
+from linear_eval.search import streamed as streamed_search
+from linear_eval.search.exact import nearest_neighbours
+from linear_eval.search.rounding import fast_product
+from linear_eval.search.similarity_keys import decode_keys, similarity_keys, sort_keys
+from linear_eval.search.streamed import can_stream, stream_neighbours
 
 ROWS, WIDTH, K = 5000, 24, 7
 WHOLE = 4 * ROWS * WIDTH  # bytes that hold the gallery as one tile
@@ -96,7 +97,7 @@ def test_the_search_of_a_large_gallery_streams_it_and_ranks_what_is_left(
         streamed.append(final)
         return keys, final
 
-    monkeypatch.setattr("linear_eval.search.stream_neighbours", spy)
+    monkeypatch.setattr("linear_eval.search.exact.stream_neighbours", spy)
     similarity, index = nearest_neighbours(queries, gallery, K)
     assert not streamed[0][3]
     expected = decode_keys(ranked(feature_rows(queries), feature_rows(gallery), False))

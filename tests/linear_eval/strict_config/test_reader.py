@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linear_eval.strict_config import ConfigError, load_config, parse_config, to_yaml
+from linear_eval.strict_config.reader import ConfigError, load_config, parse_config, to_yaml
 
 
 @dataclass(frozen=True)

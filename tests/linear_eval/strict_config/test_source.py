@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from linear_eval import config_source
-from linear_eval.config_source import parse_overrides, parse_yaml, read_config_file
-from linear_eval.config_types import Plain
-from linear_eval.errors import ConfigError
+from linear_eval.strict_config import source as config_source
+from linear_eval.strict_config.source import parse_overrides, parse_yaml, read_config_file
+from linear_eval.strict_config.types import Plain
+from linear_eval.system.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -149,7 +149,8 @@ def checkout(folder: Path, epochs: int, *, configs: str = "configs") -> Path:
 
 def read_mine(first: str, *path: Path) -> str:
     """What `mine` says to a Python that runs `first` and looks for packages in `path`."""
-    read = "from linear_eval.config_source import *; print(read_config_file('mine', 'pretrain'))"
+    module = "linear_eval.strict_config.source"
+    read = f"from {module} import read_config_file; print(read_config_file('mine', 'pretrain'))"
     code = f"import sys\nsys.path[:0] = {[*map(str, path)]}\n{first}\n{read}"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code],

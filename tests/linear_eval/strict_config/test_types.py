@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linear_eval.config_types import Mismatch, Plain, convert, describe, nearest, show
+from linear_eval.strict_config.types import Mismatch, Plain, convert, describe, nearest, show
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from linear_eval.atomic_file import atomic_file, check_output, check_outside
-from linear_eval.errors import InputError
+from linear_eval.system.atomic_file import atomic_file, check_output, check_outside
+from linear_eval.system.errors import InputError
 
 
 def test_the_file_appears_only_when_the_block_is_over(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of linear_eval.cores, with control groups as files drawn for the purpose."""
+"""Tests of linear_eval.system.cores, with control groups as files drawn for the purpose."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from linear_eval import cores
-from linear_eval.cores import (
+from linear_eval.system import cores
+from linear_eval.system.cores import (
     CoreUse,
     asked_threads,
     core_use,

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from linear_eval import distributed
-from linear_eval.all_reduce import all_reduce_sum
-from linear_eval.errors import InputError
+from linear_eval.system import distributed
+from linear_eval.system.all_reduce import all_reduce_sum
+from linear_eval.system.errors import InputError
 
 WORLD = 2
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STORED = "only files named above were written; stored features are read the next time"
 PRETRAIN = (
     "run.directory is as it was, or the run is done; "
@@ -95,7 +95,7 @@ def test_what_needs_no_torch_does_not_wait_for_it(package: str, line: str, code:
 
 def test_torch_is_loaded_once_and_whole_when_it_is_first_used() -> None:
     program = (
-        "import sys; from linear_eval.entry import load_torch_late; load_torch_late()\n"
+        "import sys; from linear_eval.system.entry import load_torch_late; load_torch_late()\n"
         "import torch; import torch as again; assert again is torch\n"
         "assert 'torch._C' not in sys.modules\n"
         "assert torch.ones(2).sum() == 2\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from linear_eval.errors import (
+from linear_eval.system.errors import (
     ConfigError,
     InputError,
     StoppedBySignal,
@@ -19,7 +19,7 @@ from linear_eval.errors import (
     run_command,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def ended(command: Callable[[], None]) -> int:
@@ -71,7 +71,7 @@ def test_any_other_failure_keeps_its_traceback(error: Exception) -> None:
 
 def test_a_reader_that_goes_away_is_met_quietly() -> None:
     code = (
-        "import sys; from linear_eval.errors import run_command\n"
+        "import sys; from linear_eval.system.errors import run_command\n"
         "def command():\n"
         "    for _ in range(100_000): print('x' * 80)\n"
         "sys.exit(run_command(command, if_interrupted=''))"

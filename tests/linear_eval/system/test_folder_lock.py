@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from linear_eval.storage.folder_lock import take_lock
+from linear_eval.system.folder_lock import take_lock
 
 
 def _unexpected() -> None:

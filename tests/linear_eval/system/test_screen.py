@@ -11,11 +11,11 @@ from threading import Thread
 
 import pytest
 
-from linear_eval.errors import InputError, run_command
-from linear_eval.screen import progress_bar, say, whole_lines
+from linear_eval.system.errors import InputError, run_command
+from linear_eval.system.screen import progress_bar, say, whole_lines
 from tests.terminal import terminal
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def warn_in_a_thread() -> None:
@@ -58,7 +58,7 @@ def test_a_message_stands_on_a_line_of_its_own_above_the_bar(way: str) -> None:
 def test_what_another_process_says_is_not_appended_to_the_bar() -> None:
     with terminal() as shown, progress_bar(range(2), "working", 2, unit="thing"):
         other = "import os; os.environ['RANK'] = '1'\n"
-        other += "from linear_eval.screen import say; say('from the other')"
+        other += "from linear_eval.system.screen import say; say('from the other')"
         subprocess.run([sys.executable, "-c", other], cwd=ROOT, stderr=sys.stderr, check=True)
     assert "from the other" in shown.lines
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from linear_eval.serial_threads import serial_threads
+from linear_eval.system.serial_threads import serial_threads
 
 
 @pytest.fixture(autouse=True)

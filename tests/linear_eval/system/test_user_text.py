@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from linear_eval.user_text import TextError, decode_text, numbered_lines, read_text
+from linear_eval.system.user_text import TextError, decode_text, numbered_lines, read_text
 
 TEXT = "n01\nca\u00e9\n\n b \n"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input.lightly_views import (
     lightly_transform,
     make_lightly_views,

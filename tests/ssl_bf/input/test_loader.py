@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input import loader as loader_module
 from ssl_bf.input import store as store_module
 from ssl_bf.input.fill import fill

@@ -18,7 +18,7 @@ from torch import Tensor
 from linear_eval.datasets import ImageFolderConfig
 from linear_eval.datasets.contents import FileContents
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input import block_log
 from ssl_bf.input.pack import pack
 from ssl_bf.input.packed_store import DATA, INDEX, MANIFEST, PackedStore, open_store

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input import residency
 from ssl_bf.input.loader import TwoViewLoader
 from ssl_bf.input.packed_store import DATA

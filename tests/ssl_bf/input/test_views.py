@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.errors import InputError
+from linear_eval.system.errors import InputError
 from ssl_bf.input import write_views
 from ssl_bf.input.colour_ops import NEUTRAL
 from ssl_bf.input.photo_views import Photo, Photos

@@ -1,0 +1,1 @@
+"""Architectures, and the file that hands a backbone over."""

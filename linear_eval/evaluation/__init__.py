@@ -1,0 +1,1 @@
+"""`linear-eval run`: contestants, protocols, splits, the flow, the tables."""

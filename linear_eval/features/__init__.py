@@ -1,0 +1,1 @@
+"""Frozen backbone -> table of features, kept on disk by content."""

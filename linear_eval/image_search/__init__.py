@@ -1,1 +1,0 @@
-"""Searchable indexes of images: made, asked, and shown."""

@@ -1,0 +1,1 @@
+"""One backbone over one's own images: extract, quality, index, query."""

@@ -1,0 +1,1 @@
+"""What an evaluation leaves: results.json, answers per image, intervals."""

@@ -1,0 +1,1 @@
+"""Exact and approximate neighbours; scores of ranked lists; all of faiss."""

@@ -1,0 +1,1 @@
+"""YAML -> frozen dataclasses; every wrong key is an error with a suggestion."""
