@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from bench.options import parse
 from bench.rounds import append, compare, measure
 from linear_eval.backbones.architectures import build_backbone
-from ssl_bf.allocator import keep_freed_memory
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.moco_v2 import MoCoV2Config
 from ssl_bf.methods.simsiam import SimSiamConfig
@@ -27,6 +26,7 @@ from ssl_bf.optimizers import SgdConfig, build_optimizer
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.run.allocator import keep_freed_memory
 
 WIDTH = 512  # of ResNet-18
 BATCH = {"cpu": 256, "cuda": 1024}

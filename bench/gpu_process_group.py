@@ -23,7 +23,7 @@ from bench.parts import Finding
 from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
-from ssl_bf.deterministic import deterministic_algorithms
+from ssl_bf.run.deterministic import deterministic_algorithms
 from ssl_bf.train import _one_step
 
 STEPS = 5

@@ -20,8 +20,8 @@ import torch
 
 import ssl_bf.cli
 from bench.parts import Finding
-from ssl_bf.checkpoint import load_newest
-from ssl_bf.train import BACKBONE_FILE
+from ssl_bf.run.checkpoint import load_newest
+from ssl_bf.run.directory import BACKBONE_FILE
 
 # (steps, largest difference within them), as a share of the loss, or absolute where it is below 1
 TOLERANCES = ((1, 1e-5), (5, 1e-2), (50, 0.1))

@@ -25,12 +25,12 @@ from torch.nn import functional as F
 from bench.options import parse
 from bench.rounds import compare
 from linear_eval.datasets.image_folder import ImageFolderConfig
-from ssl_bf.allocator import keep_freed_memory
-from ssl_bf.input.lightly_views import lightly_transform
-from ssl_bf.input.loader import TwoViewLoader
-from ssl_bf.input.residency import Place, Residency, open_images
-from ssl_bf.input.source import Source, open_source
-from ssl_bf.input.views import ViewsConfig
+from ssl_bf.pixels.residency import Place, Residency, open_images
+from ssl_bf.pixels.source import Source, open_source
+from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.views.lightly_views import lightly_transform
+from ssl_bf.views.loader import TwoViewLoader
+from ssl_bf.views.recipes import ViewsConfig
 
 BATCH = 32
 CPU = torch.device("cpu")

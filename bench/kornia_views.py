@@ -16,11 +16,11 @@ from torch import Tensor
 from bench.options import lacks_gpu, parse
 from bench.rounds import compare
 from bench.views import BLACK, WHITE, alike, random_images
-from ssl_bf.input.batch_ops import BLUR_RADIUS
-from ssl_bf.input.crop_boxes import MAX_RATIO
-from ssl_bf.input.packed_images import PackedImages
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import ViewsConfig, make_view
+from ssl_bf.pixels.packed_images import PackedImages
+from ssl_bf.views.batch_ops import BLUR_RADIUS
+from ssl_bf.views.crop_boxes import MAX_RATIO
+from ssl_bf.views.recipes import ViewsConfig, make_view
+from ssl_bf.views.view_draws import ViewDraws
 
 # kornia does not antialias: crops that are hardly larger than a view look alike all the same.
 SIDE = {64: 73, 224: 256}

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from bench.lightly_moco import LightlyMoCo
 from linear_eval.datasets.dataset import ImageSplit
 from ssl_bf.build import Run
-from ssl_bf.input.lightly_views import TwoViewTransform, lightly_transform
-from ssl_bf.input.source import open_source
 from ssl_bf.methods.moco_v2 import MoCoV2
 from ssl_bf.optimizers import SgdConfig
+from ssl_bf.pixels.source import open_source
+from ssl_bf.views.lightly_views import TwoViewTransform, lightly_transform
 
 Views = tuple[Tensor, Tensor]
 

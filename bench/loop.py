@@ -26,7 +26,7 @@ from bench.rounds import compare, measure
 from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
-from ssl_bf.input.loader import Batch, TwoViewLoader
+from ssl_bf.views.loader import Batch, TwoViewLoader
 
 BATCH_SIZE = {"cpu": 128, "cuda": 512}
 STEPS = {"cpu": 2, "cuda": 60}

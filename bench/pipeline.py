@@ -42,7 +42,7 @@ from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.captured_step import CapturedStep
 from ssl_bf.config import PretrainConfig
-from ssl_bf.input.views import ViewsConfig
+from ssl_bf.views.recipes import ViewsConfig
 
 LOSS = 0.25  # largest relative difference of the last loss: other views, another precision
 STEPS = {"cifar10": 97, "jpeg": 40}  # 97: all of CIFAR-10's train at batch 512

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_bf.input.views import ViewsConfig
+from ssl_bf.views.recipes import ViewsConfig
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Views = Callable[[], list[Tensor]]

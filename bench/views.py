@@ -14,10 +14,10 @@ from torch import Tensor
 from bench.options import parse
 from bench.rounds import compare
 from bench.view_peers import peers
-from ssl_bf.allocator import keep_freed_memory
-from ssl_bf.input.lightly_views import lightly_transform
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import ViewsConfig, make_view
+from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.views.lightly_views import lightly_transform
+from ssl_bf.views.recipes import ViewsConfig, make_view
+from ssl_bf.views.view_draws import ViewDraws
 
 BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # normalised by these, views stay in [0, 1]
 SYSTEMATIC = 0.03  # of a mean: PIL approximates the blur and rounds after every operation

@@ -16,8 +16,8 @@ from torch import Tensor
 from linear_eval.system.distributed import rank
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run
-from ssl_bf.input.keyed_random import StepContext
-from ssl_bf.input.loader import Batch
+from ssl_bf.keyed_random import StepContext
+from ssl_bf.views.loader import Batch
 
 WARM_UP = 3  # steps before the capture, in which optimizer and libraries make what they keep
 

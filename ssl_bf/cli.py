@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace, if_interrupted: str) -> int:
     load_torch(if_interrupted=if_interrupted)
     from ssl_bf.pack_command import pack_images
     from ssl_bf.pretrain import export_backbone, pretrain, resume, whole_config
-    from ssl_bf.run_log import NonFiniteLoss
+    from ssl_bf.run.log import NonFiniteLoss
 
     try:
         if options.command == "pretrain" and options.show:

@@ -13,12 +13,12 @@ import yaml
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
 from linear_eval.strict_config.reader import to_yaml
-from ssl_bf.input.residency import Place, Residency
-from ssl_bf.input.views import ViewsConfig
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
+from ssl_bf.pixels.residency import Place, Residency
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.views.recipes import ViewsConfig
 
 
 @dataclass(frozen=True, kw_only=True)

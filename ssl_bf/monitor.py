@@ -13,7 +13,7 @@ from linear_eval.datasets.overlap import overlap_note
 from linear_eval.evaluators.knn import knn_top1
 from linear_eval.features.table import FeatureTable, collect_features, frozen
 from linear_eval.images.batches import EvalImages, ImageBatches
-from ssl_bf.input.views import ViewsConfig
+from ssl_bf.views.recipes import ViewsConfig
 
 K = 20
 BATCH_SIZE = 256

@@ -11,10 +11,10 @@ from linear_eval.datasets import DatasetConfig
 from linear_eval.strict_config.reader import load_config, parse_config
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
-from ssl_bf.input.pack import pack
-from ssl_bf.input.packed_store import NOT_CHECKED
-from ssl_bf.input.preparation import Preparation
-from ssl_bf.input.source import open_source
+from ssl_bf.pixels.pack import pack
+from ssl_bf.pixels.packed_store import NOT_CHECKED
+from ssl_bf.pixels.preparation import Preparation
+from ssl_bf.pixels.source import open_source
 
 CONFIG_ENDINGS = (".yaml", ".yml")
 
@@ -36,7 +36,7 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
         overrides: `key=value` texts.
 
     Raises:
-        InputError: see `ssl_bf.input.pack.pack` and `PackedStore.check`.
+        InputError: see `ssl_bf.pixels.pack.pack` and `PackedStore.check`.
     """
     if output.name in ("", ".."):
         raise InputError(f"{output}: expected a folder of its own for the store; give it a name")

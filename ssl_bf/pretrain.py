@@ -18,17 +18,17 @@ from linear_eval.strict_config.reader import load_config, to_yaml
 from linear_eval.system.atomic_file import check_output
 from linear_eval.system.distributed import shut_down, start_from_environment, world_size
 from linear_eval.system.errors import InputError
-from ssl_bf import checkpoint
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import ONLY_AT_START, RESUMABLE, PretrainConfig, decisive_settings
-from ssl_bf.deterministic import deterministic_algorithms
 from ssl_bf.earlier_versions import earlier_reading
-from ssl_bf.environment import git_commit
 from ssl_bf.hand_over import backbone_info
-from ssl_bf.input.identity import check_identity
-from ssl_bf.run_directory import CONFIG_FILE, check_directory, claimed, clear_for
-from ssl_bf.train import BACKBONE_FILE, train
-from ssl_bf.training_state import restore
+from ssl_bf.pixels.identity import check_identity
+from ssl_bf.run import checkpoint
+from ssl_bf.run.deterministic import deterministic_algorithms
+from ssl_bf.run.directory import BACKBONE_FILE, CONFIG_FILE, check_directory, claimed, clear_for
+from ssl_bf.run.environment import git_commit
+from ssl_bf.run.training_state import restore
+from ssl_bf.train import train
 
 DEFAULT_EXPORTS: dict[Format, str] = {
     "safetensors": BACKBONE_FILE,
@@ -53,7 +53,7 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
         with claimed(directory):
             # once more: another run may have begun and ended here since
             check_directory(directory, overwrite=config.run.overwrite)
-            train(run, directory, begin=partial(clear_for, config, directory))
+            train(run, directory, begin=partial(clear_for, to_yaml(config), directory))
 
 
 def whole_config(source: str, overrides: Sequence[str]) -> str:

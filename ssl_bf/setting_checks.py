@@ -10,7 +10,7 @@ from linear_eval.backbones.backbone_file import backbone_notes
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
-from ssl_bf.environment import compiler_fault
+from ssl_bf.run.environment import compiler_fault
 
 
 def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:

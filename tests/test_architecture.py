@@ -40,19 +40,14 @@ ROOMS = {
         *("search", "classifiers", "evaluators", "results", "evaluation", "comparison"),
         *("own_images", "commands", "cli", "__main__"),
     ),
+    "ssl_bf": (
+        *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
+        *("pixels", "views", "run", "config", "earlier_versions", "hand_over", "measured_choices"),
+        *("pace", "setting_checks", "monitor", "build", "captured_step", "train"),
+        *("pretrain", "pack_command", "cli", "__main__"),
+    ),
 }
 MAX_FILES = 17  # of a room, beside its __init__; data sets are as many as there are
-# Inside ssl_bf: (who, what it may not import).
-DIRECTIONS = [
-    *(
-        (f"ssl_bf.{who}", f"ssl_bf.{what}")
-        for who in ("methods", "relations", "losses", "parts", "input")
-        for what in ("build", "train", "config", "cli")
-    ),
-    *((f"ssl_bf.{who}", "ssl_bf.methods") for who in ("relations", "losses", "parts", "input")),
-    *((f"ssl_bf.{who}", "ssl_bf.relations") for who in ("losses", "parts")),
-    ("ssl_bf.losses", "ssl_bf.parts"),
-]
 
 
 def parse(path: Path) -> ast.Module:
@@ -78,14 +73,13 @@ def is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def wrong_directions(graph: dict[str, set[str]]) -> list[str]:
-    rules = [("linear_eval", "ssl_bf"), *DIRECTIONS]
+def known_to_the_judge(graph: dict[str, set[str]]) -> list[str]:
+    """Imports of the contestant by the judge."""
     return [
         f"{module} imports {name}"
         for module, names in graph.items()
         for name in names
-        for who, what in rules
-        if is_in(module, who) and is_in(name, what)
+        if is_in(module, "linear_eval") and is_in(name, "ssl_bf")
     ]
 
 
@@ -206,8 +200,8 @@ def shown(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def test_the_judge_does_not_know_the_contestant_and_every_arrow_points_down() -> None:
-    assert wrong_directions(GRAPH) == []
+def test_the_judge_does_not_know_the_contestant() -> None:
+    assert known_to_the_judge(GRAPH) == []
 
 
 def test_rooms_import_only_rooms_below_them() -> None:
@@ -349,18 +343,24 @@ def test_the_module_that_reads_pickles_may_read_tensors_only(code: str, is_allow
 
 
 @pytest.mark.parametrize(
+    "code", ["from ssl_bf.methods import simsiam", "def f():\n    import ssl_bf"]
+)
+def test_the_check_finds_a_judge_that_knows_the_contestant(code: str) -> None:
+    names = imported(ast.parse(code), "linear_eval.knn", {"ssl_bf.methods.simsiam"})
+    assert len(known_to_the_judge({"linear_eval.knn": names})) == 1
+
+
+@pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("linear_eval.knn", "from ssl_bf.methods import simsiam"),
-        ("linear_eval.knn", "def f():\n    import ssl_bf"),
         ("ssl_bf.methods.simsiam", "from ssl_bf import build"),
         ("ssl_bf.methods.simsiam", "from .. import train"),
         ("ssl_bf.parts.queue", "from ssl_bf.methods.method import Method"),
     ],
 )
-def test_the_check_finds_an_arrow_that_points_up(module: str, code: str) -> None:
-    known = {"ssl_bf.build", "ssl_bf.train", "ssl_bf.methods.simsiam"}
-    assert len(wrong_directions({module: imported(ast.parse(code), module, known)})) == 1
+def test_the_check_reads_imports_of_every_form(module: str, code: str) -> None:
+    known = {"ssl_bf.build", "ssl_bf.train", "ssl_bf.methods.simsiam", "ssl_bf.methods.method"}
+    assert len(upward_arrows({module: imported(ast.parse(code), module, known)})) == 1
 
 
 @pytest.mark.parametrize(

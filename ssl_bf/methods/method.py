@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from linear_eval.system.errors import InputError
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.measurements import feature_std
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.info_nce import info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.method import Method

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.negative_cosine import negative_cosine
 from ssl_bf.methods.method import Method
 from ssl_bf.methods.ranges import check_ranges

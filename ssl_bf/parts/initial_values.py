@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ssl_bf.input.keyed_random import key
+from ssl_bf.keyed_random import key
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.features.stored_blocks import to_line
 from linear_eval.features.stored_contents import changed_images, write_stamps
 from linear_eval.system.atomic_file import atomic_file
-from ssl_bf.input.packed_store import DATA
+from ssl_bf.pixels.packed_store import DATA
 
 PROGRESS = "progress.jsonl"
 BLOCK_BYTES = 2**26  # a block is sealed when it has as many,

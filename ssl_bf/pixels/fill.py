@@ -13,8 +13,8 @@ from torch import Tensor
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError
 from linear_eval.system.screen import progress_bar
-from ssl_bf.input.packed_images import PackedImages, image_bytes, num_bytes, starts_of
-from ssl_bf.input.store import ReadImage, decode_in_order
+from ssl_bf.pixels.packed_images import PackedImages, image_bytes, num_bytes, starts_of
+from ssl_bf.pixels.store import ReadImage, decode_in_order
 
 MIB = 2**20
 CHUNK_BYTES = 2**28  # copied to a GPU at a time

@@ -22,10 +22,10 @@ from torch import Tensor
 from linear_eval.system.atomic_file import atomic_file, check_outside, sync_folder
 from linear_eval.system.errors import InputError
 from linear_eval.system.folder_lock import LOCK, take_lock
-from ssl_bf.input.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
-from ssl_bf.input.pack_progress import say, with_progress
-from ssl_bf.input.packed_images import image_bytes
-from ssl_bf.input.packed_store import (
+from ssl_bf.pixels.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
+from ssl_bf.pixels.pack_progress import say, with_progress
+from ssl_bf.pixels.packed_images import image_bytes
+from ssl_bf.pixels.packed_store import (
     DATA,
     INDEX,
     MANIFEST,
@@ -34,9 +34,9 @@ from ssl_bf.input.packed_store import (
     ids_as_bytes,
     open_store,
 )
-from ssl_bf.input.preparation import Preparation
-from ssl_bf.input.source import Source
-from ssl_bf.input.store import decode_in_order, sample_rows
+from ssl_bf.pixels.preparation import Preparation
+from ssl_bf.pixels.source import Source
+from ssl_bf.pixels.store import decode_in_order, sample_rows
 
 GIB = 2**30
 

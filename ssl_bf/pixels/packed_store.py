@@ -30,11 +30,11 @@ from torch import Tensor
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_files import few
 from linear_eval.system.errors import InputError
-from ssl_bf.input.packed_images import PackedImages
-from ssl_bf.input.preparation import Preparation, decoded
-from ssl_bf.input.source import Source
-from ssl_bf.input.store import decode_threads
-from ssl_bf.input.store_origin import ANEW, check_contents, check_origin, check_preparation
+from ssl_bf.pixels.packed_images import PackedImages
+from ssl_bf.pixels.preparation import Preparation, decoded
+from ssl_bf.pixels.source import Source
+from ssl_bf.pixels.store import decode_threads
+from ssl_bf.pixels.store_origin import ANEW, check_contents, check_origin, check_preparation
 
 DATA, INDEX, MANIFEST = "images.bin", "index.safetensors", "manifest.json"
 FORMAT = "ssl-bf packed images 1"

@@ -18,13 +18,13 @@ from torch import Tensor
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.system.errors import InputError
-from ssl_bf.input.fill import NoRoomError, fill, load
-from ssl_bf.input.pack import pack
-from ssl_bf.input.packed_images import num_bytes
-from ssl_bf.input.packed_store import NOT_CHECKED, PackedStore, header_of, open_store
-from ssl_bf.input.preparation import Preparation
-from ssl_bf.input.source import Source
-from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore, decode_in_order, sample_rows
+from ssl_bf.pixels.fill import NoRoomError, fill, load
+from ssl_bf.pixels.pack import pack
+from ssl_bf.pixels.packed_images import num_bytes
+from ssl_bf.pixels.packed_store import NOT_CHECKED, PackedStore, header_of, open_store
+from ssl_bf.pixels.preparation import Preparation
+from ssl_bf.pixels.source import Source
+from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore, decode_in_order, sample_rows
 
 MIB = 2**20
 DEVICE_SHARE = 0.5  # of the GPU's free memory; the rest is for training

@@ -17,7 +17,7 @@ from torch import Tensor
 from linear_eval.datasets.decode import OR_SKIP, BadImageError
 from linear_eval.system.cores import reading_threads
 from linear_eval.system.serial_threads import serial_threads
-from ssl_bf.input.packed_images import LooseImages, PackedImages
+from ssl_bf.pixels.packed_images import LooseImages, PackedImages
 
 T = TypeVar("T")
 

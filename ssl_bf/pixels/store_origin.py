@@ -14,8 +14,8 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_files import few
 from linear_eval.features.stored_contents import changed_images, others_now
 from linear_eval.system.errors import InputError
-from ssl_bf.input.preparation import Preparation
-from ssl_bf.input.source import Source
+from ssl_bf.pixels.preparation import Preparation
+from ssl_bf.pixels.source import Source
 
 ANEW = "pack into another folder, or delete this one"
 _AS_STORED = "data.orientation=stored"  # what is meant where nothing is said

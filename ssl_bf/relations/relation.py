@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.streams import PLAIN, StreamRules
 

@@ -11,14 +11,12 @@ from pathlib import Path
 
 from linear_eval.backbones.backbone_file import file_sha256
 from linear_eval.results.results_file import read_results
-from linear_eval.strict_config.reader import to_yaml
 from linear_eval.system.atomic_file import atomic_file, check_new
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError
-from ssl_bf.config import PretrainConfig
-from ssl_bf.train import BACKBONE_FILE
 
 CONFIG_FILE = "config.yaml"
+BACKBONE_FILE = "backbone.safetensors"
 
 _NUMBER = "[0-9]" * 9
 # What a run writes into its directory; run.overwrite deletes nothing else. The backbone comes
@@ -91,8 +89,8 @@ def claimed(directory: Path) -> Iterator[None]:
         os.close(descriptor)  # gives the lock back; so does the end of the process, however it ends
 
 
-def clear_for(config: PretrainConfig, directory: Path) -> None:
-    """Delete the run that was there, if there was one, and write down the config of the new one.
+def clear_for(config: str, directory: Path) -> None:
+    """Delete the run that was there, if there was one, and write down the new one's config, YAML.
 
     Raises:
         InputError: the directory cannot be written to.
@@ -106,7 +104,7 @@ def clear_for(config: PretrainConfig, directory: Path) -> None:
             else:
                 entry.unlink()
         with atomic_file(directory / CONFIG_FILE) as file:
-            file.write(to_yaml(config).encode())
+            file.write(config.encode())
     except OSError as error:
         raise InputError(
             f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "

@@ -16,8 +16,8 @@ from torch import Tensor
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError, StoppedBySignal, one_line
-from ssl_bf.environment import changed_keys, describe_environment
-from ssl_bf.progress import Progress
+from ssl_bf.run.environment import changed_keys, describe_environment
+from ssl_bf.run.progress import Progress
 from ssl_bf.schedules import Plan
 
 

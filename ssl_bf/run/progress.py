@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from linear_eval.system.distributed import is_main, world_size
 from linear_eval.system.screen import say
-from ssl_bf.latest_value import LatestValue
+from ssl_bf.run.latest_value import LatestValue
 from ssl_bf.schedules import Plan
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_bf.input.rows import put_rows_, take_rows
+from ssl_bf.pixels.rows import put_rows_, take_rows
 
 Resize = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # `crop_and_resize`
 

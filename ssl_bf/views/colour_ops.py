@@ -9,7 +9,7 @@ only some rows get row numbers from the caller, who drew them on the CPU: no wai
 import torch
 from torch import Tensor
 
-from ssl_bf.input.rows import put_rows_, take_rows
+from ssl_bf.pixels.rows import put_rows_, take_rows
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2 as torchvision rounds it
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)

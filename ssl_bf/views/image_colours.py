@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_bf.input.colour_ops import (
+from ssl_bf.views.colour_ops import (
     BRIGHTNESS,
     HUE,
     NEUTRAL,
@@ -21,7 +21,7 @@ from ssl_bf.input.colour_ops import (
     luma,
     shift_hue_,
 )
-from ssl_bf.input.image_ops import WHITE
+from ssl_bf.views.image_ops import WHITE
 
 
 def jitter_(image: Tensor, factors: Sequence[float], order: Sequence[int]) -> Tensor:

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from linear_eval.system.errors import InputError
-from ssl_bf.input.keyed_random import key
-from ssl_bf.input.packed_images import Images
-from ssl_bf.input.views import ViewsConfig
+from ssl_bf.keyed_random import key
+from ssl_bf.pixels.packed_images import Images
+from ssl_bf.views.recipes import ViewsConfig
 
 TwoViewTransform = Callable[[Image.Image], list[Tensor]]
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from linear_eval.system.errors import InputError
 from linear_eval.system.serial_threads import serial_threads
-from ssl_bf.input.keyed_random import generator
-from ssl_bf.input.packed_images import Images, LooseImages, PackedImages
-from ssl_bf.input.store import ImageStore, decode_threads
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import ViewsConfig, make_views
+from ssl_bf.keyed_random import generator
+from ssl_bf.pixels.packed_images import Images, LooseImages, PackedImages
+from ssl_bf.pixels.store import ImageStore, decode_threads
+from ssl_bf.views.recipes import ViewsConfig, make_views
+from ssl_bf.views.view_draws import ViewDraws
 
 Read = tuple[PackedImages | LooseImages, Tensor]  # of N images, and (N,) their indices in the split
 
@@ -141,7 +141,7 @@ class TwoViewLoader:
 
     def _lightly_views(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, Tensor]:
         """Both views, made on the CPU."""
-        from ssl_bf.input.lightly_views import make_lightly_views
+        from ssl_bf.views.lightly_views import make_lightly_views
 
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
         images = [image.cpu() for image in images]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_bf.input.batch_ops import crop_and_resize
-from ssl_bf.input.image_ops import crop_and_resize_each
-from ssl_bf.input.packed_images import CHANNELS, PackedImages
+from ssl_bf.pixels.packed_images import CHANNELS, PackedImages
+from ssl_bf.views.batch_ops import crop_and_resize
+from ssl_bf.views.image_ops import crop_and_resize_each
 
 STEP = 16  # pixels; sides are rounded up to it, so that few shapes occur
 MOST_PADDING = 4  # times the pixels of the crops

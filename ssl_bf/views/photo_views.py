@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ssl_bf.input.batch_ops import Resize, crop_and_resize, gaussian_blur_
-from ssl_bf.input.colour_ops import colour_jitter, grayscale_, luma, solarize_
-from ssl_bf.input.image_colours import jitter_, solarized
-from ssl_bf.input.image_ops import (
+from ssl_bf.pixels.packed_images import Images, PackedImages
+from ssl_bf.views.batch_ops import Resize, crop_and_resize, gaussian_blur_
+from ssl_bf.views.colour_ops import colour_jitter, grayscale_, luma, solarize_
+from ssl_bf.views.image_colours import jitter_, solarized
+from ssl_bf.views.image_ops import (
     blurred,
     crop_and_enlarge,
     crop_and_resize_each,
     cropped,
     prefer_one_at_a_time,
 )
-from ssl_bf.input.packed_crops import crop_and_resize_packed
-from ssl_bf.input.packed_images import Images, PackedImages
+from ssl_bf.views.packed_crops import crop_and_resize_packed
 
 
 class Photo(NamedTuple):

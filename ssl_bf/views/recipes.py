@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.errors import InputError
-from ssl_bf.input.colour_ops import NEUTRAL, texture_colours
-from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
-from ssl_bf.input.packed_images import Images, PackedImages, device_of, sizes_of
-from ssl_bf.input.photo_views import Photos
-from ssl_bf.input.preparation import Preparation
-from ssl_bf.input.texture_views import TextureWindows
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.write_views import write_views
+from ssl_bf.pixels.packed_images import Images, PackedImages, device_of, sizes_of
+from ssl_bf.pixels.preparation import Preparation
+from ssl_bf.views.colour_ops import NEUTRAL, texture_colours
+from ssl_bf.views.crop_boxes import DRAWS, random_resized_crop
+from ssl_bf.views.photo_views import Photos
+from ssl_bf.views.texture_views import TextureWindows
+from ssl_bf.views.view_draws import ViewDraws
+from ssl_bf.views.write_views import write_views
 
 
 @dataclass(frozen=True, kw_only=True)

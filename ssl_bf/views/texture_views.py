@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_bf.input.batch_ops import rotate_and_crop
-from ssl_bf.input.colour_ops import colour_affine
-from ssl_bf.input.packed_images import Images, PackedImages
+from ssl_bf.pixels.packed_images import Images, PackedImages
+from ssl_bf.views.batch_ops import rotate_and_crop
+from ssl_bf.views.colour_ops import colour_affine
 
 
 @dataclass(frozen=True, eq=False)

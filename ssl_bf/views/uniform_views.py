@@ -17,10 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssl_bf.input.batch_ops import crop_and_resize, gaussian_blur
-from ssl_bf.input.colour_ops import CONTRAST, HUE, LUMA, SATURATION, SOLARIZE_THRESHOLD
-from ssl_bf.input.packed_images import Images, PackedImages
-from ssl_bf.input.photo_views import Photos
+from ssl_bf.pixels.packed_images import Images, PackedImages
+from ssl_bf.views.batch_ops import crop_and_resize, gaussian_blur
+from ssl_bf.views.colour_ops import CONTRAST, HUE, LUMA, SATURATION, SOLARIZE_THRESHOLD
+from ssl_bf.views.photo_views import Photos
 
 NOTHING = (1.0, 0.0, 0.0)  # a turn that changes no pixel
 BEFORE, AFTER = slice(0, 3), slice(1, 4)  # where of four turns contrast may lie behind or ahead

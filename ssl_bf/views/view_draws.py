@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssl_bf.input.keyed_random import key, uniform
+from ssl_bf.keyed_random import key, uniform
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ssl_bf.input.batch_ops import normalize_into
-from ssl_bf.input.image_colours import Normalization
-from ssl_bf.input.image_ops import prefer_one_at_a_time
-from ssl_bf.input.packed_images import Images, PackedImages
-from ssl_bf.input.photo_views import Photos, view_of_one
-from ssl_bf.input.texture_views import TextureWindows
-from ssl_bf.input.uniform_views import write_compiled
+from ssl_bf.pixels.packed_images import Images, PackedImages
+from ssl_bf.views.batch_ops import normalize_into
+from ssl_bf.views.image_colours import Normalization
+from ssl_bf.views.image_ops import prefer_one_at_a_time
+from ssl_bf.views.photo_views import Photos, view_of_one
+from ssl_bf.views.texture_views import TextureWindows
+from ssl_bf.views.uniform_views import write_compiled
 
 # Float32 views that a CPU works on at a time: small enough for its cache, large enough to hide the
 # cost of calling some 500 operations. At 32 px they are 256.

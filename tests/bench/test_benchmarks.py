@@ -30,8 +30,8 @@ from bench import (
 from bench import input as input_bench
 from bench.options import parse
 from bench.rounds import compare, measure
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import ViewsConfig, make_view
+from ssl_bf.views.recipes import ViewsConfig, make_view
+from ssl_bf.views.view_draws import ViewDraws
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ from bench.gpu_training import (
 )
 from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.strict_config.reader import load_config
-from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig
+from ssl_bf.run.checkpoint import load_newest
 from tests.pretended_cuda import pretended_cuda
 
 TINY = Namespace(device="cpu", tiny=True)

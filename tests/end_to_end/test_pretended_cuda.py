@@ -20,13 +20,13 @@ from linear_eval.strict_config.reader import parse_config
 from ssl_bf.build import build_run
 from ssl_bf.captured_step import WARM_UP
 from ssl_bf.config import PretrainConfig
-from ssl_bf.input.batch_ops import crop_and_resize
-from ssl_bf.input.loader import Batch, TwoViewLoader
-from ssl_bf.input.packed_images import PackedImages
-from ssl_bf.input.store import HeldImages
-from ssl_bf.input.uniform_views import finish
-from ssl_bf.input.views import ViewsConfig
+from ssl_bf.pixels.packed_images import PackedImages
+from ssl_bf.pixels.store import HeldImages
 from ssl_bf.train import _one_step, train
+from ssl_bf.views.batch_ops import crop_and_resize
+from ssl_bf.views.loader import Batch, TwoViewLoader
+from ssl_bf.views.recipes import ViewsConfig
+from ssl_bf.views.uniform_views import finish
 from tests.pretended_cuda import is_on_cuda, pretended_cuda
 from tests.recorded_graph import RecordedGraph
 
@@ -116,7 +116,7 @@ def test_the_loader_does_not_wait_either() -> None:
 def leave_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiler does not know the pretended device; what it is given runs as it is."""
     uncompiled = crop_and_resize, finish
-    monkeypatch.setattr("ssl_bf.input.uniform_views._compiled", lambda: uncompiled)
+    monkeypatch.setattr("ssl_bf.views.uniform_views._compiled", lambda: uncompiled)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

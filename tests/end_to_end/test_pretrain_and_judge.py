@@ -15,12 +15,12 @@ from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.cli import main as linear_eval
 from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import build_run
-from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main as ssl_bf
 from ssl_bf.config import PretrainConfig
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.method import Method
-from ssl_bf.training_state import restore
+from ssl_bf.run.checkpoint import load_newest
+from ssl_bf.run.training_state import restore
 
 METHODS = ("moco_v2", "moco_v3", "simsiam")
 RELATIONS = ("none", "batchformer")

@@ -19,10 +19,10 @@ import torch
 import linear_eval
 import ssl_bf.train
 from ssl_bf.build import Run
-from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main
-from ssl_bf.input.loader import Batch
-from ssl_bf.signals import StopSignals
+from ssl_bf.run.checkpoint import load_newest
+from ssl_bf.run.signals import StopSignals
+from ssl_bf.views.loader import Batch
 
 ROOT = Path(linear_eval.__file__).parents[1]
 STEPS = 6

@@ -13,8 +13,8 @@ import torch
 
 import linear_eval
 from linear_eval.backbones.backbone_file import load_backbone
-from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main
+from ssl_bf.run.checkpoint import load_newest
 
 pytestmark = pytest.mark.dist
 

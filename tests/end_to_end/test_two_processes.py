@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from linear_eval.system.all_reduce import all_reduce_sum
 from linear_eval.system.distributed import all_gather_rows, rank, world_size
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.method import Method
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config

@@ -22,10 +22,10 @@ from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
 from ssl_bf.hand_over import backbone_info
-from ssl_bf.input.keyed_random import StepContext
-from ssl_bf.input.loader import Batch
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import moco_v2
 from ssl_bf.parts.batch_shuffle import shuffle_rows
+from ssl_bf.views.loader import Batch
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 64},

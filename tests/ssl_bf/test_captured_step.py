@@ -15,8 +15,8 @@ from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.captured_step import WARM_UP, CapturedStep, Graph
 from ssl_bf.config import PretrainConfig
+from ssl_bf.run.training_state import training_tensors
 from ssl_bf.train import _one_step, _update
-from ssl_bf.training_state import training_tensors
 from tests.recorded_graph import RecordedGraph
 
 CONFIG: dict[str, Any] = {

@@ -16,7 +16,7 @@ import ssl_bf.pretrain
 from linear_eval.system.errors import InputError, StoppedBySignal
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig
-from ssl_bf.run_log import NonFiniteLoss
+from ssl_bf.run.log import NonFiniteLoss
 
 ROOT = Path(__file__).parents[2]
 

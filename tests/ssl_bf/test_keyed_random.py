@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_bf.input.keyed_random import StepContext, generator, key, uniform
+from ssl_bf.keyed_random import StepContext, generator, key, uniform
 
 MASK = (1 << 64) - 1
 

@@ -13,9 +13,10 @@ from torch.multiprocessing.spawn import spawn
 
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
-from ssl_bf import checkpoint, measured_choices
+from ssl_bf import measured_choices
 from ssl_bf.config import PretrainConfig
 from ssl_bf.measured_choices import Choices, choose, seconds_of_precisions, seconds_of_threads
+from ssl_bf.run import checkpoint
 
 SHORT: dict[str, Any] = {
     "data": {"name": "textures"},

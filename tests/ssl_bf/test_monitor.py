@@ -14,8 +14,8 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.datasets.selection import split_holdout
 from linear_eval.datasets.textures import TexturesConfig
-from ssl_bf.input.views import ViewsConfig
 from ssl_bf.monitor import Monitor
+from ssl_bf.views.recipes import ViewsConfig
 
 SIZE = 8
 VIEWS = ViewsConfig(recipe="textures", size=SIZE, mean=(0.5, 0.4, 0.3), std=(0.25, 0.3, 0.2))

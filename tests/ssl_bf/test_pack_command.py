@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ssl_bf.cli import main
-from ssl_bf.input.block_log import BLOCK_BYTES, BlockWriter
+from ssl_bf.pixels.block_log import BLOCK_BYTES, BlockWriter
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_ctrl_c_tells_where_the_whole_blocks_lie(
             raise KeyboardInterrupt
         append(writer, *image)
 
-    monkeypatch.setattr("ssl_bf.input.block_log.BLOCK_SECONDS", 0.0)  # every image is one
+    monkeypatch.setattr("ssl_bf.pixels.block_log.BLOCK_SECONDS", 0.0)  # every image is one
     monkeypatch.setattr(BlockWriter, "append", interrupt)
     command = ["pack", str(folder), str(tmp_path / "{store}"), "data.on_bad_image=skip"]
     assert main(command) == 130

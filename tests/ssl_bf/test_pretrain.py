@@ -23,12 +23,12 @@ from linear_eval.datasets.decode import BadImageError
 from linear_eval.strict_config.reader import load_config
 from linear_eval.system.errors import InputError, StoppedBySignal
 from ssl_bf.build import Run, build_run
-from ssl_bf.checkpoint import load_newest
 from ssl_bf.config import PretrainConfig
-from ssl_bf.input.loader import Batch
 from ssl_bf.pretrain import export_backbone, pretrain, resume
-from ssl_bf.run_log import NonFiniteLoss
-from ssl_bf.signals import StopSignals
+from ssl_bf.run.checkpoint import load_newest
+from ssl_bf.run.log import NonFiniteLoss
+from ssl_bf.run.signals import StopSignals
+from ssl_bf.views.loader import Batch
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 40},
@@ -586,7 +586,7 @@ def test_an_export_replaces_a_file_only_when_told_or_its_own(
     output.write_text("mine")
     refused = r"^--output: out\.safetensors exists already; give another path or --overwrite$"
     with monkeypatch.context() as patch, pytest.raises(InputError, match=refused):
-        patch.delattr("ssl_bf.checkpoint.load_newest")  # nothing is read before
+        patch.delattr("ssl_bf.run.checkpoint.load_newest")  # nothing is read before
         export_backbone(Path("run"), output)
     assert output.read_text() == "mine"
     export_backbone(Path("run"), output, overwrite=True)

@@ -18,14 +18,14 @@ from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, build_run
-from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig, decisive_settings
-from ssl_bf.input.identity import image_identity
-from ssl_bf.input.loader import Batch
-from ssl_bf.run_log import NonFiniteLoss, RunLog
-from ssl_bf.signals import StopSignals
+from ssl_bf.pixels.identity import image_identity
+from ssl_bf.run.checkpoint import load_newest
+from ssl_bf.run.log import NonFiniteLoss, RunLog
+from ssl_bf.run.signals import StopSignals
 from ssl_bf.train import train
+from ssl_bf.views.loader import Batch
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 64},

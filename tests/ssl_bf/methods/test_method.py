@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from linear_eval.system.errors import InputError
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.method import Method
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
@@ -29,7 +29,7 @@ from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
-from ssl_bf.training_state import training_tensors
+from ssl_bf.run.training_state import training_tensors
 
 N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
 METHODS = ["moco_v2", "moco_v3", "simsiam"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.measurements import context_gap

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
 from ssl_bf.relations import RelationConfig

@@ -11,7 +11,7 @@ from PIL import Image
 from linear_eval.datasets import ImageFolderConfig, contents
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.system.errors import InputError
-from ssl_bf.input.identity import check_identity, image_identity
+from ssl_bf.pixels.identity import check_identity, image_identity
 
 LONG_AGO = 1_600_000_000 * 10**9
 

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.input.pack and what it writes: every fault ends in one line and loses nothing."""
+"""Tests of ssl_bf.pixels.pack and what it writes: every fault is one line and loses nothing."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from linear_eval.datasets import ImageFolderConfig
 from linear_eval.datasets.contents import FileContents
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.system.errors import InputError
-from ssl_bf.input import block_log
-from ssl_bf.input.pack import pack
-from ssl_bf.input.packed_store import DATA, INDEX, MANIFEST, PackedStore, open_store
-from ssl_bf.input.preparation import Preparation
-from ssl_bf.input.source import Source, open_source
+from ssl_bf.pixels import block_log
+from ssl_bf.pixels.pack import pack
+from ssl_bf.pixels.packed_store import DATA, INDEX, MANIFEST, PackedStore, open_store
+from ssl_bf.pixels.preparation import Preparation
+from ssl_bf.pixels.source import Source, open_source
 
 MakeSource = Callable[..., Source]
 AS_IS = Preparation()

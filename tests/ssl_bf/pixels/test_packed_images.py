@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.input.packed_images against a list of images."""
+"""Tests of ssl_bf.pixels.packed_images against a list of images."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_bf.input.packed_images import LooseImages, PackedImages
+from ssl_bf.pixels.packed_images import LooseImages, PackedImages
 
 
 def images_of(sizes: list[tuple[int, int]]) -> list[Tensor]:

@@ -1,11 +1,11 @@
-"""Tests of ssl_bf.input.preparation."""
+"""Tests of ssl_bf.pixels.preparation."""
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_bf.input.preparation import Preparation, decoded
+from ssl_bf.pixels.preparation import Preparation, decoded
 
 
 def noise(height: int, width: int) -> Tensor:

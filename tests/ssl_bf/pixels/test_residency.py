@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.input.residency: the pixels are the same wherever they are kept."""
+"""Tests of ssl_bf.pixels.residency: the pixels are the same wherever they are kept."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.system.errors import InputError
-from ssl_bf.input import residency
-from ssl_bf.input.loader import TwoViewLoader
-from ssl_bf.input.packed_store import DATA
-from ssl_bf.input.preparation import Preparation
-from ssl_bf.input.residency import Residency, default_place, open_images
-from ssl_bf.input.source import Source
-from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore
-from ssl_bf.input.views import ViewsConfig
+from ssl_bf.pixels import residency
+from ssl_bf.pixels.packed_store import DATA
+from ssl_bf.pixels.preparation import Preparation
+from ssl_bf.pixels.residency import Residency, default_place, open_images
+from ssl_bf.pixels.source import Source
+from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
+from ssl_bf.views.loader import TwoViewLoader
+from ssl_bf.views.recipes import ViewsConfig
 
 MakeSource = Callable[..., Source]
 PREPARATIONS = [

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.input.store: images at hand, and images decoded at every use."""
+"""Tests of ssl_bf.pixels.store: images at hand, and images decoded at every use."""
 
 import threading
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError, decode_image
-from ssl_bf.input import store as store_module
-from ssl_bf.input.packed_images import LooseImages, PackedImages
-from ssl_bf.input.store import (
+from ssl_bf.pixels import store as store_module
+from ssl_bf.pixels.packed_images import LooseImages, PackedImages
+from ssl_bf.pixels.store import (
     DecodedImages,
     HeldImages,
     ImageStore,

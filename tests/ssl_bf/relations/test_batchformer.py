@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from linear_eval.system.errors import InputError
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer, BatchTransformerLayer
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.input.keyed_random import StepContext
+from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations.relation import Relation, TwoStreamConfig
 from ssl_bf.relations.streams import Pairs, StreamRules

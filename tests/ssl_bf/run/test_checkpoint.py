@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.checkpoint: every way to interrupt, fill up or damage it that we know of."""
+"""Tests of ssl_bf.run.checkpoint: every way to interrupt, fill up or damage it that we know of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.errors import InputError
-from ssl_bf.checkpoint import MANIFEST, STATE, TENSORS, load_newest, save
+from ssl_bf.run.checkpoint import MANIFEST, STATE, TENSORS, load_newest, save
 
 FILES = (TENSORS, STATE, MANIFEST)
 # What writing a checkpoint asks of the system; Path's methods call these.

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.deterministic: runs that repeat to the bit, and flags put back."""
+"""Tests of ssl_bf.run.deterministic: runs that repeat to the bit, and flags put back."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_bf.checkpoint import load_newest
 from ssl_bf.cli import main
-from ssl_bf.deterministic import CUBLAS_SETTING, CUBLAS_VARIABLE, deterministic_algorithms
+from ssl_bf.run.checkpoint import load_newest
+from ssl_bf.run.deterministic import CUBLAS_SETTING, CUBLAS_VARIABLE, deterministic_algorithms
 
 
 def flags() -> list[Any]:

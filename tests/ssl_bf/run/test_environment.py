@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.environment, in real git repositories."""
+"""Tests of ssl_bf.run.environment, in real git repositories."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_bf.environment import (
+from ssl_bf.run.environment import (
     changed_keys,
     describe_environment,
     git_commit,

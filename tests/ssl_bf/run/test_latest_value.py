@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_bf import latest_value
-from ssl_bf.latest_value import LatestValue
+from ssl_bf.run import latest_value
+from ssl_bf.run.latest_value import LatestValue
 
 
 class OnAGpu:

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.run_log: what lies in the run directory after each kind of end."""
+"""Tests of ssl_bf.run.log: what lies in the run directory after each kind of end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from linear_eval.system.errors import InputError, StoppedBySignal
-from ssl_bf import progress, run_log
-from ssl_bf.run_log import NonFiniteLoss, RunLog
+from ssl_bf.run import log as run_log
+from ssl_bf.run import progress
+from ssl_bf.run.log import NonFiniteLoss, RunLog
 from ssl_bf.schedules import Plan
 
 PLAN = Plan(steps_per_epoch=4, epochs=5, warmup_epochs=0, peak_learning_rate=0.1)

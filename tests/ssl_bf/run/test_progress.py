@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.progress on a pretended terminal and on a pipe."""
+"""Tests of ssl_bf.run.progress on a pretended terminal and on a pipe."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from ssl_bf import progress
-from ssl_bf.progress import Progress
+from ssl_bf.run import progress
+from ssl_bf.run.progress import Progress
 from ssl_bf.schedules import Plan
 from tests.terminal import terminal
 

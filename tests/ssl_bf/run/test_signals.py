@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.signals, with real signals sent to real processes."""
+"""Tests of ssl_bf.run.signals, with real signals sent to real processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from torch import distributed
 
-from ssl_bf.signals import HANDLED, StopSignals
+from ssl_bf.run.signals import HANDLED, StopSignals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

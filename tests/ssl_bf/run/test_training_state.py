@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.training_state: going on from a checkpoint equals never having stopped."""
+"""Tests of ssl_bf.run.training_state: going on from a checkpoint equals never having stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
-from ssl_bf.checkpoint import load_newest, save
 from ssl_bf.optimizers import (
     AdamWConfig,
     LarsConfig,
@@ -19,8 +18,9 @@ from ssl_bf.optimizers import (
     build_optimizer,
     set_learning_rates,
 )
+from ssl_bf.run.checkpoint import load_newest, save
+from ssl_bf.run.training_state import restore, training_tensors
 from ssl_bf.schedules import Plan
-from ssl_bf.training_state import restore, training_tensors
 
 CONFIGS = [
     SgdConfig(weight_decay=0.01, exclude_1d_from_weight_decay=True),

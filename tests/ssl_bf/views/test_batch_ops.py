@@ -4,7 +4,7 @@ import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from ssl_bf.input.batch_ops import (
+from ssl_bf.views.batch_ops import (
     crop_and_resize,
     gaussian_blur_,
     normalize_into,

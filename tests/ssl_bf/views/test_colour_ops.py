@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from ssl_bf.input.colour_ops import (
+from ssl_bf.views.colour_ops import (
     colour_affine,
     colour_jitter,
     grayscale_,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
-from ssl_bf.input.crop_boxes import DRAWS, random_resized_crop
-from ssl_bf.input.keyed_random import key, uniform
+from ssl_bf.keyed_random import key, uniform
+from ssl_bf.views.crop_boxes import DRAWS, random_resized_crop
 
 
 def draw_boxes(count: int, height: int, width: int, min_scale: float) -> Tensor:

@@ -6,10 +6,10 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 
-from ssl_bf.input.batch_ops import normalize_into
-from ssl_bf.input.colour_ops import NEUTRAL, colour_jitter
-from ssl_bf.input.image_colours import Normalization, jitter_, solarized
-from ssl_bf.input.image_ops import WHITE
+from ssl_bf.views.batch_ops import normalize_into
+from ssl_bf.views.colour_ops import NEUTRAL, colour_jitter
+from ssl_bf.views.image_colours import Normalization, jitter_, solarized
+from ssl_bf.views.image_ops import WHITE
 
 # The same tolerance as for batches: five operations, one of which follows a mean.
 ROUNDING = 1e-5

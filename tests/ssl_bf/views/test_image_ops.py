@@ -3,8 +3,8 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 
-from ssl_bf.input.batch_ops import crop_and_resize, gaussian_blur_
-from ssl_bf.input.image_ops import (
+from ssl_bf.views.batch_ops import crop_and_resize, gaussian_blur_
+from ssl_bf.views.image_ops import (
     blurred,
     crop_and_enlarge,
     crop_and_resize_each,

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.errors import InputError
-from ssl_bf.input.lightly_views import (
+from ssl_bf.views.lightly_views import (
     lightly_transform,
     make_lightly_views,
     seeded_global_generators,
 )
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import ViewsConfig, make_view
+from ssl_bf.views.recipes import ViewsConfig, make_view
+from ssl_bf.views.view_draws import ViewDraws
 
 PaperRecipe = Literal["moco_v2", "moco_v3", "simsiam"]
 RECIPES: tuple[PaperRecipe, ...] = ("moco_v2", "moco_v3", "simsiam")

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.system.errors import InputError
-from ssl_bf.input import loader as loader_module
-from ssl_bf.input import store as store_module
-from ssl_bf.input.fill import fill
-from ssl_bf.input.keyed_random import generator
-from ssl_bf.input.loader import Batch, TwoViewLoader
-from ssl_bf.input.packed_images import PackedImages
-from ssl_bf.input.store import DecodedImages, HeldImages, ImageStore
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import ViewsConfig, make_view, make_views
+from ssl_bf.keyed_random import generator
+from ssl_bf.pixels import store as store_module
+from ssl_bf.pixels.fill import fill
+from ssl_bf.pixels.packed_images import PackedImages
+from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
+from ssl_bf.views import loader as loader_module
+from ssl_bf.views.loader import Batch, TwoViewLoader
+from ssl_bf.views.recipes import ViewsConfig, make_view, make_views
+from ssl_bf.views.view_draws import ViewDraws
 
 CONFIG = ViewsConfig(recipe="moco_v2", size=8)
 

@@ -3,10 +3,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_bf.input import packed_crops
-from ssl_bf.input.image_ops import crop_and_resize_each
-from ssl_bf.input.packed_crops import crop_and_resize_packed
-from ssl_bf.input.packed_images import PackedImages
+from ssl_bf.pixels.packed_images import PackedImages
+from ssl_bf.views import packed_crops
+from ssl_bf.views.image_ops import crop_and_resize_each
+from ssl_bf.views.packed_crops import crop_and_resize_packed
 
 
 def random_images(count: int, *, most: int = 60) -> list[Tensor]:

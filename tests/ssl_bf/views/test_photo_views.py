@@ -3,7 +3,7 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from torch import Tensor
 
-from ssl_bf.input.photo_views import Photo, Photos, view_of_one
+from ssl_bf.views.photo_views import Photo, Photos, view_of_one
 
 # Operations on one image follow means and sums in another order than those on a batch.
 ROUNDING = 1e-5

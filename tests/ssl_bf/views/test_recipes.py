@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.errors import InputError
-from ssl_bf.input import write_views
-from ssl_bf.input.colour_ops import NEUTRAL
-from ssl_bf.input.photo_views import Photo, Photos
-from ssl_bf.input.texture_views import TextureWindows
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import RECIPES, ViewsConfig, make_view, make_views
+from ssl_bf.views import write_views
+from ssl_bf.views.colour_ops import NEUTRAL
+from ssl_bf.views.photo_views import Photo, Photos
+from ssl_bf.views.recipes import RECIPES, ViewsConfig, make_view, make_views
+from ssl_bf.views.texture_views import TextureWindows
+from ssl_bf.views.view_draws import ViewDraws
 
 RecipeName = Literal["moco_v2", "moco_v3", "simsiam", "textures"]
 PAPERS: tuple[RecipeName, ...] = ("moco_v2", "moco_v3", "simsiam")

@@ -1,8 +1,8 @@
 import torch
 from torch import Tensor
 
-from ssl_bf.input.colour_ops import texture_colours
-from ssl_bf.input.texture_views import TextureWindows
+from ssl_bf.views.colour_ops import texture_colours
+from ssl_bf.views.texture_views import TextureWindows
 
 
 def random_pixels() -> Tensor:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from ssl_bf.input import uniform_views, views
-from ssl_bf.input.batch_ops import normalize_into
-from ssl_bf.input.packed_images import PackedImages
-from ssl_bf.input.photo_views import Photos
-from ssl_bf.input.uniform_views import UniformPhotos, finish, write_compiled
-from ssl_bf.input.view_draws import ViewDraws
-from ssl_bf.input.views import RECIPES, ViewsConfig, enough_rows, make_view
+from ssl_bf.pixels.packed_images import PackedImages
+from ssl_bf.views import recipes as views
+from ssl_bf.views import uniform_views
+from ssl_bf.views.batch_ops import normalize_into
+from ssl_bf.views.photo_views import Photos
+from ssl_bf.views.recipes import RECIPES, ViewsConfig, enough_rows, make_view
+from ssl_bf.views.uniform_views import UniformPhotos, finish, write_compiled
+from ssl_bf.views.view_draws import ViewDraws
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RECIPE_VIEWS = [("moco_v2", 1), ("moco_v3", 1), ("moco_v3", 2)]

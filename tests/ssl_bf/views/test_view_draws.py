@@ -1,8 +1,8 @@
 import torch
 from torch import Tensor
 
-from ssl_bf.input.keyed_random import key, uniform
-from ssl_bf.input.view_draws import ViewDraws
+from ssl_bf.keyed_random import key, uniform
+from ssl_bf.views.view_draws import ViewDraws
 
 IDS = torch.tensor([4, 9, 2])
 

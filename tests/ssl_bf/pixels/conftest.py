@@ -8,7 +8,7 @@ from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import BadImageError
-from ssl_bf.input.source import Source
+from ssl_bf.pixels.source import Source
 
 
 def image(index: int) -> Tensor:

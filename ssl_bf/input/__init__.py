@@ -1,1 +1,0 @@
-"""Everything between a split of images and the two views of a training step."""

@@ -1,0 +1,1 @@
+"""Where images are kept: decoded, packed, in memory or on a device."""

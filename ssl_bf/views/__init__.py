@@ -1,0 +1,1 @@
+"""How random views of images are made, a batch at a time."""
