@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_verbose
@@ -48,6 +49,7 @@ def add(commands: Commands) -> None:
 
 def _run(given: argparse.Namespace) -> None:
     from linear_eval.agreement import agreed, working_together
+    from linear_eval.atomic_file import check_stays
     from linear_eval.config import EvaluateConfig
     from linear_eval.strict_config import load_config, to_yaml
 
@@ -65,6 +67,10 @@ def _run(given: argparse.Namespace) -> None:
         if given.show:
             print(to_yaml(loaded.value), end="")
             return
+        if loaded.value.output is not None:
+            reads = {"the config": [Path(given.config)]}
+            asked = Path(loaded.value.output)
+            agreed(lambda: check_stays(asked, "output", overwrite=True, reads=reads))
         for path in loaded.value.backbone_files:
             agreed(partial(require_backbone, path))
         load_torch(if_interrupted=given.if_interrupted)

@@ -89,6 +89,12 @@ class ImageIndex:
         """Where the image of a row lies, or lay."""
         return None if self.folder is None else self.folder / self.ids[row]
 
+    def holds(self, path: Path) -> bool:
+        """Whether a file is one of the images."""
+        if self.folder is None or not path.resolve().is_relative_to(self.folder.resolve()):
+            return False
+        return path.resolve().relative_to(self.folder.resolve()).as_posix() in self.ids
+
     def has_changed(self, row: int) -> bool:
         """Whether the image of a row is there and holds something else than when it was indexed."""
         path = self.path_of(row)

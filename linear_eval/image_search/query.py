@@ -66,6 +66,8 @@ def query(  # noqa: PLR0913 - the options of a command, each by its name
     reads = {"one of the query images": images, "part of the index": index_folder.glob("*")}
     _check_outputs(sheet, answers, overwrite, {words: [*files] for words, files in reads.items()})
     index = read_index(index_folder)
+    indexed = [path for path in (sheet, answers) if path is not None and index.holds(path)]
+    _check_outputs(sheet, answers, overwrite, {"one of the indexed images": indexed})
     notes: list[str] = []
     network = find_backbone(index_folder, backbone)
     decoding = index.manifest.decoding
