@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from linear_eval.agreement import agreed
-from linear_eval.atomic_file import check_output
+from linear_eval.atomic_file import check_output, check_suffix
 from linear_eval.backbone_file import backbone_notes
 from linear_eval.comparison.intervals import INTERVAL_MEANING
 from linear_eval.comparison.own_results import Judged, answers_differ, results_differ
@@ -137,6 +137,7 @@ def results_path(config: EvaluateConfig) -> Path:
     if config.output is not None:
         output = Path(config.output)
         output = output / RESULTS_FILE if output.is_dir() else output
+        check_suffix(output, "output", ".json")
     elif config.backbone in (PIXELS, RANDOM):
         raise InputError(
             f"output: missing, backbone={config.backbone} has no folder for {RESULTS_FILE}; "

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file, check_output, file_sha256
+from linear_eval.atomic_file import atomic_file, check_output, check_suffix, file_sha256
 from linear_eval.comparison.own_results import Judged, quality_differs
 from linear_eval.data_argument import SplitName
 from linear_eval.errors import one_line
@@ -50,6 +50,7 @@ def judge_quality(
     """
     if output is not None:  # a place that takes no file, before anything is opened
         check_output(output, "--json", overwrite=True)
+        check_suffix(output, "--json", ".json")
     opened = open_backbone_and_split(backbone, data, overrides, split_name=split_name)
     if output is not None:
         judged = Judged(opened.info.architecture, file_sha256(backbone))

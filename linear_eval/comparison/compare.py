@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linear_eval.atomic_file import atomic_file, check_output
+from linear_eval.atomic_file import atomic_file, check_output, check_suffix
 from linear_eval.comparison import compare_models, compare_runs
 from linear_eval.comparison.compare_models import (
     ModelDifference,
@@ -118,6 +118,7 @@ def _check_place(path: Path, compared: Sequence[Path], *, overwrite: bool) -> No
     answers = [per_image_path(each) for each in files]
     reads = {"one of the files compared": [*files, *answers]}
     check_output(path, "--json", overwrite=overwrite, reads=reads)
+    check_suffix(path, "--json", ".json")
 
 
 def format_comparison(comparison: Comparison, *, verbose: bool = False) -> str:

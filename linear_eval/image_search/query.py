@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.atomic_file import Reads, check_output
+from linear_eval.atomic_file import Reads, check_output, check_suffix
 from linear_eval.backbone_file import backbone_notes, file_sha256, load_backbone
 from linear_eval.config import SpeedConfig
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
@@ -127,8 +127,7 @@ def _check_outputs(sheet: Path | None, answers: Path | None, overwrite: bool, re
     for option, path, suffix in (("--sheet", sheet, ".png"), ("--json", answers, ".json")):
         if path is None:
             continue
-        if path.suffix.lower() != suffix:
-            raise InputError(f"{option}: '{path}' does not end in {suffix}; give such a path")
+        check_suffix(path, option, suffix)
         check_output(path, option, overwrite=overwrite, reads=reads)
 
 

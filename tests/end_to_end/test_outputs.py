@@ -161,6 +161,9 @@ def test_a_link_to_nothing_is_there_too(
         (judge, "query index images/val/x/0.png --json index/manifest.json --k 1"),
         (judge, "query index images/val/x/0.png --sheet images/train/y/1.png --k 1"),
         (judge, "run judge.yaml output=judge.yaml"),
+        (judge, f"{RUN} backbone=a.safetensors output=images/val/x/1.png"),
+        (judge, "quality a.safetensors images --json images/train/x/1.png"),
+        (judge, "compare a.json b.json --json images/train/x/1.png"),
         (train, "export trained --output trained/config.yaml"),
     ],
 )
