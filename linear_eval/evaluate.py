@@ -109,10 +109,10 @@ def _report(
     stores = dict.fromkeys(config.features.open(each.path) for each in asked.contestants)
     kept = [line for store in stores for line in store.remarks()]
     skipped = {name: len(splits.parts[name]) - n for name, n in rows[-1].num_images.items()}
-    shared = splits.overlap_note()
+    first = [note for note in (splits.overlap_note(), splits.absent_note()) if note]
     files = [each.path for each in asked.contestants if each.path is not None]
     older = [note for path in files for note in backbone_notes(path)]
-    notes = [*([shared] if shared else []), *notes, *run_notes(rows, skipped), *older]
+    notes = [*first, *notes, *run_notes(rows, skipped), *older]
     for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     num_classes = len(splits.test.class_names)
