@@ -46,13 +46,14 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
     loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain")
     config = loaded.value
     directory = Path(config.run.directory)
+    reads = {"backbone.init": config.backbone.init, "speed.like": config.speed.like}
     with _processes(config):
-        check_directory(directory, overwrite=config.run.overwrite)
+        check_directory(directory, overwrite=config.run.overwrite, reads=reads)
         run = build_run(config, directory=directory)
         run.notes[:0] = loaded.notes
         with claimed(directory):
             # once more: another run may have begun and ended here since
-            check_directory(directory, overwrite=config.run.overwrite)
+            check_directory(directory, overwrite=config.run.overwrite, reads=reads)
             train(run, directory, begin=partial(clear_for, to_yaml(config), directory))
 
 

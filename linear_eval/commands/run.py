@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_verbose
@@ -50,6 +51,7 @@ def _run(given: argparse.Namespace) -> None:
     from linear_eval.evaluation.config import EvaluateConfig
     from linear_eval.strict_config.reader import load_config, to_yaml
     from linear_eval.system.agreement import agreed, working_together
+    from linear_eval.system.atomic_file import check_stays
 
     missing = "???" if given.show else None
     with working_together():
@@ -65,6 +67,10 @@ def _run(given: argparse.Namespace) -> None:
         if given.show:
             print(to_yaml(loaded.value), end="")
             return
+        if loaded.value.output is not None:
+            reads = {"the config": [Path(given.config)]}
+            asked = Path(loaded.value.output)
+            agreed(lambda: check_stays(asked, "output", overwrite=True, reads=reads))
         for path in loaded.value.backbone_files:
             agreed(partial(require_backbone, path))
         load_torch(if_interrupted=given.if_interrupted)

@@ -37,7 +37,7 @@ from linear_eval.results.results_file import (
     require_different,
     require_different_backbones,
 )
-from linear_eval.system.atomic_file import atomic_file, check_output
+from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix
 from linear_eval.system.errors import InputError, one_line
 
 
@@ -118,6 +118,7 @@ def _check_place(path: Path, compared: Sequence[Path], *, overwrite: bool) -> No
     answers = [per_image_path(each) for each in files]
     reads = {"one of the files compared": [*files, *answers]}
     check_output(path, "--json", overwrite=overwrite, reads=reads)
+    check_suffix(path, "--json", ".json")
 
 
 def format_comparison(comparison: Comparison, *, verbose: bool = False) -> str:

@@ -34,7 +34,7 @@ from linear_eval.results.per_image import PerImage, per_image_path, write_per_im
 from linear_eval.results.results_file import RESULTS_FILE
 from linear_eval.strict_config.reader import to_yaml
 from linear_eval.system.agreement import agreed
-from linear_eval.system.atomic_file import check_output
+from linear_eval.system.atomic_file import check_output, check_suffix
 from linear_eval.system.distributed import is_main, own_gpu, world_size
 from linear_eval.system.errors import InputError
 
@@ -109,10 +109,10 @@ def _report(
     stores = dict.fromkeys(config.features.open(each.path) for each in asked.contestants)
     kept = [line for store in stores for line in store.remarks()]
     skipped = {name: len(splits.parts[name]) - n for name, n in rows[-1].num_images.items()}
-    shared = splits.overlap_note()
+    first = [note for note in (splits.overlap_note(), splits.absent_note()) if note]
     files = [each.path for each in asked.contestants if each.path is not None]
     older = [note for path in files for note in backbone_notes(path)]
-    notes = [*([shared] if shared else []), *notes, *run_notes(rows, skipped), *older]
+    notes = [*first, *notes, *run_notes(rows, skipped), *older]
     for line in [*protocol_lines(rows, config.protocols), *detail_lines(rows)]:
         print(line)
     num_classes = len(splits.test.class_names)
@@ -137,6 +137,7 @@ def results_path(config: EvaluateConfig) -> Path:
     if config.output is not None:
         output = Path(config.output)
         output = output / RESULTS_FILE if output.is_dir() else output
+        check_suffix(output, "output", ".json")
     elif config.backbone in (PIXELS, RANDOM):
         raise InputError(
             f"output: missing, backbone={config.backbone} has no folder for {RESULTS_FILE}; "

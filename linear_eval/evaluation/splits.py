@@ -69,6 +69,17 @@ class EvaluationSplits:
         learned = [split for split in (self.train, self.holdout) if split is not None]
         return overlap_note(learned, self.test, ("train", "test"))
 
+    def absent_note(self) -> str | None:
+        """A line where test has no image of some class that train has."""
+        if not self.shares_classes or self.is_judged:
+            return None
+        learned = {int(label) for label in self.train.labels.unique() if label >= 0}
+        absent = sorted(learned - {int(label) for label in self.test.labels.unique()})
+        if not absent:
+            return None
+        names = few([self.train.class_names[label] for label in absent])
+        return f"{len(absent)} of {len(learned)} classes have no test image ({names})"
+
 
 def open_splits(data: DatasetConfig) -> EvaluationSplits:
     """Open train and test, cut train to what is asked for, and set its hold-out apart.

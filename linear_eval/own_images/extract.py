@@ -13,8 +13,8 @@ from linear_eval.evaluation.notes import shortened
 from linear_eval.features.table import FeatureTable
 from linear_eval.own_images.data_argument import SplitName
 from linear_eval.own_images.split_features import extract_split
-from linear_eval.system.atomic_file import atomic_file, check_output
-from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix
+from linear_eval.system.errors import one_line
 
 
 def extract(
@@ -66,10 +66,7 @@ def extract(
 
 
 def _check_output(output: Path, backbone: Path, overwrite: bool) -> Path:
-    if output.suffix != ".npy":
-        raise InputError(
-            f"--output: '{output}' does not end in .npy; give a path such as features.npy"
-        )
+    check_suffix(output, "--output", ".npy")
     side_file = output.with_suffix(".json")
     for path in (output, side_file):
         check_output(path, "--output", overwrite=overwrite, reads={"the backbone": [backbone]})

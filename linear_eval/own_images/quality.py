@@ -17,7 +17,7 @@ from linear_eval.own_images.data_argument import SplitName
 from linear_eval.own_images.feature_quality import alignment, rank_me, uniformity
 from linear_eval.own_images.split_features import open_backbone_and_split
 from linear_eval.results.own_results import Judged, quality_differs
-from linear_eval.system.atomic_file import atomic_file, check_output, file_sha256
+from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix, file_sha256
 from linear_eval.system.errors import one_line
 
 
@@ -50,6 +50,7 @@ def judge_quality(
     """
     if output is not None:  # a place that takes no file, before anything is opened
         check_output(output, "--json", overwrite=True)
+        check_suffix(output, "--json", ".json")
     opened = open_backbone_and_split(backbone, data, overrides, split_name=split_name)
     if output is not None:
         judged = Judged(opened.info.architecture, file_sha256(backbone))

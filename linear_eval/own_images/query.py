@@ -23,11 +23,12 @@ from linear_eval.images.batches import EvalImages
 from linear_eval.own_images.answers import Neighbour, changes, neighbours_of, write_answers
 from linear_eval.own_images.contact_sheet import SheetRow, Tile, thumbnail, write_sheet
 from linear_eval.own_images.image_index import (
+    ImageIndex,
     IndexManifest,
     read_index,
     read_manifest,
 )
-from linear_eval.system.atomic_file import Reads, check_output
+from linear_eval.system.atomic_file import Reads, check_output, check_suffix
 from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def query(  # noqa: PLR0913 - the options of a command, each by its name
     reads = {"one of the query images": images, "part of the index": index_folder.glob("*")}
     _check_outputs(sheet, answers, overwrite, {words: [*files] for words, files in reads.items()})
     index = read_index(index_folder)
+    indexed = [path for path in (sheet, answers) if path is not None and _is_in(index, path)]
+    _check_outputs(sheet, answers, overwrite, {"one of the indexed images": indexed})
     notes: list[str] = []
     network = find_backbone(index_folder, backbone)
     decoding = index.manifest.decoding
@@ -93,6 +96,16 @@ def query(  # noqa: PLR0913 - the options of a command, each by its name
         print(note)
     for path in written:
         print(f"written: {path}")
+
+
+def _is_in(index: ImageIndex, path: Path) -> bool:
+    """Whether a file is one of the indexed images."""
+    folder, path = (each and each.resolve() for each in (index.folder, path))
+    return (
+        folder is not None
+        and path.is_relative_to(folder)
+        and path.relative_to(folder).as_posix() in index.ids
+    )
 
 
 def find_backbone(index_folder: Path, given: Path | None) -> Path:
@@ -125,8 +138,7 @@ def _check_outputs(sheet: Path | None, answers: Path | None, overwrite: bool, re
     for option, path, suffix in (("--sheet", sheet, ".png"), ("--json", answers, ".json")):
         if path is None:
             continue
-        if path.suffix.lower() != suffix:
-            raise InputError(f"{option}: '{path}' does not end in {suffix}; give such a path")
+        check_suffix(path, option, suffix)
         check_output(path, option, overwrite=overwrite, reads=reads)
 
 

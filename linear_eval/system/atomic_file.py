@@ -73,6 +73,19 @@ def check_output(
     check_stays(path, key, overwrite=overwrite, reads=reads, differs=differs)
 
 
+def check_suffix(path: Path, key: str, suffix: str) -> None:
+    """Refuse a name that does not end in `suffix`: it may be that of an image, of anything.
+
+    Raises:
+        InputError: it does not.
+    """
+    if path.suffix.lower() != suffix:
+        raise InputError(
+            f"{key}: '{path}' does not end in {suffix}; give a path such as "
+            f"{path.with_suffix(suffix)}"
+        )
+
+
 def check_stays(
     path: Path,
     key: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,8 +36,15 @@ RUN_ENTRIES = (
 JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")
 
 
-def check_directory(directory: Path, *, overwrite: bool) -> None:
+def check_directory(
+    directory: Path, *, overwrite: bool, reads: Mapping[str, str | None] | None = None
+) -> None:
     """Refuse a directory that cannot be written to, or holds a run that is not to be overwritten.
+
+    Args:
+        directory: of the new run.
+        overwrite: whether a run there is given up.
+        reads: what the new run reads, by key; None: nothing.
 
     Raises:
         InputError: it is such a one.
@@ -59,6 +66,12 @@ def check_directory(directory: Path, *, overwrite: bool) -> None:
             f"run.directory: {directory} already holds a run ({names}); {goes_on}choose another "
             "directory, or set run.overwrite=true"
         )
+    for key, path in (reads or {}).items():
+        if found and path is not None and Path(path).resolve().is_relative_to(directory.resolve()):
+            raise InputError(
+                f"run.directory: {directory} holds {path}, which this run reads ({key}); choose "
+                "another directory"
+            )
 
 
 @contextmanager

@@ -159,6 +159,11 @@ def test_a_link_to_nothing_is_there_too(
         (judge, "compare a.json b.json --json a.per_image.safetensors"),
         (judge, "query index link.png --sheet link.png --k 1"),
         (judge, "query index images/val/x/0.png --json index/manifest.json --k 1"),
+        (judge, "query index images/val/x/0.png --sheet images/train/y/1.png --k 1"),
+        (judge, "run judge.yaml output=judge.yaml"),
+        (judge, f"{RUN} backbone=a.safetensors output=images/val/x/1.png"),
+        (judge, "quality a.safetensors images --json images/train/x/1.png"),
+        (judge, "compare a.json b.json --json images/train/x/1.png"),
         (train, "export trained --output trained/config.yaml"),
     ],
 )
@@ -167,8 +172,25 @@ def test_what_a_command_reads_is_never_replaced(
 ) -> None:
     prepare(line)
     Path("link.png").symlink_to("images/val/x/0.png")
+    judged = {"data": {"name": "image_folder", "root": "images"}, "backbone": "pixels"}
+    Path("judge.yaml").write_text(yaml.safe_dump(judged))
     before = contents(place)
     assert command([*line.split(), "--overwrite"]) == 2
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "key", ["backbone.init=trained/backbone.safetensors", "speed.like=trained"]
+)
+def test_a_run_never_gives_up_the_run_that_it_reads(
+    key: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(place)
+    line = f"pretrain tiny.yaml run.directory=trained run.overwrite=true {key}"
+    assert train(line.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: run.directory: trained holds trained")
+    assert f"which this run reads ({key.partition('=')[0]})" in said
     assert contents(place) == before
 
 

@@ -128,3 +128,13 @@ def test_the_gallery_is_part_of_the_fingerprint() -> None:
     other = replace(splits.test, fingerprint="other")
     changed = replace(splits, retrieval=RetrievalTask(gallery=other))
     assert splits.fingerprint != changed.fingerprint
+
+
+def test_classes_without_a_test_image_are_named() -> None:
+    splits = open_splits(TINY)
+    assert splits.absent_note() is None
+    few = splits.test.select((splits.test.labels > 1).nonzero()[:, 0])
+    names = sorted(splits.train.class_names[:2])
+    said = replace(splits, test=few).absent_note()
+    assert said == f"2 of 10 classes have no test image ({names[0]}, {names[1]})"
+    assert replace(splits, test=few, shares_classes=False).absent_note() is None
