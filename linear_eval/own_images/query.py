@@ -100,12 +100,9 @@ def query(  # noqa: PLR0913 - the options of a command, each by its name
 
 def _is_in(index: ImageIndex, path: Path) -> bool:
     """Whether a file is one of the indexed images."""
-    folder, path = (each and each.resolve() for each in (index.folder, path))
-    return (
-        folder is not None
-        and path.is_relative_to(folder)
-        and path.relative_to(folder).as_posix() in index.ids
-    )
+    if index.folder is None or not path.resolve().is_relative_to(index.folder.resolve()):
+        return False
+    return path.resolve().relative_to(index.folder.resolve()).as_posix() in index.ids
 
 
 def find_backbone(index_folder: Path, given: Path | None) -> Path:
