@@ -432,7 +432,7 @@ EXTRACT = """\
     import sys, time
     from pathlib import Path
     sys.path.insert(0, sys.argv[2])
-    from test_feature_store import _Embed, _batches, _store
+    from test_store import _Embed, _batches, _store
     class Slow(_Embed):
         def __call__(self, images):
             time.sleep(0.1)
