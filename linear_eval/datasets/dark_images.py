@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -20,7 +20,7 @@ from linear_eval.datasets.image_formats import FORMATS
 
 LEAST_SHARE = 1 / 16  # of the range: whoever uses less has fewer than 16 of 256 gray levels
 _FIRST, _SAMPLE = 4, 32
-_SUFFIXES = frozenset((".png", ".apng", ".tif", ".tiff", ".pgm", ".ppm", ".pnm"))
+_SUFFIXES = (".png", ".apng", ".tif", ".tiff", ".pgm", ".ppm", ".pnm")
 
 
 def dark_note(folder: Path, images: Sequence[FoundImage], decoding: Decoding) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def dark_note(folder: Path, images: Sequence[FoundImage], decoding: Decoding) ->
 
     A few headers are looked at, and only if they say 16 bits, the pixels of up to 32 images.
     """
-    paths = [image.path for image in images if _suffix(image.path) in _SUFFIXES]
+    paths = [image.path for image in images if image.path.lower().endswith(_SUFFIXES)]
     if not any(_brightest(folder / path, decoding) is not None for path in _spread(paths, _FIRST)):
         return ()
     found = [_brightest(folder / path, decoding) for path in _spread(paths, _SAMPLE)]
@@ -41,10 +41,6 @@ def dark_note(folder: Path, images: Sequence[FoundImage], decoding: Decoding) ->
         f"{decoding.white_level} that are white, so they come out nearly black; if they hold "
         f"{wanted.bit_length()} bits, set data.white_level={wanted} (gray images only)",
     )
-
-
-def _suffix(path: str) -> str:
-    return PurePosixPath(path).suffix.lower()
 
 
 def _spread(paths: Sequence[str], count: int) -> list[str]:
