@@ -29,7 +29,7 @@ ONE_KERNEL = 16  # images: with fewer, one thread takes other kernels than sever
 BESIDE_OTHERS = 5, 0.1  # turns, and seconds of each; then waits are met as often as later
 NOTICED = 0.3  # seconds of work after which one can say whether others want the cores
 AGAIN_AFTER = 60.0  # seconds; what else runs on the machine comes and goes
-AT_FIRST_AFTER = 10.0  # seconds of work; shorter work is measured only if threads wait
+AT_FIRST_AFTER = 10.0  # seconds of work; shorter work is measured only beside other processes
 
 Clock = Callable[[], float]
 K = TypeVar("K")
@@ -97,10 +97,13 @@ def seconds_by_threads(
 
 
 def _beside_others(tried: Mapping[K, Callable[[], object]], clock: Clock) -> dict[K, float]:
-    """Mean seconds of each, in turns of several calls."""
+    """Mean seconds of each, in turns of several calls; fewer turns where one call takes longer."""
     turns, long = BESIDE_OTHERS
     seconds, calls = dict.fromkeys(tried, 0.0), dict.fromkeys(tried, 0)
+    began = clock()
     for _ in range(turns):
+        if clock() - began > turns * long * len(tried):
+            break
         for name, call in tried.items():
             start = clock()
             while (took := clock() - start) < long:

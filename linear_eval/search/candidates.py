@@ -31,12 +31,13 @@ class Products(NamedTuple):
 def find_candidates(
     products: Tensor, hits: NDArray[np.bool_], floor: Tensor, ceiling: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs whose product (m, STRIPES, S, b) is in [floor, ceiling), where `hits` (m S, b).
+    """Pairs whose product is in [floor, ceiling), in the sets that are hit.
 
     Args:
+        products: (m, STRIPES, S, b).
+        hits: (m S, b), whether a set's largest product reaches the floor.
         floor: bits (b,).
         ceiling: bits (b,); None: there is none.
-
 
     Returns:
         Rows of the tile (n,) in rising order, columns (n,) and products (n,) float64.

@@ -86,6 +86,16 @@ def test_seldom_but_long_waits_count_beside_other_processes(
     assert calls[1] < 40  # no more than a second or so
 
 
+def test_beside_others_what_takes_long_is_not_called_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measured_threads, "lacks_cores", lambda *_: True)
+    clock, calls = FakeClock(), []
+    call = clock.taking(lambda: calls.append(torch.get_num_threads()) or 3.0)  # type: ignore[func-returns-value]
+    assert seconds_by_threads(call, 2, clock) == {2: 3.0, 1: 3.0}
+    assert len(calls) == 2 * (1 + measured_threads.FEWER_ROUNDS + 1)
+
+
 def test_one_disturbed_round_decides_nothing_and_a_lucky_one_neither() -> None:
     clock = FakeClock()
     times = {2: iter([0.01, 0.01, 0.09, 0.01, 0.01, 0.01]), 1: iter([0.018] * 9)}

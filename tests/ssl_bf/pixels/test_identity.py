@@ -1,4 +1,4 @@
-"""Which images a run goes on with. Run: pytest tests/ssl_bf/input/test_identity.py."""
+"""Which images a run goes on with. Run: pytest tests/ssl_bf/pixels/test_identity.py."""
 
 import os
 from collections.abc import Callable
