@@ -25,6 +25,8 @@ ARCHITECTURES: dict[str, int] = {
     **{name: shape.width for name, shape in VISION_TRANSFORMERS.items()},
 }
 """Every architecture and the width D of its features."""
+CUSTOM = "custom:"
+"""Begins the architecture of a module of somebody's own code, see `own_module`."""
 COUNTER = ".num_batches_tracked"
 """End of the names of tensors that count training steps and change no feature."""
 
@@ -57,6 +59,12 @@ def feature_dim(architecture: str) -> int:
     """
     if architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
+    if architecture.startswith(CUSTOM):
+        name = architecture.removeprefix(CUSTOM)
+        raise InputError(
+            f"architecture: '{architecture}' is a module of somebody's own code, expected one that "
+            f"is built by name; in Python: linear_eval.load(FILE, module={name}(...))"
+        )
     near = get_close_matches(architecture, ARCHITECTURES, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(ARCHITECTURES)}"
     raise InputError(f"architecture: '{architecture}' is not known; {hint}")

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from linear_eval.backbones.architectures import (
     COUNTER,
+    CUSTOM,
     build_backbone,
     expected_tensors,
     feature_dim,
@@ -28,12 +29,16 @@ from linear_eval.backbones.backbone_header import (
     unsealed_note,
     write_header,
 )
+from linear_eval.backbones.own_module import expected_of, filled
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.atomic_file import file_sha256 as file_sha256
 from linear_eval.system.errors import InputError, require_backbone
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_Expected = dict[str, tuple[tuple[int, ...], torch.dtype]]
+"""Name of every tensor -> its shape and type."""
 
 _HEADER_KEY = "backbone"
 _CONVERT = (
@@ -49,10 +54,12 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
     Raises:
         InputError: `path` cannot be written.
     """
+    is_custom = info.architecture.startswith(CUSTOM)
+    expected = expected_of(backbone) if is_custom else _expected(info.architecture)
     tensors = {name: _storable(tensor) for name, tensor in backbone.state_dict().items()}
-    problems = _differences(tensors, info.architecture)
+    problems = _differences(tensors, expected)
     assert not problems, f"not a plain {info.architecture}: {problems}"
-    assert info.feature_dim == feature_dim(info.architecture), info
+    assert is_custom or info.feature_dim == feature_dim(info.architecture), info
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
     from safetensors.torch import save  # it loads torch
 
@@ -61,25 +68,42 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
         file.write(data)
 
 
-def load_backbone(path: Path) -> tuple[nn.Module, BackboneInfo]:
+def load_backbone(path: Path, module: nn.Module | None = None) -> tuple[nn.Module, BackboneInfo]:
     """Read a backbone on the CPU: in eval mode, frozen, every key and shape checked.
+
+    Args:
+        path: a backbone file.
+        module: takes the tensors, as a copy; needed for a module of somebody's own code.
 
     Raises:
         InputError: no such file, not a backbone file, damaged, or tensors of another architecture.
     """
     tensors, header = _read(path)
     info = header.info
-    if problems := _differences(tensors, info.architecture):
+    if module is None and info.architecture.startswith(CUSTOM):
+        name = info.architecture.removeprefix(CUSTOM)
         raise InputError(
-            f"{path}: its tensors are not those of '{info.architecture}', which its header names "
-            f"({problems}); export the backbone again"
+            f"{path}: holds '{info.architecture}', a module of somebody's own code, expected an "
+            "architecture that is built by name; judge it from Python: linear_eval.evaluate("
+            f"linear_eval.load(FILE, module={name}(...)), ...)"
+        )
+    expected = _expected(info.architecture) if module is None else expected_of(module)
+    if problems := _differences(tensors, expected):
+        remedy = "export the backbone again" if module is None else "give the module it was made of"
+        raise InputError(
+            f"{path}: its tensors are not those of "
+            + (f"'{info.architecture}', which its header names" if module is None else "the module")
+            + f" ({problems}); {remedy}"
         )
     if header.tensors_sha256 not in (None, _digest(tensors)):  # files of early versions have none
         raise InputError(
             f"{path}: is damaged, its tensors are not those that were written; copy or export it "
             "again"
         )
-    backbone = assemble_backbone(info.architecture, tensors)
+    if module is None:
+        backbone = assemble_backbone(info.architecture, tensors)
+    else:
+        backbone = filled(module, tensors)
     _check_forward(path, backbone, info)
     return backbone, info
 
@@ -171,23 +195,30 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
         ) from error
 
 
-def _differences(tensors: dict[str, Tensor], architecture: str) -> str:
+def _expected(architecture: str) -> _Expected:
+    """What a file of an architecture that is built by name holds."""
+    return {
+        name: (shape, torch.int64 if name.endswith(COUNTER) else torch.float32)
+        for name, shape in expected_tensors(architecture).items()
+    }
+
+
+def _differences(tensors: dict[str, Tensor], expected: _Expected) -> str:
     """What is missing, unexpected or another shape or type; "" when the tensors fit."""
-    expected = expected_tensors(architecture)
-    shared = expected.keys() & tensors.keys()
+    shared = sorted(expected.keys() & tensors.keys())
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
         "unexpected": sorted(tensors.keys() - expected.keys()),
         "of another shape": [
-            f"{name} {tuple(tensors[name].shape)} instead of {expected[name]}"
-            for name in sorted(shared)
-            if tuple(tensors[name].shape) != expected[name]
+            f"{name} {tuple(tensors[name].shape)} instead of {expected[name][0]}"
+            for name in shared
+            if tuple(tensors[name].shape) != expected[name][0]
         ],
         # the digest is over bytes: these would be other numbers as another type
         "of another type": [
-            f"{name} {tensors[name].dtype} instead of {_dtype(name)}"
-            for name in sorted(shared)
-            if tensors[name].dtype != _dtype(name)
+            f"{name} {tensors[name].dtype} instead of {expected[name][1]}"
+            for name in shared
+            if tensors[name].dtype != expected[name][1]
         ],
     }
     return "; ".join(
@@ -197,14 +228,14 @@ def _differences(tensors: dict[str, Tensor], architecture: str) -> str:
     )
 
 
-def _dtype(name: str) -> torch.dtype:
-    return torch.int64 if name.endswith(COUNTER) else torch.float32
-
-
 def _check_forward(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
     with torch.inference_mode():
         features = backbone(torch.zeros(1, 3, info.image_size, info.image_size))
-    assert features.shape == (1, info.feature_dim), features.shape
+    if features.shape != (1, info.feature_dim):
+        raise InputError(
+            f"{path}: its features are {tuple(features.shape)}, expected (1, {info.feature_dim}) "
+            "as its header says; give the module it was made of"
+        )
     if not bool(features.isfinite().all()):
         raise InputError(
             f"{path}: a black image gives features that are NaN or infinite; the weights are "

@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from linear_eval.backbones.architectures import feature_dim
+from linear_eval.backbones.architectures import CUSTOM, feature_dim
 
 FORMAT_VERSION = 1
 MAX_IMAGE_SIZE = 4096
@@ -29,7 +29,7 @@ class BackboneInfo:
     """What the header says: enough to build the backbone and to feed it.
 
     Attributes:
-        architecture: a name in `backbones.ARCHITECTURES`.
+        architecture: a name in `backbones.ARCHITECTURES`, or `custom:CLASS`, see `own_module`.
         feature_dim: D.
         image_size: side of the training views in pixels.
         mean: per channel, of images in [0, 1].
@@ -128,7 +128,10 @@ def _info(header: dict[str, Any]) -> BackboneInfo:
         std=_three_numbers(header["std"], "std"),
         provenance=dict(header["provenance"]),
     )
-    if info.feature_dim != feature_dim(info.architecture):
+    is_custom = info.architecture.startswith(CUSTOM)  # only its module knows
+    if info.feature_dim < 1 or (
+        not is_custom and info.feature_dim != feature_dim(info.architecture)
+    ):
         raise ValueError(f"feature_dim {info.feature_dim} does not belong to {info.architecture}")
     if not 1 <= info.image_size <= MAX_IMAGE_SIZE:
         raise ValueError(f"image_size {info.image_size} is not between 1 and {MAX_IMAGE_SIZE}")

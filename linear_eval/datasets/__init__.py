@@ -2,6 +2,7 @@
 
 from linear_eval.datasets.cifar import Cifar10Config, Cifar100Config
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.given import GivenConfig
 from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.datasets.imagenet_subset import ImagenetSubsetConfig
 from linear_eval.datasets.imagenette import ImagenetteConfig
@@ -20,6 +21,7 @@ DatasetConfig = (
     | TinyImagenetConfig
     | InShopConfig
     | RevisitedConfig
+    | GivenConfig
 )
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Cifar100Config",
     "DatasetConfig",
     "DatasetSettings",
+    "GivenConfig",
     "ImageFolderConfig",
     "ImageSplit",
     "ImagenetSubsetConfig",

@@ -12,7 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,34 +130,23 @@ def check_index_output(output: Path, overwrite: bool) -> None:
         )
 
 
-def write_index(
-    output: Path,
-    index: Any,
-    *,
-    ids: tuple[str, ...],
-    folder: Path | None,
-    digests: list[str] | None = None,
-    made_of: dict[str, Any],
-) -> None:
+def write_index(output: Path, made: ImageIndex) -> None:
     """Write an index; an older one at `output` is replaced at the end.
 
     Args:
         output: see `check_index_output`.
-        index: the faiss index.
-        ids: name of each row's image.
-        folder: where these lie.
-        digests: see `ImageIndex`.
-        made_of: the manifest but for `files`.
+        made: in memory; what its manifest says of files is not looked at.
 
     Raises:
         InputError: it cannot be written; what was at `output` is still there.
     """
     with _folder_in_the_making(output) as part:
-        write_faiss(index, part / _INDEX)
-        names = {"folder": folder and str(folder), "ids": ids, "digests": digests}
+        write_faiss(made.index, part / _INDEX)
+        folder = made.folder and str(made.folder)
+        names = {"folder": folder, "ids": made.ids, "digests": made.digests}
         (part / _IDS).write_text(json.dumps(names), encoding="ascii")
         files = {name: file_sha256(part / name) for name in (_INDEX, _IDS)}
-        manifest = json.dumps(asdict(IndexManifest(**made_of, files=files)), indent=2)
+        manifest = json.dumps(asdict(replace(made.manifest, files=files)), indent=2)
         (part / _MANIFEST).write_text(manifest + "\n", encoding="ascii")
         for path in part.iterdir():
             with path.open("rb") as file:

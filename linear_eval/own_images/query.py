@@ -5,21 +5,17 @@ Shapes: Q queries, D feature width, k neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 from linear_eval.backbones.backbone_file import backbone_notes, file_sha256, load_backbone
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.evaluation.config import SpeedConfig
 from linear_eval.evaluation.notes import shortened
-from linear_eval.features.rows import require_finite, unit_rows
 from linear_eval.features.table import frozen
-from linear_eval.images.batches import EvalImages
 from linear_eval.own_images.answers import Neighbour, changes, neighbours_of, write_answers
 from linear_eval.own_images.contact_sheet import SheetRow, Tile, thumbnail, write_sheet
 from linear_eval.own_images.image_index import (
@@ -28,6 +24,7 @@ from linear_eval.own_images.image_index import (
     read_index,
     read_manifest,
 )
+from linear_eval.own_images.query_features import query_features, read_query
 from linear_eval.system.atomic_file import Reads, check_output, check_suffix
 from linear_eval.system.errors import InputError
 
@@ -139,24 +136,6 @@ def _check_outputs(sheet: Path | None, answers: Path | None, overwrite: bool, re
         check_output(path, option, overwrite=overwrite, reads=reads)
 
 
-def _read_query(path: Path, decoding: Decoding) -> Tensor:
-    """(3, H, W) uint8."""
-    if path.is_dir():
-        raise InputError(
-            f"{printable(str(path))}: is a folder, expected an image; give its files, such as "
-            f"{printable(str(path / '*.jpg'))}"
-        )
-    if not path.exists():
-        raise InputError(f"{printable(str(path))}: no such file; give the path of an image")
-    try:
-        return decode_image(path, str(path), decoding)
-    except BadImageError as error:
-        problem = str(error).rpartition("; ")[0]  # what follows is about data sets
-        is_large = "data.max_pixels" in str(error)
-        remedy = "give --max-pixels N" if is_large else "give the path of an image"
-        raise InputError(f"{problem}; {remedy}") from error
-
-
 def _embed(
     paths: Sequence[Path],
     manifest: IndexManifest,
@@ -167,33 +146,17 @@ def _embed(
     """Unit rows (Q, D) on the CPU, and a small picture of each image."""
     network, info = load_backbone(backbone)
     notes.extend(backbone_notes(backbone))
-    transform = EvalImages(manifest.images["resize"], manifest.images["crop"])
-    height, width = manifest.images["pixels"]
     device = SpeedConfig().open_device()
-    rows, pictures = [], []
-    with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
+    pictures = []
+
+    def read() -> Iterator[tuple[str, Tensor]]:
         for path in paths:
-            image = _read_query(path, decoding)
+            image = read_query(path, decoding)
             pictures.append(thumbnail(image))  # the images themselves may not fit into memory
-            seen = transform.apply(image[None])
-            if seen.shape[-2:] != (height, width):
-                seen = _as_indexed(seen, path, height, width, notes)
-            rows.append(embed(seen).float().cpu())
-    features = torch.cat(rows)
-    require_finite(features, "query features")
-    return unit_rows(features), pictures
+            yield str(path), image
 
-
-def _as_indexed(image: Tensor, path: Path, height: int, width: int, notes: list[str]) -> Tensor:
-    """An image at the size of the indexed ones, which were all of one size as they were."""
-    name = printable(str(path))
-    if height != width:
-        raise InputError(
-            f"{name}: has {image.shape[-1]} x {image.shape[-2]} pixels, expected {width} x {height}"
-            " as the indexed images; crop it, or make the index with images.resize and images.crop"
-        )
-    notes.append(f"{name}: resized to {width} x {height} pixels, as the indexed images have")
-    return EvalImages(resize=height, crop=height).apply(image)
+    with frozen(network, mean=info.mean, std=info.std, device=device) as embed:
+        return query_features(read(), manifest, embed, notes), pictures
 
 
 def _write_sheet(

@@ -12,6 +12,7 @@ from linear_eval.features.rows import unit_rows
 from linear_eval.own_images import image_index
 from linear_eval.own_images.image_index import (
     ImageIndex,
+    IndexManifest,
     check_index_output,
     read_index,
     write_index,
@@ -26,17 +27,18 @@ ROWS = unit_rows(torch.eye(3) + 0.1)
 
 
 def write(output: Path, ids: tuple[str, ...] = IDS) -> None:
-    made_of: dict[str, Any] = {
-        "kind": "flat",
-        "rows": 3,
-        "width": 3,
-        "recall_at_10": None,
-        "backbone": {"path": "/b", "sha256": "0" * 64, "architecture": "small_conv"},
-        "images": {"resize": 32, "crop": 32, "pixels": [32, 32]},
-        "data": {"name": "image_folder", "split": "train", "fingerprint": "f"},
-    }
+    manifest = IndexManifest(
+        kind="flat",
+        rows=3,
+        width=3,
+        recall_at_10=None,
+        backbone={"path": "/b", "sha256": "0" * 64, "architecture": "small_conv"},
+        images={"resize": 32, "crop": 32, "pixels": [32, 32]},
+        data={"name": "image_folder", "split": "train", "fingerprint": "f"},
+        files={},
+    )
     index = build_index(ROWS, "flat")
-    write_index(output, index, ids=ids, folder=Path("/photos"), made_of=made_of)
+    write_index(output, ImageIndex(index, Path("/photos"), ids, None, manifest))
 
 
 @pytest.fixture
