@@ -19,17 +19,19 @@ __version__ = "0.1.0"
 _FROM_PYTHON = ("Backbone", "Features", "Index", "knn", "load", "quality", "retrieval")
 
 
-def __getattr__(name: str) -> Any:
-    """What is called from Python, loaded when it is asked for: torch takes seconds."""
-    if name == "InputError":
-        from linear_eval.system.errors import InputError
+if not TYPE_CHECKING:  # which would take any name for one of ours
 
-        return InputError
-    if name in _FROM_PYTHON:
-        from linear_eval import from_python
+    def __getattr__(name: str) -> Any:
+        """What is called from Python, loaded when it is asked for: torch takes seconds."""
+        if name == "InputError":
+            from linear_eval.system.errors import InputError
 
-        return getattr(from_python, name)
-    raise AttributeError(f"module 'linear_eval' has no attribute '{name}'")
+            return InputError
+        if name in _FROM_PYTHON:
+            from linear_eval import from_python
+
+            return getattr(from_python, name)
+        raise AttributeError(f"module 'linear_eval' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

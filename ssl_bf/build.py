@@ -15,14 +15,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from linear_eval.backbones.architectures import build_backbone, feature_dim
 from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.system.atomic_file import check_outside
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
-from ssl_bf.config import PretrainConfig, ResNetConfig
+from ssl_bf.config import PretrainConfig
 from ssl_bf.measured_choices import Choices, choose
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
@@ -146,15 +145,13 @@ def build_run(
 
 def _build_method(config: PretrainConfig) -> Method:
     backbone = _build_backbone(config)
-    width = feature_dim(config.backbone.architecture)
-    return config.method.build(backbone, width, config.relation, config.seed)
+    return config.method.build(backbone, config.backbone.width, config.relation, config.seed)
 
 
 def _build_backbone(config: PretrainConfig) -> nn.Module:
     architecture = config.backbone.architecture
-    zero_init = isinstance(config.backbone, ResNetConfig) and config.backbone.zero_init_residual
     with initial_values(config.seed, "backbone"):
-        backbone = build_backbone(architecture, zero_init_residual=zero_init)
+        backbone = config.backbone.build()
     if config.backbone.init is not None:
         given, info = load_backbone(Path(config.backbone.init))
         if info.architecture != architecture:

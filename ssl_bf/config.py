@@ -6,19 +6,24 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import yaml
 
+from linear_eval.backbones.architectures import build_backbone, feature_dim
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
 from linear_eval.strict_config.reader import to_yaml
+from linear_eval.system.errors import InputError
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.views.recipes import ViewsConfig
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,15 @@ class ResNetConfig:
         """The name that the backbone file carries."""
         return self.name if self.stem == "imagenet" else f"{self.name}_cifar"
 
+    @property
+    def width(self) -> int:
+        """Of its features."""
+        return feature_dim(self.architecture)
+
+    def build(self) -> nn.Module:
+        """Make it from torch's global generator (the caller seeds)."""
+        return build_backbone(self.architecture, zero_init_residual=self.zero_init_residual)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SmallConvConfig:
@@ -48,8 +62,45 @@ class SmallConvConfig:
         """The name that the backbone file carries."""
         return self.name
 
+    @property
+    def width(self) -> int:
+        """Of its features."""
+        return feature_dim(self.architecture)
 
-BackboneConfig = ResNetConfig | SmallConvConfig
+    def build(self) -> nn.Module:
+        """Make it from torch's global generator (the caller seeds)."""
+        return build_backbone(self.architecture)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenBackboneConfig:
+    """A module that a Python program handed in; a file can only tell its name."""
+
+    name: Literal["given"]
+    architecture: str  # custom:CLASS, the name that the backbone file carries
+
+    @property
+    def init(self) -> None:
+        """Of no use: the module comes with its weights."""
+
+    @property
+    def width(self) -> int:
+        """Only a `GivenModule` knows."""
+        self._is_elsewhere()
+
+    def build(self) -> nn.Module:
+        """Only a `GivenModule` can."""
+        self._is_elsewhere()
+
+    def _is_elsewhere(self) -> NoReturn:
+        raise InputError(
+            f"backbone.name: given, the module '{self.architecture}' of a Python program, expected "
+            "one that is built by name; hand it in again from Python, as backbone= of "
+            "ssl_bf.pretrain or ssl_bf.resume"
+        )
+
+
+BackboneConfig = ResNetConfig | SmallConvConfig | GivenBackboneConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from linear_eval.backbones.architectures import feature_dim
 from linear_eval.backbones.backbone_header import BackboneInfo
 from ssl_bf.config import PretrainConfig, config_to_share
 
@@ -16,7 +15,7 @@ def backbone_info(
     architecture, relation = config.backbone.architecture, config.relation.name
     return BackboneInfo(
         architecture=architecture,
-        feature_dim=feature_dim(architecture),
+        feature_dim=config.backbone.width,
         image_size=config.views.size,
         mean=config.views.mean,
         std=config.views.std,

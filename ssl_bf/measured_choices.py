@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from linear_eval.backbones.architectures import build_backbone
 from linear_eval.features.measured_threads import (
     fastest,
     long_enough,
@@ -211,7 +210,7 @@ def _trial(config: PretrainConfig, precision: Precision) -> tuple[Callable[[int]
     layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
     most = config.batch_size // world_size() // config.accumulate
     with torch.random.fork_rng(devices=[]):
-        network = build_backbone(config.backbone.architecture)
+        network = config.backbone.build()
         views = torch.randn(most, 3, config.views.size, config.views.size)
     if precision == "bf16":
         # Autocast does this at each step: for few images it would take more than their share.

@@ -19,7 +19,13 @@ from linear_eval.system.atomic_file import check_output
 from linear_eval.system.distributed import shut_down, start_from_environment, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
-from ssl_bf.config import ONLY_AT_START, RESUMABLE, PretrainConfig, decisive_settings
+from ssl_bf.config import (
+    ONLY_AT_START,
+    RESUMABLE,
+    GivenBackboneConfig,
+    PretrainConfig,
+    decisive_settings,
+)
 from ssl_bf.earlier_versions import earlier_reading
 from ssl_bf.hand_over import backbone_info
 from ssl_bf.pixels.identity import check_identity
@@ -39,18 +45,26 @@ DEFAULT_EXPORTS: dict[Format, str] = {
 
 
 def pretrain(source: str, overrides: Sequence[str]) -> None:
-    """Train as a config file and overrides say; nothing is written before the first step is made.
+    """Train as a config file and overrides say, see `start`."""
+    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain")
+    start(loaded.value, loaded.notes)
+
+
+def start(config: PretrainConfig, notes: Sequence[str]) -> None:
+    """Train a new run; nothing is written before the first step is made.
 
     So a run that `run.overwrite` gives up is there until another one is known to work.
+
+    Args:
+        config: the whole run.
+        notes: lines for its log.
     """
-    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain")
-    config = loaded.value
     directory = Path(config.run.directory)
     reads = {"backbone.init": config.backbone.init, "speed.like": config.speed.like}
     with _processes(config):
         check_directory(directory, overwrite=config.run.overwrite, reads=reads)
         run = build_run(config, directory=directory)
-        run.notes[:0] = loaded.notes
+        run.notes[:0] = notes
         with claimed(directory):
             # once more: another run may have begun and ended here since
             check_directory(directory, overwrite=config.run.overwrite, reads=reads)
@@ -76,7 +90,11 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
                 f"{key}: cannot change while a run goes on, expected one of speed.* (not like), "
                 "run.* (not directory, overwrite), data.root and data.on_bad_image; start a new run"
             )
-    config = _config_of(directory, overrides)
+    go_on(config_of(directory, overrides), directory)
+
+
+def go_on(config: PretrainConfig, directory: Path) -> None:
+    """Go on with a run, whose configuration is at hand, from its newest sound checkpoint."""
     with _processes(config), claimed(directory):
         run, first_step = _restored(config, directory)
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
@@ -100,7 +118,7 @@ def export_backbone(
         file_format: for whom.
         overwrite: whether an `output` that exists is replaced; the default is in any case.
     """
-    config = _config_of(directory)
+    config = config_of(directory)
     if output is None:
         output, overwrite = directory / DEFAULT_EXPORTS[file_format], True
     reads = {"part of the run": [directory / CONFIG_FILE, *directory.glob("checkpoints/*/*")]}
@@ -123,7 +141,12 @@ def export_backbone(
     print(f"backbone after step {saved.step}: {output}")
 
 
-def _config_of(directory: Path, overrides: Sequence[str] = ()) -> PretrainConfig:
+def config_of(directory: Path, overrides: Sequence[str] = ()) -> PretrainConfig:
+    """The configuration that a run began with, and overrides.
+
+    Raises:
+        InputError: the directory holds no run.
+    """
     file = directory / CONFIG_FILE
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; give the directory of a run")
@@ -153,7 +176,9 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
                 "and a run cannot change while it goes on; put that back, or start a new run"
             )
     # The weights come from the checkpoint; the file that the run began with may be gone.
-    without_init = replace(config, backbone=replace(config.backbone, init=None))
+    without_init = config
+    if not isinstance(config.backbone, GivenBackboneConfig):
+        without_init = replace(config, backbone=replace(config.backbone, init=None))
     run = replace(build_run(without_init, begun=saved.state), config=config)
     run.notes.extend(saved.notes)
     for key in earlier_reading(directory / CONFIG_FILE):
