@@ -26,7 +26,7 @@ from ssl_bf.config import (
     PretrainConfig,
     decisive_settings,
 )
-from ssl_bf.earlier_versions import earlier_reading
+from ssl_bf.earlier_versions import check_order, earlier_reading
 from ssl_bf.hand_over import backbone_info
 from ssl_bf.pixels.identity import check_identity
 from ssl_bf.run import checkpoint
@@ -184,6 +184,8 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     for key in earlier_reading(directory / CONFIG_FILE):
         run.notes.append(f"{key}, as in the version that began this run")
     try:
+        if saved.step < run.plan.total_steps:
+            check_order(saved.state)
         unknown = check_identity(saved.state, run.images)
         run.notes.extend([unknown] if unknown else [])
         restore(run.method, run.optimizer, saved.tensors)

@@ -17,6 +17,7 @@ from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run
 from ssl_bf.captured_step import CapturedStep
 from ssl_bf.config import decisive_settings
+from ssl_bf.earlier_versions import IMAGE_ORDER
 from ssl_bf.hand_over import backbone_info
 from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.monitor import Monitor
@@ -186,6 +187,7 @@ def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
             state={
                 "world_size": world_size(),
                 "seed": run.config.seed,
+                **IMAGE_ORDER,
                 **image_identity(run.images),
                 "settings": decisive_settings(run.config),
                 "precision": run.choices.precision,

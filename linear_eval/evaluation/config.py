@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from linear_eval.datasets import DatasetConfig
 from linear_eval.evaluation.protocols import ProtocolName
-from linear_eval.evaluators.fine_tune import FineTuneConfig
+from linear_eval.evaluators import EVALUATORS
+from linear_eval.evaluators.evaluator import Config, Evaluator
 from linear_eval.evaluators.frequency import FrequencyConfig
-from linear_eval.evaluators.linear_probe import LinearProbeConfig
-from linear_eval.evaluators.logistic_probe import LogisticProbeConfig
-from linear_eval.evaluators.low_shot import LowShotConfig
-from linear_eval.evaluators.neighbour_votes import KnnConfig
-from linear_eval.evaluators.retrieval import RetrievalConfig
 from linear_eval.features.measured_threads import on_fastest_threads
 from linear_eval.features.store import FeatureStoreConfig
 from linear_eval.features.table import Embed
@@ -26,8 +22,6 @@ from linear_eval.system.errors import InputError
 
 PIXELS = "pixels"
 RANDOM = "random"
-
-Evaluator = Literal["knn", "linear_probe", "logistic_probe", "retrieval", "low_shot", "fine_tune"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +59,8 @@ class SpeedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """What is judged, on which data, and how.
-
-    Attributes:
-        data: train (gallery, probe) and test.
-        backbone: path of a backbone file, or `pixels`, or `random`.
-        architecture: of `random`; None takes that of the first backbone file.
-        baselines: judged beside the backbone; each a path, `pixels` or `random`.
-        seed: of `random`.
-        protocols: the rules; see `protocols.py`. `ours` is set by the sections below, the others
-            by what their authors published.
-        evaluators: which to run, where a protocol has them.
-        augmented_passes: over train, for probes that see augmented views; epochs see them in turn.
-        image_size: short for images.resize and images.crop both of this many pixels.
-        images: how an image reaches the backbone.
-        features: where they are kept for the next evaluation.
-        frequency: accuracy by how many train images a class has; of knn and the probes.
-        batch_size: images at a time; changes results by rounding at most.
-        speed: likewise.
-        output: where `results.json` goes, a file or a folder; None: beside the backbone.
-    """
+class _Judged:
+    """The first keys of `EvaluateConfig`."""
 
     data: DatasetConfig
     backbone: str = field(metadata={"expects": "a backbone file, pixels or random"})
@@ -93,21 +68,59 @@ class EvaluateConfig:
     baselines: tuple[str, ...] = ()
     seed: int = 0
     protocols: tuple[ProtocolName, ...] = ("ours",)
-    evaluators: tuple[Evaluator, ...] = ("knn", "linear_probe", "retrieval")
+    evaluators: tuple[str, ...] = ("knn", "linear_probe", "retrieval")
     augmented_passes: int = 10
     image_size: int | None = None
     images: EvalImages = field(default_factory=EvalImages)
     features: FeatureStoreConfig = field(default_factory=FeatureStoreConfig)
-    knn: KnnConfig = field(default_factory=KnnConfig)
-    linear_probe: LinearProbeConfig = field(default_factory=LinearProbeConfig)
-    logistic_probe: LogisticProbeConfig = field(default_factory=LogisticProbeConfig)
-    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
-    low_shot: LowShotConfig = field(default_factory=LowShotConfig)
-    fine_tune: FineTuneConfig = field(default_factory=FineTuneConfig)
+
+
+if TYPE_CHECKING:
+    _WithSections = _Judged
+else:
+    _names = Literal[tuple(evaluator.name for evaluator in EVALUATORS)]
+    _sections = [
+        (each.name, each.config, field(default_factory=each.config)) for each in EVALUATORS
+    ]
+    _choice = ("evaluators", tuple[_names, ...], _Judged.evaluators)
+    _WithSections = make_dataclass(
+        "_WithSections", [_choice, *_sections], bases=(_Judged,), frozen=True, kw_only=True
+    )
+    """With a section for each evaluator, under its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(_WithSections):
+    """What is judged, on which data, and how. Every evaluator has its section, under its name.
+
+    Attributes:
+        data: train (gallery, probe) and test.
+        backbone: path of a backbone file, or `pixels`, or `random`.
+        architecture: of `random`; None takes that of the first backbone file.
+        baselines: judged beside the backbone; each a path, `pixels` or `random`.
+        seed: of `random`.
+        protocols: the rules; see `protocols.py`. `ours` is set by the sections of the evaluators,
+            the others by what their authors published.
+        evaluators: which to run, where a protocol has them.
+        augmented_passes: over train, for probes that see augmented views; epochs see them in turn.
+        image_size: short for images.resize and images.crop both of this many pixels.
+        images: how an image reaches the backbone.
+        features: where they are kept for the next evaluation.
+        frequency: accuracy by how many train images a class has; of what predicts classes.
+        batch_size: images at a time; changes results by rounding at most.
+        speed: likewise.
+        output: where `results.json` goes, a file or a folder; None: beside the backbone.
+    """
+
     frequency: FrequencyConfig = field(default_factory=FrequencyConfig)
     batch_size: int = 256
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     output: str | None = None
+
+    def section(self, evaluator: Evaluator[Config]) -> Config:
+        """The configuration of one evaluator."""
+        found: Config = getattr(self, evaluator.name)
+        return found
 
     @property
     def backbone_files(self) -> tuple[Path, ...]:
@@ -129,8 +142,10 @@ class EvaluateConfig:
             names = list(getattr(self, key))
             if not names or len(set(names)) < len(names):
                 raise ValueError(f"{key}: expected at least one name, each once, got {names}")
-        if self.backbone == PIXELS and "fine_tune" in self.evaluators:
-            raise ValueError("evaluators: raw pixels have no weights for fine_tune; leave it out")
+        training = {each.name for each in EVALUATORS if each.trains_backbone}
+        if self.backbone == PIXELS and (without := training & set(self.evaluators)):
+            name = min(without)
+            raise ValueError(f"evaluators: raw pixels have no weights for {name}; leave it out")
         if self.augmented_passes < 1:
             raise ValueError(f"augmented_passes: must be >= 1, got {self.augmented_passes}")
         if self.batch_size < 1:

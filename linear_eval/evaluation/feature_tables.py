@@ -6,47 +6,15 @@ Shapes: M images, D feature width, S x S pixels of an augmented view.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from linear_eval.evaluation.contestants import Contestant
 from linear_eval.features.store import FeatureStore
-from linear_eval.features.table import Embed, FeatureTable
+from linear_eval.features.table import Embed, FeatureTable, FeatureTables
 from linear_eval.images.batches import ImageBatches
 from linear_eval.system.errors import InputError
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureTables:
-    """A contestant's features (M, D) per part of the data.
-
-    Attributes:
-        by_name: of the parts that some evaluator looks at; train and hold-out with augmented views
-            if they were asked for.
-    """
-
-    by_name: dict[str, FeatureTable]
-
-    @property
-    def train(self) -> FeatureTable:
-        """Without its hold-out."""
-        return self.by_name["train"]
-
-    @property
-    def holdout(self) -> FeatureTable | None:
-        """None if there is none."""
-        return self.by_name.get("holdout")
-
-    @property
-    def test(self) -> FeatureTable:
-        """The whole split; in retrieval, the queries."""
-        return self.by_name["test"]
-
-    @property
-    def gallery(self) -> FeatureTable | None:
-        """The data set's own gallery, if it has one."""
-        return self.by_name.get("gallery")
 
 
 def extract_tables(  # noqa: PLR0913 - what is wanted and how it is computed, each by its name
@@ -87,7 +55,7 @@ def extract_tables(  # noqa: PLR0913 - what is wanted and how it is computed, ea
                 label = f"{contestant.title}: {name}, augmented"
                 views = _views(store, weights, embed, batches[name], passes, seed, label)
                 tables[name] = _with_views(tables[name], views)
-    return FeatureTables(tables)
+    return FeatureTables(**tables)
 
 
 def _views(

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
-from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.joined import joined_splits
+from linear_eval.datasets.splits import EvaluationSplits
 from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.evaluation.contestants import Contestant
-from linear_eval.evaluation.evaluator_needs import needed_parts
-from linear_eval.evaluation.feature_tables import FeatureTables, extract_tables
+from linear_eval.evaluation.feature_tables import extract_tables
+from linear_eval.evaluation.plan import needed_parts, stages, wants_views
 from linear_eval.evaluation.report import Row
-from linear_eval.evaluation.splits import EvaluationSplits
-from linear_eval.evaluation.stages import stages, wants_fine_tuning, wants_views
-from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
-from linear_eval.evaluators.fine_tune import evaluate_fine_tune
+from linear_eval.evaluators.evaluator import Asked
+from linear_eval.evaluators.frequency import with_frequency
 from linear_eval.features.table import not_checked
 from linear_eval.images.batches import ImageBatches
 from linear_eval.results.intervals import metric_intervals
@@ -82,27 +80,39 @@ def judge(
     if unchecked := [name for name, table in parts.items() if not table.is_checked]:
         row.notes["features"] = not_checked(row.read_from[unchecked[0]])
     row.num_images.update({name: len(table.ids) for name, table in parts.items()})
-    steps: dict[str, Callable[[], Evaluation]] = {
-        name: partial(stage, tables, device) for name, stage in stages(config, splits).items()
-    }
-    if wants_fine_tuning(config) and contestant.backbone is not None:
-        train = _readable_train(splits, tables)
-        steps["fine_tune"] = partial(_fine_tune, contestant, batches, train, config, device)
-    for name, evaluate in steps.items():
-        with _timed(row, name):
-            found = agreed(evaluate)
-        row.metrics.update(found.metrics)
-        row.scores.update(found.scores)
-        row.predictions.update(found.predictions)
-        row.notes.update(found.notes)
+    asked = stages(config)
+    memo: dict[object, Any] = {}
+    for stage in asked:
+        evaluator = stage.evaluator
+        if evaluator.trains_backbone and contestant.backbone is None:
+            continue
+        question = Asked(
+            config=stage.config,
+            tables=tables,
+            device=device,
+            batches=batches,
+            splits=splits,
+            pretrained=partial(
+                contestant.pretrained, batches["train"], seed=config.seed, device=device
+            ),
+            alike=tuple(each.config for each in asked if each.evaluator is evaluator),
+            memo=memo,
+        )
+        takes_part = evaluator.in_every_process or is_main()
+        with _timed(row, stage.name):
+            found = agreed(partial(evaluator.evaluate if takes_part else _nothing, question))
+        if evaluator.predicts_classes and takes_part:
+            labels = tables.whole_labels, tables.test.labels
+            found = with_frequency(found, *labels, config.frequency)
+        row.add(found.prefixed(stage.protocol.metric_prefix))
     if not is_main():
         return row
     test = tables.test
     # images of one unseen class are found together, or not at all
     by_class = () if splits.shares_classes else tuple(row.metrics)
     scores = {name: score.double().numpy() for name, score in row.scores.items()}
-    labels = test.labels.numpy()
-    row.intervals.update(metric_intervals(row.metrics, scores, labels, by_class=by_class))
+    classes = test.labels.numpy()
+    row.intervals.update(metric_intervals(row.metrics, scores, classes, by_class=by_class))
     return replace(row, test_ids=test.ids, test_labels=test.labels, by_class=frozenset(by_class))
 
 
@@ -111,32 +121,10 @@ def _size_keys(config: EvaluateConfig, size: int) -> str:
     return f"image_size={size}" if one_key else f"images.resize={size} images.crop={size}"
 
 
-def _fine_tune(
-    contestant: Contestant,
-    batches: dict[str, ImageBatches],
-    train: ImageSplit,
-    config: EvaluateConfig,
-    device: torch.device,
-) -> Evaluation:
-    """By the main process alone."""
-    if not is_main():
-        return Evaluation(metrics={})
-    return evaluate_fine_tune(
-        contestant.pretrained(batches["train"], seed=config.seed, device=device),
-        train,
-        batches["test"],
-        config.fine_tune,
-        images=config.transform(),
-        device=device,
-    )
-
-
-def _readable_train(splits: EvaluationSplits, tables: FeatureTables) -> ImageSplit:
-    """Train with its hold-out, without the images that could not be read."""
-    whole = joined_splits([part for part in (splits.train, splits.holdout) if part])
-    read = {name for table in whole_of(tables.train, tables.holdout) for name in table.ids}
-    kept = [row for row, name in enumerate(whole.ids) if name in read]
-    return whole.select(torch.tensor(kept, dtype=torch.int64))
+def _nothing(question: Asked[Any]) -> Evaluation:
+    """Of a process that waits for the main one."""
+    del question
+    return Evaluation(metrics={})
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from linear_eval.evaluation.protocols import PROTOCOLS, metrics_of
 from linear_eval.evaluation.report import Row
 from linear_eval.evaluation.text_table import aligned
-from linear_eval.evaluators import knn, linear_probe
+from linear_eval.evaluators import EVALUATORS
 from linear_eval.evaluators.headlines import columns_of
 from linear_eval.system.errors import one_line
 
@@ -32,7 +32,8 @@ def protocol_columns(metrics: dict[str, float], protocols: tuple[str, ...]) -> d
     """Heading -> metric of every line."""
     if protocols == ("ours",):
         return {}  # the main table shows them
-    published = (knn.HEADLINE, linear_probe.HEADLINE)  # what any protocol but ours has
+    judging = {name for protocol in PROTOCOLS.values() for name in protocol.settings}
+    published = [each.headline for each in EVALUATORS if each.name in judging]
     return {
         f"{name} {heading}": PROTOCOLS[name].metric_prefix + key
         for name in protocols

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from linear_eval.evaluators import EVALUATORS
 from linear_eval.evaluators.linear_probe import LinearProbeConfig
 from linear_eval.evaluators.neighbour_votes import KnnConfig
 
@@ -27,14 +28,13 @@ class Protocol:
     Attributes:
         name: in the configuration.
         rules: in words.
-        knn: None where the protocol has no k-NN.
-        linear_probe: None where it has no linear probe.
+        settings: configuration of each evaluator that the protocol has, by the evaluator's name;
+            none for `ours`, which the user configures.
     """
 
     name: ProtocolName
     rules: dict[str, str] = field(default_factory=dict)
-    knn: KnnConfig | None = None
-    linear_probe: LinearProbeConfig | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def metric_prefix(self) -> str:
@@ -49,19 +49,7 @@ OURS = Protocol(
         "train": "the train split, cut to data.max_images; its hold-out (five folds below 50 "
         "images per class) chooses hyper-parameters and counts as train after that",
         "test": _TEST,
-        "knn": "gallery = train with its hold-out; cosine similarity s; every neighbour votes "
-        "exp(s / temperature) for its class (Wu et al. 2018); headline k = 20, temperature 0.07",
-        "linear_probe": "one linear layer on cached, standardised features; learning rate chosen "
-        "on the hold-out, refitted on all of train",
-        "logistic_probe": "the same layer by L-BFGS, weight decay chosen and refitted likewise",
-        "low_shot": "the logistic probe on images drawn class by class; decay chosen on the drawn "
-        "images; mean over draws",
-        "fine_tune": "a copy of the backbone with a linear layer, SGD with Nesterov momentum 0.9, "
-        "cosine, random resized crops and flips, BatchNorm in train mode; the draws of low_shot, "
-        "rate chosen on a fifth of them, mean over draws",
-        "retrieval": "every test image asks all other test images, the train images "
-        "(retrieval.gallery=train) or the data set's own gallery; relevant = same class, or what "
-        "the ground truth says; cosine",
+        **{evaluator.name: evaluator.rules for evaluator in EVALUATORS},
     },
 )
 
@@ -80,8 +68,10 @@ MOCO = Protocol(
         "differs": f"{_LAST_EPOCH}, where the official script keeps the best on the test split; "
         "as many augmented passes as augmented_passes says, seen in turn",
     },
-    knn=KnnConfig(k=(200,), temperature=0.1),
-    linear_probe=_published(learning_rates=(30.0,), milestones=(60, 80)),
+    settings={
+        "knn": KnnConfig(k=(200,), temperature=0.1),
+        "linear_probe": _published(learning_rates=(30.0,), milestones=(60, 80)),
+    },
 )
 MOCO_V3 = Protocol(
     name="moco_v3",
@@ -92,7 +82,9 @@ MOCO_V3 = Protocol(
         "differs": f"{_LAST_EPOCH}; the cosine falls step by step, not by epoch; augmented passes "
         "seen in turn",
     },
-    linear_probe=_published(learning_rates=(0.1,), epochs=90, batch_size=1024),
+    settings={
+        "linear_probe": _published(learning_rates=(0.1,), epochs=90, batch_size=1024),
+    },
 )
 SIMSIAM = Protocol(
     name="simsiam",
@@ -103,7 +95,9 @@ SIMSIAM = Protocol(
         "differs": f"{_LAST_EPOCH}; the cosine falls step by step, not by epoch; augmented passes "
         "seen in turn",
     },
-    linear_probe=_published(learning_rates=(0.1,), epochs=90, batch_size=4096, trust=0.001),
+    settings={
+        "linear_probe": _published(learning_rates=(0.1,), epochs=90, batch_size=4096, trust=0.001),
+    },
 )
 LIGHTLY = Protocol(
     name="lightly",
@@ -114,8 +108,10 @@ LIGHTLY = Protocol(
         "differs": f"{_LAST_EPOCH}, where its tables show the best epoch on the test split; "
         "augmented passes seen in turn",
     },
-    knn=KnnConfig(k=(200, 20), temperature=0.1),
-    linear_probe=_published(learning_rates=(0.1,), epochs=90),
+    settings={
+        "knn": KnnConfig(k=(200, 20), temperature=0.1),
+        "linear_probe": _published(learning_rates=(0.1,), epochs=90),
+    },
 )
 SOLO = Protocol(
     name="solo",
@@ -126,8 +122,10 @@ SOLO = Protocol(
         "differs": f"{_LAST_EPOCH}; its online k-NN fills the bank with augmented training crops, "
         "this one does not; augmented passes seen in turn",
     },
-    knn=KnnConfig(k=(20,), temperature=0.07),
-    linear_probe=_published(learning_rates=(3.0,), milestones=(60, 80)),
+    settings={
+        "knn": KnnConfig(k=(20,), temperature=0.07),
+        "linear_probe": _published(learning_rates=(3.0,), milestones=(60, 80)),
+    },
 )
 DINO = Protocol(
     name="dino",
@@ -138,8 +136,10 @@ DINO = Protocol(
         "differs": f"{_LAST_EPOCH}; bilinear resizing instead of bicubic; the last layer's feature "
         "only; the cosine falls step by step, not by epoch; augmented passes seen in turn",
     },
-    knn=KnnConfig(k=(20, 10, 100, 200), temperature=0.07),
-    linear_probe=_published(learning_rates=(0.001,), batch_size=1024),
+    settings={
+        "knn": KnnConfig(k=(20, 10, 100, 200), temperature=0.07),
+        "linear_probe": _published(learning_rates=(0.001,), batch_size=1024),
+    },
 )
 
 PROTOCOLS: dict[str, Protocol] = {

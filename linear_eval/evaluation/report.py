@@ -17,6 +17,7 @@ from linear_eval.evaluation.notes import shortened
 from linear_eval.evaluation.protocols import metrics_of
 from linear_eval.evaluation.text_table import aligned
 from linear_eval.evaluators import knn
+from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.headlines import columns_of
 from linear_eval.results.intervals import Interval, format_range
 from linear_eval.system.atomic_file import atomic_file
@@ -60,6 +61,13 @@ class Row:
     seconds: dict[str, float] = field(default_factory=dict)
     num_images: dict[str, int] = field(default_factory=dict)
     read_from: dict[str, str] = field(default_factory=dict)
+
+    def add(self, found: Evaluation) -> None:
+        """Put down what an evaluator found."""
+        self.metrics.update(found.metrics)
+        self.scores.update(found.scores)
+        self.predictions.update(found.predictions)
+        self.notes.update(found.notes)
 
 
 def format_report(
@@ -117,7 +125,7 @@ def _table(rows: list[Row], columns: dict[str, str]) -> list[str]:
 def _differences(rows: list[Row]) -> list[str]:
     """What the backbone gains or costs against every other file, in points of k-NN."""
     *others, main = rows
-    found = columns_of(metrics_of("ours", main.metrics), 0, [knn.HEADLINE])
+    found = columns_of(metrics_of("ours", main.metrics), 0, [knn.EVALUATOR.headline])
     if not found or not main.contestant.is_file:
         return []
     [(heading, key)] = found.items()

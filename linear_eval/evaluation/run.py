@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from linear_eval.backbones.backbone_file import backbone_notes
 from linear_eval.datasets.decoding import ImageFileSettings
+from linear_eval.datasets.splits import EvaluationSplits, open_splits
 from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.evaluation.contestants import Contestant, open_contestants
 from linear_eval.evaluation.detail_table import detail_lines
-from linear_eval.evaluation.evaluator_needs import check_sizes, needed_parts
 from linear_eval.evaluation.judge import judge
+from linear_eval.evaluation.plan import check_stages, needed_parts
 from linear_eval.evaluation.protocol_table import protocol_lines
 from linear_eval.evaluation.protocols import PROTOCOLS
 from linear_eval.evaluation.report import Row, format_report, versions, write_results
 from linear_eval.evaluation.run_notes import read_from, run_notes
 from linear_eval.evaluation.split_notes import tell_notes
-from linear_eval.evaluation.splits import EvaluationSplits, open_splits
 from linear_eval.features.shared_batches import share
 from linear_eval.images.batches import ImageBatches
 from linear_eval.images.held import hold_in_memory
@@ -92,7 +92,7 @@ def _open(config: EvaluateConfig, overwrite: bool) -> _Asked:
     splits = open_splits(config.data)
     for split in splits.parts.values():
         config.features.check_outside(split.folder)
-    check_sizes(config, splits)
+    check_stages(config, splits)
     return _Asked(output, overwrite, device, contestants, splits)
 
 

@@ -2,3 +2,27 @@
 
 Every `evaluate_*` returns metrics in percent, and notes: facts and warnings under the same prefix.
 """
+
+from typing import Any
+
+from linear_eval.evaluators import (
+    fine_tune,
+    knn,
+    linear_probe,
+    logistic_probe,
+    low_shot,
+    retrieval,
+)
+from linear_eval.evaluators.evaluator import Evaluator
+
+EVALUATORS: tuple[Evaluator[Any], ...] = (
+    knn.EVALUATOR,
+    linear_probe.EVALUATOR,
+    logistic_probe.EVALUATOR,
+    low_shot.EVALUATOR,
+    fine_tune.EVALUATOR,
+    retrieval.EVALUATOR,
+)
+"""In the order of the tables."""
+
+__all__ = ["EVALUATORS"]

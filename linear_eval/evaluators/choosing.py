@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from linear_eval.datasets.splits import EvaluationSplits
 from linear_eval.features.table import FeatureTable, joined
 from linear_eval.system.errors import InputError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 FEW_PER_CLASS = 50  # a tenth of fewer images a class says too little
 FOLDS = 5
 
-Judgement = Iterable["Tensor"]
+JudgedLogits = Iterable["Tensor"]
 """Logits (C, L, m) of the rows of a table, in its order, m rows at a time."""
 
 
@@ -55,10 +56,9 @@ class Choice:
 
 
 def choose(
-    train: FeatureTable,
-    holdout: FeatureTable | None,
+    whole: Sequence[FeatureTable],
     candidates: int,
-    fit_and_judge: Callable[[Round], Judgement],
+    fit_and_judge: Callable[[Round], JudgedLogits],
 ) -> Choice:
     """The candidate that gets most of the held-out images right; ties by the lower loss.
 
@@ -66,15 +66,15 @@ def choose(
     folds, stratified and chosen by the hash of each image's id.
 
     Args:
-        train: labels >= 0.
-        holdout: may be None or empty only if there are few images or one candidate.
+        whole: train with labels >= 0 and its hold-out, see `FeatureTables.whole`; with few images
+            it may have none.
         candidates: L >= 2.
         fit_and_judge: fits all candidates on a round's rows.
 
     Raises:
         InputError: there is no hold-out, and too many images for folds.
     """
-    rounds = judging_rounds(train, holdout)
+    rounds = judging_rounds(whole)
     right = torch.zeros(candidates, dtype=torch.int64)
     loss = torch.zeros(candidates, dtype=torch.float64)
     for each in rounds:
@@ -97,27 +97,41 @@ def choose(
     )
 
 
-def judging_rounds(train: FeatureTable, holdout: FeatureTable | None) -> list[Round]:
+def judging_rounds(whole: Sequence[FeatureTable]) -> list[Round]:
     """One round with the hold-out, or five folds where images are few.
 
     Raises:
         InputError: see `choose`.
     """
-    everything = whole_of(train, holdout)
-    labels = torch.cat([table.labels for table in everything])
+    labels = torch.cat([table.labels for table in whole])
     if len(labels) < FEW_PER_CLASS * len(labels.unique()):
-        return _folds(everything)
-    if holdout is None or not len(holdout.labels):
+        return _folds(whole)
+    if len(whole) == 1:
         raise InputError(
             "data.holdout: empty, expected a part of train to choose hyper-parameters on; "
             "set data.holdout=0.1, or give a single value of each"
         )
+    train, holdout = whole
     return [Round(fitted_on=(train,), judged_on=holdout)]
 
 
-def whole_of(train: FeatureTable, holdout: FeatureTable | None) -> tuple[FeatureTable, ...]:
-    """Train with its hold-out, as tables one below the other."""
-    return (train,) if holdout is None or not len(holdout.labels) else (train, holdout)
+def check_holdout(name: str, choices: int, splits: EvaluationSplits) -> None:
+    """Whether there will be images to choose on.
+
+    Args:
+        name: of the evaluator.
+        choices: how many settings there are.
+        splits: of the data.
+
+    Raises:
+        InputError: there are several settings, no hold-out, and too many images for folds.
+    """
+    few = splits.gallery_size < FEW_PER_CLASS * len(splits.test.class_names)
+    if splits.holdout is None and choices > 1 and not few:
+        raise InputError(
+            f"data.holdout: {splits.data.holdout:g} leaves no images to choose one of "
+            f"{choices} settings of {name} on; set data.holdout=0.1, or give a single one"
+        )
 
 
 def edge_warning(name: str, chosen: float, grid: Sequence[float]) -> str | None:

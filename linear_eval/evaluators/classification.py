@@ -5,19 +5,32 @@ Shapes: M test images, n ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 
 from linear_eval.classifiers.linear_classifiers import LinearClassifiers
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.features.rows import require_finite
+from linear_eval.features.table import FeatureTables
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TOP = 5
 MIN_CLASSES_FOR_TOP5 = 11  # to be shown: among ten classes it says little
+
+
+def checked_classes(tables: FeatureTables) -> int:
+    """Number of classes of train with its hold-out.
+
+    Raises:
+        InputError: a feature is not finite.
+    """
+    names = {"holdout": "hold-out"}
+    for name, table in tables.by_name.items():
+        require_finite(table.features, f"{names.get(name, name)} features")
+    return 1 + int(tables.whole_labels.max())
 
 
 def ranked_classes(probe: LinearClassifiers, features: Tensor) -> Tensor:
@@ -65,10 +78,9 @@ def mean_per_class(right: Tensor, labels: Tensor) -> float:
     return 100 * float((sums / class_of.bincount()).mean())
 
 
-def class_notes(train_labels: Iterable[Tensor], test_labels: Tensor) -> dict[str, float | str]:
+def class_notes(train_labels: Tensor, test_labels: Tensor) -> dict[str, float | str]:
     """Name, by their numbers, the classes that only one side has."""
-    train = {label for labels in train_labels for label in labels.tolist()}
-    test = set(test_labels.tolist())
+    train, test = set(train_labels.tolist()), set(test_labels.tolist())
     sides = {"classes_only_in_test": test - train, "classes_only_in_train": train - test}
     return {
         name: ", ".join(map(str, sorted(classes))) for name, classes in sides.items() if classes

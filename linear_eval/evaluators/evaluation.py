@@ -6,10 +6,12 @@ Shapes: M test images.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,19 @@ class Evaluation:
     scores: dict[str, Tensor] = field(default_factory=dict)
     predictions: dict[str, Tensor] = field(default_factory=dict)
     notes: dict[str, float | str] = field(default_factory=dict)
+
+    def prefixed(self, prefix: str) -> Evaluation:
+        """The same with all keys under a prefix."""
+
+        def under(values: dict[str, T]) -> dict[str, T]:
+            return {prefix + key: value for key, value in values.items()}
+
+        return Evaluation(
+            metrics=under(self.metrics),
+            scores=under(self.scores),
+            predictions=under(self.predictions),
+            notes=under(self.notes),
+        )
 
 
 def note_text(key: str, value: float | str) -> str:

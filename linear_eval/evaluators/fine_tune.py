@@ -14,20 +14,21 @@ import torch
 
 from linear_eval.classifiers.whole_network import (
     FineTuneRecipe,
-    Pretrained,
     fine_tune,
     logits_of,
     top_classes,
 )
 from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.datasets.joined import joined_splits
 from linear_eval.datasets.selection import split_holdout
 from linear_eval.evaluators.choosing import edge_warning
 from linear_eval.evaluators.classification import TOP, classification
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.evaluator import Asked, Evaluator, Planned
 from linear_eval.evaluators.headline import Headline
 from linear_eval.evaluators.label_draws import LabelDrawsConfig, check_draws, over_draws
 from linear_eval.features.table import FeatureTable
-from linear_eval.images.batches import EvalImages, ImageBatches
+from linear_eval.images.batches import ImageBatches
 from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,18 +60,13 @@ class FineTuneConfig(LabelDrawsConfig):
             raise ValueError(f"learning_rates: must rise, got {rates}")
 
 
-HEADLINE = Headline(
-    details=("fine_tune/*/top1",),
-    in_results_only=("fine_tune/*/top5", "fine_tune/*/mean_per_class"),
-)
+def check_fine_tune(planned: Planned[FineTuneConfig]) -> None:
+    """Whether every budget draws enough images; see `_check_budgets`."""
+    _check_budgets(planned.config, planned.splits.whole_labels)
 
 
-def check_fine_tune(config: FineTuneConfig, labels: Tensor) -> None:
+def _check_budgets(config: FineTuneConfig, labels: Tensor) -> None:
     """Whether every budget draws enough images to train on, and to choose a rate on.
-
-    Args:
-        config: budgets and rates.
-        labels: (M,) of train with its hold-out.
 
     Raises:
         InputError: see `check_draws`; or a draw takes one image of each class and there are several
@@ -87,28 +83,16 @@ def check_fine_tune(config: FineTuneConfig, labels: Tensor) -> None:
             )
 
 
-def evaluate_fine_tune(
-    pretrained: Pretrained,
-    train: ImageSplit,
-    test: ImageBatches,
-    config: FineTuneConfig,
-    *,
-    images: EvalImages,
-    device: torch.device | str = "cpu",
-) -> Evaluation:
+def evaluate_fine_tune(asked: Asked[FineTuneConfig]) -> Evaluation:
     """Draw images of train, choose the rate on a fifth of them, train on all, test once per draw.
 
     The draws are those of `low_shot` at the same seed. The order of images and their crops differ
     from draw to draw, and so does a fraction of 1.
 
     Args:
-        pretrained: where the training starts; is left as it was.
-        train: with its hold-out; all of its images can be read.
-        test: as the frozen backbone sees it; images of a class without a train image count as
-            missed. The size of its images is that of the crops trained on.
-        config: budgets, rates and recipe.
-        images: the evaluation transform, for the drawn images that choose.
-        device: where to compute.
+        asked: with images and the network, which is left as it was; the tables say which train
+            images can be read. Test images, as the frozen backbone sees them, have the size of the
+            crops trained on; those of a class without a train image count as missed.
 
     Returns:
         `fine_tune/1%/top1`, `/top5`, `/mean_per_class`: means over draws; see `over_draws`.
@@ -116,7 +100,10 @@ def evaluate_fine_tune(
     Raises:
         InputError: too few images for a budget, or a training diverged.
     """
-    check_fine_tune(config, train.labels)
+    assert asked.pretrained is not None, "there is no network to train"
+    config, device, test = asked.config, asked.device, asked.batches["test"]
+    pretrained, train = asked.pretrained(), _readable_train(asked)
+    _check_budgets(config, train.labels)
     view_size = min(next(iter(test))[1].shape[-2:])
 
     def fit(split: ImageSplit, rate: float, draw: int) -> torch.nn.Module:
@@ -135,7 +122,7 @@ def evaluate_fine_tune(
         if len(rates) == 1:
             return rates[0], {"learning_rate": rates[0]}
         rest, held = split_holdout(drawn, _HELD_OUT)
-        judged_on = ImageBatches(split=held, images=images, batch_size=test.batch_size)
+        judged_on = ImageBatches(split=held, images=test.images, batch_size=test.batch_size)
         judged = [logits_of(fit(rest, rate, draw), pretrained, judged_on, device) for rate in rates]
         best, top1 = _best(judged)
         notes: dict[str, float | str] = {"learning_rate": rates[best], "chosen_top1": top1}
@@ -155,6 +142,31 @@ def evaluate_fine_tune(
         return classification(prefix, top_classes(judged.features, TOP), judged.labels, notes)
 
     return over_draws("fine_tune", config, train.ids, train.labels, evaluate)
+
+
+EVALUATOR = Evaluator(
+    name="fine_tune",
+    config=FineTuneConfig,
+    check=check_fine_tune,
+    evaluate=evaluate_fine_tune,
+    headline=Headline(
+        details=("fine_tune/*/top1",),
+        in_results_only=("fine_tune/*/top5", "fine_tune/*/mean_per_class"),
+    ),
+    rules="a copy of the backbone with a linear layer, SGD with Nesterov momentum 0.9, cosine, "
+    "random resized crops and flips, BatchNorm in train mode; the draws of low_shot, rate chosen "
+    "on a fifth of them, mean over draws",
+    trains_backbone=True,
+)
+
+
+def _readable_train(asked: Asked[FineTuneConfig]) -> ImageSplit:
+    """Train with its hold-out, without the images that could not be read."""
+    parts = [name for name in ("train", "holdout") if name in asked.batches]
+    whole = joined_splits([asked.batches[name].split for name in parts])
+    read = {name for table in asked.tables.whole for name in table.ids}
+    kept = [row for row, name in enumerate(whole.ids) if name in read]
+    return whole.select(torch.tensor(kept, dtype=torch.int64))
 
 
 def _best(judged: Sequence[FeatureTable]) -> tuple[int, float]:

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from linear_eval.evaluators import (
-    fine_tune,
-    judged_retrieval,
-    knn,
-    linear_probe,
-    logistic_probe,
-    low_shot,
-    retrieval,
-)
+from linear_eval.evaluators import EVALUATORS
 from linear_eval.evaluators.frequency import GROUPS
 from linear_eval.evaluators.headline import Headline, matched
 
-HEADLINES: tuple[Headline, ...] = (
-    knn.HEADLINE,
-    linear_probe.HEADLINE,
-    logistic_probe.HEADLINE,
-    low_shot.HEADLINE,
-    fine_tune.HEADLINE,
-    retrieval.HEADLINE,
-    judged_retrieval.HEADLINE,
-)
+HEADLINES = tuple(evaluator.headline for evaluator in EVALUATORS)
 
 
 def columns_of(

@@ -12,7 +12,7 @@ import torch
 
 from linear_eval.datasets.dataset import Judgement
 from linear_eval.evaluators.evaluation import Evaluation
-from linear_eval.evaluators.headline import Column, Headline
+from linear_eval.evaluators.headline import Column
 from linear_eval.features.rows import require_finite
 from linear_eval.features.table import FeatureTable
 from linear_eval.search.exact import gallery_rankings
@@ -37,11 +37,8 @@ DIFFICULTIES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 PRECISION_AT = (1, 5, 10)
 
-
-HEADLINE = Headline(
-    columns=tuple(Column(f"mAP {name}", f"retrieval/{name}/map") for name in DIFFICULTIES),
-    in_results_only=("retrieval/*/mp@*",),
-)
+JUDGED_COLUMNS = tuple(Column(f"mAP {name}", f"retrieval/{name}/map") for name in DIFFICULTIES)
+JUDGED_IN_RESULTS_ONLY = ("retrieval/*/mp@*",)
 
 
 def evaluate_judged_retrieval(

@@ -11,47 +11,50 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.evaluator import Asked, Evaluator, Planned
 from linear_eval.evaluators.headline import Column, Headline, with_groups
-from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, Search, find_neighbours
+from linear_eval.evaluators.neighbour_votes import KnnConfig, Neighbours, find_neighbours
 from linear_eval.features.table import FeatureTable
-from linear_eval.search.exact import nearest_neighbours
 from linear_eval.search.faiss_library import open_faiss
+from linear_eval.search.sharded import nearest_neighbours_by_all
 from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 HEADLINE_K = 20
-HEADLINE = Headline(
-    columns=(Column("k-NN (k={})", "knn/k=*/top1", prefers=str(HEADLINE_K)),),
-    in_results_only=with_groups("knn/k=*", "knn/k=*/t=*"),  # the sweep
-)
 
 
-def evaluate_knn(
-    train: FeatureTable,
-    holdout: FeatureTable | None,
-    test: FeatureTable,
-    config: KnnConfig,
-    *,
-    memory_mib: int = 512,
-    device: torch.device | str = "cpu",
-    neighbours: Neighbours | None = None,
-) -> Evaluation:
+def check_knn(planned: Planned[KnnConfig]) -> None:
+    """Whether the gallery has as many images as neighbours are asked for.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    config, splits, prefix = planned.config, planned.splits, planned.prefix
+    largest, of_train = max(config.k), config.gallery == "train"
+    gallery = splits.gallery_size if of_train else len(splits.test) - 1
+    if largest <= gallery:
+        return
+    way_out = f"leave protocol '{prefix[:-1]}' out" if prefix else "lower knn.k"
+    if of_train and splits.data.max_images is not None:
+        way_out += " or raise data.max_images"
+    raise InputError(
+        f"{prefix}knn.k: {largest} neighbours out of a gallery of {gallery} {config.gallery} "
+        f"images; {way_out}"
+    )
+
+
+def evaluate_knn(asked: Asked[KnnConfig]) -> Evaluation:
     """Classify every test image by the votes of its nearest images of train and its hold-out.
 
-    The hold-out is part of the gallery: nothing is chosen here.
+    The hold-out is part of the gallery: nothing is chosen here. Several processes call this
+    together, and each searches its share of the gallery.
 
     Args:
-        train: features (M, D), of any length; a zero feature is equally similar to all.
-        holdout: likewise, or None.
-        test: likewise.
-        config: neighbours, vote and distance.
-        memory_mib: bound on the working memory of the search; changes nothing in the result.
-        device: where to search.
-        neighbours: from `search_gallery`, if that was done already, for as many or more.
+        asked: features of any length; a zero feature is equally similar to all. `alike` share one
+            search where they look in the same way.
 
     Returns:
         `knn/k=K/top1`, and `knn/k=K/t=T/top1` for other temperatures.
@@ -61,16 +64,14 @@ def evaluate_knn(
 
     Source: Wu et al. 2018, section 3.4 (arXiv 1805.01978).
     """
-    if neighbours is None:
-        neighbours = search_gallery(
-            train, holdout, test, config, memory_mib=memory_mib, device=device
-        )
-    labels = torch.cat([part.labels for part in _gallery(train, holdout, test, config)])
-    _, notes = _with_faiss_or_torch(config)
+    config, notes = _with_faiss_or_torch(asked.config)
+    neighbours = _neighbours(asked, config)
     if neighbours.recall is not None:
         notes["knn/recall_of_neighbours"] = neighbours.recall
+    labels = torch.cat([part.labels for part in _gallery(asked)])
     predicted = neighbours.votes(labels, config)
-    right = {name: (classes == test.labels).double() for name, classes in predicted.items()}
+    test_labels = asked.tables.test.labels
+    right = {name: (classes == test_labels).double() for name, classes in predicted.items()}
     return Evaluation(
         metrics={f"knn/{name}/top1": 100 * float(r.mean()) for name, r in right.items()},
         scores={f"knn/{name}/top1": r for name, r in right.items()},
@@ -79,31 +80,49 @@ def evaluate_knn(
     )
 
 
-def search_gallery(
-    train: FeatureTable,
-    holdout: FeatureTable | None,
-    test: FeatureTable,
-    config: KnnConfig,
-    *,
-    memory_mib: int = 512,
-    device: torch.device | str = "cpu",
-    search: Search = nearest_neighbours,
-) -> Neighbours:
-    """The search of `evaluate_knn`, which several evaluations may share; likewise its errors."""
-    parts = _gallery(train, holdout, test, config)
-    return find_neighbours(
-        [part.features for part in parts],
-        test.features.to(device),
-        config=_with_faiss_or_torch(config)[0],
-        memory_mib=memory_mib,
-        search=search,
-    )
+EVALUATOR = Evaluator(
+    name="knn",
+    config=KnnConfig,
+    check=check_knn,
+    evaluate=evaluate_knn,
+    headline=Headline(
+        columns=(Column("k-NN (k={})", "knn/k=*/top1", prefers=str(HEADLINE_K)),),
+        in_results_only=with_groups("knn/k=*", "knn/k=*/t=*"),  # the sweep
+    ),
+    rules="gallery = train with its hold-out; cosine similarity s; every neighbour votes "
+    "exp(s / temperature) for its class (Wu et al. 2018); headline k = 20, temperature 0.07",
+    kept_by_protocols=("backend",),
+    predicts_classes=True,
+    in_every_process=True,
+)
 
 
-def _gallery(
-    train: FeatureTable, holdout: FeatureTable | None, test: FeatureTable, config: KnnConfig
-) -> tuple[FeatureTable, ...]:
-    return (test,) if config.gallery == "test" else whole_of(train, holdout)
+def _neighbours(asked: Asked[KnnConfig], config: KnnConfig) -> Neighbours:
+    """Of the last search, if it looked in this way and as far as any of those that are alike."""
+    # an approximate index may find others where more are asked for
+    sharing = [] if config.is_approximate else [c for c in asked.alike if _way(c) == _way(config)]
+    furthest = max(max(each.k) for each in [config, *sharing])
+    search = replace(_way(config), k=(furthest,))
+    if asked.memo.get("search") != search:
+        asked.memo["neighbours"] = find_neighbours(
+            [part.features for part in _gallery(asked)],
+            asked.tables.test.features.to(asked.device),
+            config=search,
+            memory_mib=asked.memory_mib,
+            search=nearest_neighbours_by_all,
+        )
+        asked.memo["search"] = search
+    found: Neighbours = asked.memo["neighbours"]
+    return found
+
+
+def _way(config: KnnConfig) -> KnnConfig:
+    """What decides which images are near."""
+    return KnnConfig(distance=config.distance, gallery=config.gallery, backend=config.backend)
+
+
+def _gallery(asked: Asked[KnnConfig]) -> tuple[FeatureTable, ...]:
+    return (asked.tables.test,) if asked.config.gallery == "test" else asked.tables.whole
 
 
 def _with_faiss_or_torch(config: KnnConfig) -> tuple[KnnConfig, dict[str, float | str]]:

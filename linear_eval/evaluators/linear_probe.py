@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 
@@ -16,21 +17,22 @@ from linear_eval.classifiers.linear_classifiers import LinearClassifiers, fit_li
 from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
 from linear_eval.classifiers.training_rows import TrainingRows
 from linear_eval.evaluators.choosing import (
-    Judgement,
+    JudgedLogits,
     Round,
+    check_holdout,
     choose,
     edge_warning,
-    whole_of,
 )
 from linear_eval.evaluators.classification import (
     MIN_CLASSES_FOR_TOP5,
+    checked_classes,
     class_notes,
     classification,
     ranked_classes,
 )
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.evaluator import Asked, Evaluator, Planned
 from linear_eval.evaluators.headline import Column, Headline
-from linear_eval.features.rows import require_finite
 from linear_eval.features.table import FeatureTable
 
 _HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -68,31 +70,18 @@ class LinearProbeConfig(SgdConfig):
         return tuple(Hyperparameters(rate, decay) for rate, decay in pairs)
 
 
-HEADLINE = Headline(
-    columns=(
-        Column("linear top-1", "linear_probe/top1"),
-        Column("linear top-5", "linear_probe/top5", min_classes=MIN_CLASSES_FOR_TOP5),
-    ),
-    in_results_only=("linear_probe/top5", "linear_probe/mean_per_class"),
-)
+def check_linear_probe(planned: Planned[LinearProbeConfig]) -> None:
+    """Whether there is something to choose a rate on; see `check_holdout`."""
+    check_holdout("linear_probe", len(planned.config.problems), planned.splits)
 
 
-def evaluate_linear_probe(
-    train: FeatureTable,
-    holdout: FeatureTable | None,
-    test: FeatureTable,
-    config: LinearProbeConfig,
-    *,
-    device: torch.device | str = "cpu",
-) -> Evaluation:
+def evaluate_linear_probe(asked: Asked[LinearProbeConfig]) -> Evaluation:
     """Choose rate and decay on train alone, refit on all of it, evaluate test once.
 
     Args:
-        train: features (M, D), labels >= 0; with `views` if the probe is fitted on augmented ones.
-        holdout: the part of train that chooses, see `choosing`; its clean features are judged.
-        test: an image of a class that train lacks counts as missed.
-        config: the probe.
-        device: where to compute; the order of images is the same everywhere.
+        asked: train with labels >= 0, and with `views` if the probe is fitted on augmented ones;
+            the clean features of the hold-out are judged, see `choosing`. A test image of a class
+            that train lacks counts as missed. The order of images is the same on any device.
 
     Returns:
         `linear_probe/top1`, `/top5` and `/mean_per_class`; see `classification`. Notes: the chosen
@@ -101,20 +90,36 @@ def evaluate_linear_probe(
     Raises:
         InputError: there is nothing to choose on, or a feature is not finite.
     """
-    whole = whole_of(train, holdout)
-    for name, table in (("train", train), ("hold-out", holdout), ("test", test)):
-        if table is not None:
-            require_finite(table.features, f"{name} features")
-    num_classes = 1 + max(int(table.labels.max()) for table in whole)
-    problem, notes = choose_problem(train, holdout, config, num_classes=num_classes, device=device)
-    probe = _fit(whole, config, [problem], num_classes, device)
-    notes |= class_notes((table.labels for table in whole), test.labels)
-    return classification("linear_probe", ranked_classes(probe, test.features), test.labels, notes)
+    tables, config, device = asked.tables, asked.config, asked.device
+    num_classes = checked_classes(tables)
+    problem, notes = choose_problem(tables.whole, config, num_classes=num_classes, device=device)
+    probe = _fit(tables.whole, config, [problem], num_classes, device)
+    notes |= class_notes(tables.whole_labels, tables.test.labels)
+    ranked = ranked_classes(probe, tables.test.features)
+    return classification("linear_probe", ranked, tables.test.labels, notes)
+
+
+EVALUATOR = Evaluator(
+    name="linear_probe",
+    config=LinearProbeConfig,
+    check=check_linear_probe,
+    evaluate=evaluate_linear_probe,
+    headline=Headline(
+        columns=(
+            Column("linear top-1", "linear_probe/top1"),
+            Column("linear top-5", "linear_probe/top5", min_classes=MIN_CLASSES_FOR_TOP5),
+        ),
+        in_results_only=("linear_probe/top5", "linear_probe/mean_per_class"),
+    ),
+    rules="one linear layer on cached, standardised features; learning rate chosen on the "
+    "hold-out, refitted on all of train",
+    augmented=attrgetter("augmented"),
+    predicts_classes=True,
+)
 
 
 def choose_problem(
-    train: FeatureTable,
-    holdout: FeatureTable | None,
+    whole: Sequence[FeatureTable],
     config: LinearProbeConfig,
     *,
     num_classes: int,
@@ -133,11 +138,11 @@ def choose_problem(
     if len(problems) == 1:
         return problems[0], {}  # a setting, not a choice
 
-    def fit_and_judge(each: Round) -> Judgement:
+    def fit_and_judge(each: Round) -> JudgedLogits:
         probes = _fit(each.fitted_on, config, problems, num_classes, device)
         return probes.in_chunks(each.judged_on.features)
 
-    choice = choose(train, holdout, len(problems), fit_and_judge)
+    choice = choose(whole, len(problems), fit_and_judge)
     rate, decay = problems[choice.index]
     notes: dict[str, float | str] = {"learning_rate": rate}
     if len(config.weight_decays) > 1:

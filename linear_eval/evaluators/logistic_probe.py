@@ -15,16 +15,23 @@ import torch
 from linear_eval.classifiers.lbfgs import Memory, minimise
 from linear_eval.classifiers.linear_classifiers import LinearClassifiers
 from linear_eval.classifiers.training_rows import TrainingRows
-from linear_eval.evaluators.choosing import Judgement, Round, choose, edge_warning, whole_of
+from linear_eval.evaluators.choosing import (
+    JudgedLogits,
+    Round,
+    check_holdout,
+    choose,
+    edge_warning,
+)
 from linear_eval.evaluators.classification import (
     MIN_CLASSES_FOR_TOP5,
+    checked_classes,
     class_notes,
     classification,
     ranked_classes,
 )
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.evaluator import Asked, Evaluator, Planned
 from linear_eval.evaluators.headline import Column, Headline
-from linear_eval.features.rows import require_finite
 from linear_eval.features.table import FeatureTable
 
 if TYPE_CHECKING:
@@ -63,31 +70,17 @@ class LogisticProbeConfig:
             raise ValueError(f"tolerance: must be in (0, 1), got {self.tolerance}")
 
 
-HEADLINE = Headline(
-    columns=(
-        Column("logistic top-1", "logistic_probe/top1"),
-        Column("logistic top-5", "logistic_probe/top5", min_classes=MIN_CLASSES_FOR_TOP5),
-    ),
-    in_results_only=("logistic_probe/top5", "logistic_probe/mean_per_class"),
-)
+def check_logistic_probe(planned: Planned[LogisticProbeConfig]) -> None:
+    """Whether there is something to choose a decay on; see `check_holdout`."""
+    check_holdout("logistic_probe", len(planned.config.weight_decays), planned.splits)
 
 
-def evaluate_logistic_probe(
-    train: FeatureTable,
-    holdout: FeatureTable | None,
-    test: FeatureTable,
-    config: LogisticProbeConfig,
-    *,
-    device: torch.device | str = "cpu",
-) -> Evaluation:
+def evaluate_logistic_probe(asked: Asked[LogisticProbeConfig]) -> Evaluation:
     """Choose the weight decay on train alone, refit on all of it, evaluate test once.
 
     Args:
-        train: features (M, D), labels >= 0.
-        holdout: the part of train that chooses, see `choosing`.
-        test: an image of a class that train lacks counts as missed.
-        config: the path.
-        device: where to compute.
+        asked: train with labels >= 0; the hold-out chooses, see `choosing`. A test image of a class
+            that train lacks counts as missed.
 
     Returns:
         `logistic_probe/top1`, `/top5` and `/mean_per_class`; notes: the chosen `weight_decay`,
@@ -96,31 +89,45 @@ def evaluate_logistic_probe(
     Raises:
         InputError: there is nothing to choose on, or a feature is not finite.
     """
-    whole = whole_of(train, holdout)
-    for name, table in (("train", train), ("hold-out", holdout), ("test", test)):
-        if table is not None:
-            require_finite(table.features, f"{name} features")
-    num_classes = 1 + max(int(table.labels.max()) for table in whole)
+    tables, config, device = asked.tables, asked.config, asked.device
+    num_classes = checked_classes(tables)
     grid = config.weight_decays
     notes: dict[str, float | str] = {}
     decay = grid[0]
     if len(grid) > 1:
 
-        def fit_and_judge(each: Round) -> Judgement:
+        def fit_and_judge(each: Round) -> JudgedLogits:
             path = fit_logistic_path(each.fitted_on, config, num_classes=num_classes, device=device)
             return path.in_chunks(each.judged_on.features)
 
-        choice = choose(train, holdout, len(grid), fit_and_judge)
+        choice = choose(tables.whole, len(grid), fit_and_judge)
         decay = grid[choice.index]
         notes = {"chosen_top1": choice.top1, "chosen_on": choice.judged_on}
         if warning := edge_warning("weight decay", decay, grid):
             notes["warning"] = warning
     alone = replace(config, weight_decays=(decay,))
-    refitted = fit_logistic_path(whole, alone, num_classes=num_classes, device=device)
+    refitted = fit_logistic_path(tables.whole, alone, num_classes=num_classes, device=device)
     notes = {"weight_decay": decay, **notes}
-    notes |= class_notes((table.labels for table in whole), test.labels)
-    ranked = ranked_classes(refitted.only(0), test.features)
-    return classification("logistic_probe", ranked, test.labels, notes)
+    notes |= class_notes(tables.whole_labels, tables.test.labels)
+    ranked = ranked_classes(refitted.only(0), tables.test.features)
+    return classification("logistic_probe", ranked, tables.test.labels, notes)
+
+
+EVALUATOR = Evaluator(
+    name="logistic_probe",
+    config=LogisticProbeConfig,
+    check=check_logistic_probe,
+    evaluate=evaluate_logistic_probe,
+    headline=Headline(
+        columns=(
+            Column("logistic top-1", "logistic_probe/top1"),
+            Column("logistic top-5", "logistic_probe/top5", min_classes=MIN_CLASSES_FOR_TOP5),
+        ),
+        in_results_only=("logistic_probe/top5", "logistic_probe/mean_per_class"),
+    ),
+    rules="the same layer by L-BFGS, weight decay chosen and refitted likewise",
+    predicts_classes=True,
+)
 
 
 def fit_logistic_path(

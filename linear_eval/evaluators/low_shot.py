@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.evaluators.choosing import whole_of
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.evaluator import Asked, Evaluator, Planned
 from linear_eval.evaluators.headline import Headline
 from linear_eval.evaluators.label_draws import (
     LabelBudget,
     LabelDrawsConfig,
+    check_draws,
     draw_rows,
     over_draws,
 )
 from linear_eval.evaluators.logistic_probe import LogisticProbeConfig, evaluate_logistic_probe
-from linear_eval.features.table import FeatureTable, joined
+from linear_eval.features.table import FeatureTable, FeatureTables, joined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,20 +47,12 @@ class LowShotConfig(LabelDrawsConfig):
     )
 
 
-HEADLINE = Headline(
-    details=("low_shot/*/top1",),
-    in_results_only=("low_shot/*/top5", "low_shot/*/mean_per_class"),
-)
+def check_low_shot(planned: Planned[LowShotConfig]) -> None:
+    """Whether every budget draws what its name says; see `check_draws`."""
+    check_draws("low_shot", planned.config, planned.splits.whole_labels)
 
 
-def evaluate_low_shot(
-    train: FeatureTable,
-    holdout: FeatureTable | None,
-    test: FeatureTable,
-    config: LowShotConfig,
-    *,
-    device: torch.device | str = "cpu",
-) -> Evaluation:
+def evaluate_low_shot(asked: Asked[LowShotConfig]) -> Evaluation:
     """Draw images of train, choose the weight decay on them, refit on them, test once per draw.
 
     The decay is chosen in five folds, or, from 50 drawn images per class on, on a tenth of them;
@@ -67,11 +60,7 @@ def evaluate_low_shot(
     draws: the data set `imagenet_subset` takes them as its train split.
 
     Args:
-        train: features (M, D), labels >= 0.
-        holdout: more of the same.
-        test: images of a class without a train image count as missed.
-        config: the budgets and the probe.
-        device: where to compute.
+        asked: train with labels >= 0; test images of a class without a train image count as missed.
 
     Returns:
         `low_shot/1%/top1`, `/top5`, `/mean_per_class`: means over draws; see `over_draws`.
@@ -82,23 +71,38 @@ def evaluate_low_shot(
     Source: Chen et al. 2020 (SimCLR, arXiv 2002.05709), section 6: 1 % and 10 % of the labels,
     drawn class by class.
     """
-    tables = whole_of(train, holdout)
-    ids = tuple(name for table in tables for name in table.ids)
-    labels = torch.cat([table.labels for table in tables])
+    whole = asked.tables.whole
+    ids = tuple(name for table in whole for name in table.ids)
 
     def evaluate(prefix: str, rows: Tensor, draw: int) -> Evaluation:
         del draw  # the fit has no randomness of its own
-        drawn = _select(tables, rows)
+        drawn = _select(whole, rows)
         held = draw_rows(drawn.ids, drawn.labels, _HELD_OUT, "held out")
         rest = torch.ones(len(drawn.ids), dtype=torch.bool)
         rest[held] = False
-        fitted_on = drawn.select(rest.nonzero()[:, 0])
-        found = evaluate_logistic_probe(
-            fitted_on, drawn.select(held), test, config.probe, device=device
+        tables = FeatureTables(
+            train=drawn.select(rest.nonzero()[:, 0]),
+            holdout=drawn.select(held),
+            test=asked.tables.test,
         )
-        return _renamed(found, prefix)
+        probe = Asked(config=asked.config.probe, tables=tables, device=asked.device)
+        return _renamed(evaluate_logistic_probe(probe), prefix)
 
-    return over_draws("low_shot", config, ids, labels, evaluate)
+    return over_draws("low_shot", asked.config, ids, asked.tables.whole_labels, evaluate)
+
+
+EVALUATOR = Evaluator(
+    name="low_shot",
+    config=LowShotConfig,
+    check=check_low_shot,
+    evaluate=evaluate_low_shot,
+    headline=Headline(
+        details=("low_shot/*/top1",),
+        in_results_only=("low_shot/*/top5", "low_shot/*/mean_per_class"),
+    ),
+    rules="the logistic probe on images drawn class by class; decay chosen on the drawn images; "
+    "mean over draws",
+)
 
 
 def _select(tables: Sequence[FeatureTable], rows: Tensor) -> FeatureTable:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.evaluator import Asked, Evaluator, Planned
 from linear_eval.evaluators.headline import Column, Headline
+from linear_eval.evaluators.judged_retrieval import (
+    JUDGED_COLUMNS,
+    JUDGED_IN_RESULTS_ONLY,
+    evaluate_judged_retrieval,
+)
 from linear_eval.features.rows import require_finite
 from linear_eval.features.table import FeatureTable
 from linear_eval.search.exact import gallery_rankings, leave_one_out_rankings
@@ -48,27 +54,43 @@ class RetrievalConfig:
             raise ValueError(f"recall_at: must be distinct ranks >= 1, got {list(self.recall_at)}")
 
 
-HEADLINE = Headline(
-    columns=(
-        Column("recall@{}", "retrieval/recall@*", prefers="1"),
-        Column("mAP", "retrieval/map"),
-        Column("mAP@R", "retrieval/map@r"),
-    ),
-    in_results_only=("retrieval/recall@*", "retrieval/r_precision"),
-)
+def check_retrieval(planned: Planned[RetrievalConfig]) -> None:
+    """Whether what is searched has as many images as the furthest rank.
+
+    Raises:
+        InputError: it has fewer, or train is to be searched, which has other classes.
+    """
+    config, splits = planned.config, planned.splits
+    if splits.judgements is not None:
+        return  # a ground truth has its own ranks
+    furthest = max(config.recall_at, default=1)
+    if config.gallery == "train":
+        if not splits.shares_classes:
+            raise InputError(
+                "retrieval.gallery: train, but no test image has a class of train, expected test; "
+                "leave retrieval.gallery out"
+            )
+        found, size = "train images", splits.gallery_size
+    elif splits.retrieval is not None:
+        found, size = "gallery images", len(splits.retrieval.gallery)
+    else:
+        found, size = "other test images", len(splits.test) - 1
+    if furthest > size:
+        raise InputError(
+            f"retrieval.recall_at: rank {furthest} among {size} {found}; lower retrieval.recall_at"
+        )
 
 
-def evaluate_retrieval(
-    train: FeatureTable | None,
-    holdout: FeatureTable | None,
-    test: FeatureTable,
-    config: RetrievalConfig,
-    *,
-    own_gallery: FeatureTable | None = None,
-    memory_mib: int = 512,
-    device: torch.device | str = "cpu",
-) -> Evaluation:
+def looks_at_train(planned: Planned[RetrievalConfig]) -> bool:
+    """Whether train is the gallery."""
+    return planned.config.gallery == "train" and planned.splits.judgements is None
+
+
+def evaluate_retrieval(asked: Asked[RetrievalConfig]) -> Evaluation:
     """Rank the gallery for every test image; relevant are the images of its class.
+
+    Where the data have a ground truth of their own, that says what is relevant, and the numbers are
+    those of `evaluate_judged_retrieval`.
 
     Several processes call this together, and each ranks the gallery for its share of the queries:
     mAP needs whole rankings, which cannot be merged from a few neighbours per process.
@@ -78,13 +100,7 @@ def evaluate_retrieval(
     stay among what others find.
 
     Args:
-        train: features (M, D); used, and needed, with `config.gallery` train only.
-        holdout: likewise, or None.
-        test: the queries, normalised here like everything.
-        config: which ranks, and where to look.
-        own_gallery: that of the data set, if it has one.
-        memory_mib: bound on the working memory; changes nothing in the result.
-        device: where to compute.
+        asked: features of any length; those of train are needed with `config.gallery` train only.
 
     Returns:
         `retrieval/recall@K`, `/map`, `/map@r` and `/r_precision` in percent; notes: the number of
@@ -94,18 +110,49 @@ def evaluate_retrieval(
         InputError: no query has anything to find, a rank exceeds the gallery, or a feature is not
             finite.
     """
-    require_finite(test.features, "test features")
-    gallery = [] if own_gallery is None else [own_gallery]
-    if config.gallery == "train":
-        assert train is not None, "retrieval.gallery=train without train features"
-        gallery = [train] if holdout is None else [train, holdout]
-    scores = _scores(test, gallery, config, memory_mib, torch.device(device))
+    tables, config, device = asked.tables, asked.config, torch.device(asked.device)
+    if asked.splits and asked.splits.judgements is not None:
+        assert tables.gallery is not None, "a ground truth without a gallery"
+        return evaluate_judged_retrieval(
+            tables.test,
+            tables.gallery,
+            asked.splits.judgements,
+            memory_mib=asked.memory_mib,
+            device=device,
+        )
+    require_finite(tables.test.features, "test features")
+    own = (tables.gallery,) if tables.gallery else ()
+    gallery = tables.whole if config.gallery == "train" else own
+    scores = _scores(tables.test, gallery, config, asked.memory_mib, device)
     alone = int(next(iter(scores.values())).isnan().sum())
     return Evaluation(
         metrics={name: 100 * float(score.nanmean()) for name, score in scores.items()},
         scores=scores,
         notes={"retrieval/queries_left_out": alone} if alone else {},
     )
+
+
+EVALUATOR = Evaluator(
+    name="retrieval",
+    config=RetrievalConfig,
+    check=check_retrieval,
+    looks_at_train=looks_at_train,
+    evaluate=evaluate_retrieval,
+    headline=Headline(
+        columns=(
+            Column("recall@{}", "retrieval/recall@*", prefers="1"),
+            Column("mAP", "retrieval/map"),
+            Column("mAP@R", "retrieval/map@r"),
+            *JUDGED_COLUMNS,
+        ),
+        in_results_only=("retrieval/recall@*", "retrieval/r_precision", *JUDGED_IN_RESULTS_ONLY),
+    ),
+    rules="every test image asks all other test images, the train images "
+    "(retrieval.gallery=train) or the data set's own gallery; relevant = same class, or what the "
+    "ground truth says; cosine",
+    needs_shared_classes=False,
+    in_every_process=True,
+)
 
 
 def _scores(

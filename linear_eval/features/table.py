@@ -60,6 +60,47 @@ class FeatureTable:
         )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureTables:
+    """Features of the parts of a data set, as one backbone has them; None: not there, or not used.
+
+    Attributes:
+        test: the whole split; in retrieval, the queries.
+        train: without its hold-out.
+        holdout: the part of train that chooses.
+        gallery: the data set's own, of retrieval.
+    """
+
+    test: FeatureTable
+    train: FeatureTable | None = None
+    holdout: FeatureTable | None = None
+    gallery: FeatureTable | None = None
+
+    @property
+    def by_name(self) -> dict[str, FeatureTable]:
+        """Those that there are."""
+        parts = {
+            "train": self.train,
+            "holdout": self.holdout,
+            "test": self.test,
+            "gallery": self.gallery,
+        }
+        return {name: table for name, table in parts.items() if table is not None}
+
+    @property
+    def whole(self) -> tuple[FeatureTable, ...]:
+        """Train with its hold-out, as tables one below the other."""
+        assert self.train is not None, "the features of train are not there"
+        if self.holdout is None or not len(self.holdout.labels):
+            return (self.train,)
+        return self.train, self.holdout
+
+    @property
+    def whole_labels(self) -> Tensor:
+        """(M,) of `whole`."""
+        return torch.cat([table.labels for table in self.whole])
+
+
 def not_checked(folder: Path | str) -> str:
     """What there is to say of features whose images may be others by now."""
     return (

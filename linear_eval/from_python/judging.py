@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from linear_eval.evaluators.evaluator import Asked
 from linear_eval.evaluators.knn import knn_top1
 from linear_eval.evaluators.retrieval import RetrievalConfig, evaluate_retrieval
+from linear_eval.features.table import FeatureTables
 from linear_eval.from_python.features import Features
 from linear_eval.own_images.feature_quality import alignment, rank_me, uniformity
 from linear_eval.system.errors import InputError
@@ -45,13 +47,9 @@ def retrieval(
             rank exceeds the gallery.
     """
     _check_labels({"queries": queries} | ({} if gallery is None else {"gallery": gallery}))
-    found = evaluate_retrieval(
-        None,
-        None,
-        queries.table,
-        RetrievalConfig(recall_at=tuple(recall_at)),
-        own_gallery=None if gallery is None else gallery.table,
-    )
+    tables = {"test": queries.table} | ({} if gallery is None else {"gallery": gallery.table})
+    config = RetrievalConfig(recall_at=tuple(recall_at))
+    found = evaluate_retrieval(Asked(config=config, tables=FeatureTables(tables)))
     return {key.removeprefix("retrieval/"): value for key, value in found.metrics.items()}
 
 

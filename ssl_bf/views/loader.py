@@ -13,7 +13,7 @@ from torch import Tensor
 
 from linear_eval.system.errors import InputError
 from linear_eval.system.serial_threads import serial_threads
-from ssl_bf.keyed_random import generator
+from ssl_bf.keyed_random import key, shuffled
 from ssl_bf.pixels.packed_images import Images, LooseImages, PackedImages
 from ssl_bf.pixels.store import ImageStore, decode_threads
 from ssl_bf.views.recipes import ViewsConfig, make_views
@@ -99,7 +99,6 @@ class TwoViewLoader:
         self._device = _with_index(device)
         self._channels_last = channels_last
         self._compiled = compiled
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
         self._ahead: tuple[int, Future[Read]] | None = None
         one_core = device.type == "cpu" and decode_threads() == 1
         reads_ahead = images.takes_time and not one_core
@@ -184,17 +183,18 @@ class TwoViewLoader:
         in the epoch's order (then two batches, ...): never an image of the same batch.
         """
         epoch, number = divmod(step, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            source = generator(self._seed, "order", epoch)
-            self._order = (epoch, torch.randperm(len(self._images), generator=source))
-        order = self._order[1]
-        places = torch.arange(len(order))[number * self._batch_size :][self._share]
-        substitutes = [self._further_on(order, place) for place in places.tolist()]
-        return self._images.read(order[places], substitutes=substitutes)
+        places = number * self._batch_size + torch.arange(self._share.start, self._share.stop)
+        substitutes = [self._further_on(epoch, place) for place in places.tolist()]
+        return self._images.read(self._in_order(epoch, places), substitutes=substitutes)
 
-    def _further_on(self, order: Tensor, place: int) -> Iterator[int]:
+    def _in_order(self, epoch: int, places: Tensor) -> Tensor:
+        """The images at some places of the epoch's order."""
+        return shuffled(key(self._seed, "order", epoch), places, len(self._images))
+
+    def _further_on(self, epoch: int, place: int) -> Iterator[int]:
         for batches in range(1, self.steps_per_epoch):
-            yield int(order[(place + batches * self._batch_size) % len(order)])
+            further = (place + batches * self._batch_size) % len(self._images)
+            yield int(self._in_order(epoch, torch.tensor([further])))
 
 
 def _with_index(device: torch.device) -> torch.device:

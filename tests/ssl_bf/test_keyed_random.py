@@ -1,5 +1,7 @@
+import itertools
 import math
 import random
+import resource
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_bf.keyed_random import StepContext, generator, key, uniform
+from ssl_bf.keyed_random import StepContext, generator, key, shuffled, uniform
 
 MASK = (1 << 64) - 1
 
@@ -155,3 +157,69 @@ def test_a_global_permutation_is_the_same_on_every_shard() -> None:
     )
     assert torch.equal(first, second)
     assert torch.equal(first.sort().values, torch.arange(50))
+
+
+def excess(counts: Tensor) -> float:
+    """Chi-squared of counts against equal ones, in standard deviations above its mean."""
+    expected = counts.double().mean()
+    freedom = len(counts) - 1
+    chi = ((counts - expected) ** 2 / expected).sum()
+    return float((chi - freedom) / math.sqrt(2 * freedom))
+
+
+def orders(size: int, number: int) -> Tensor:
+    """The whole orders (number, size) of as many epochs."""
+    places = torch.arange(size)
+    return torch.stack([shuffled(key(5, "order", n), places, size) for n in range(number)])
+
+
+@pytest.mark.parametrize("size", [*range(1, 70), 999, 1000, 4096, 50_000, 50_001])
+def test_every_row_has_one_place(size: int) -> None:
+    for seed in range(3):
+        order = shuffled(key(seed, size), torch.arange(size), size)
+        assert torch.equal(order.sort().values, torch.arange(size))
+
+
+def test_a_place_does_not_depend_on_what_else_is_asked() -> None:
+    whole = shuffled(7, torch.arange(1000), 1000)
+    places = torch.tensor([[999, 3], [500, 3]])
+    assert torch.equal(shuffled(7, places, 1000), whole[places])
+    assert not torch.equal(shuffled(8, torch.arange(1000), 1000), whole)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_every_order_of_few_rows_comes_up_as_often(size: int) -> None:
+    numbers = {order: n for n, order in enumerate(itertools.permutations(range(size)))}
+    found = [numbers[tuple(order)] for order in orders(size, 12 * len(numbers) + 500).tolist()]
+    assert abs(excess(torch.tensor(found).bincount(minlength=len(numbers)))) < 4
+
+
+@pytest.mark.parametrize("size", [9, 30, 100, 999, 1000, 2500])
+def test_rows_neighbours_and_epochs_are_unrelated(size: int) -> None:
+    drawn = orders(size, max(300, 20_000 // size))
+    tenths = torch.arange(size) * 10 // size
+    both = (tenths[drawn] + 10 * tenths).flatten() if size >= 30 else None  # place and row
+    if both is not None:
+        counts = both.bincount(minlength=100).double()
+        expected = tenths.bincount().double()
+        expected = len(drawn) * (expected[:, None] * expected / size).flatten()
+        assert float(((counts - expected) ** 2 / expected).sum()) < 81 + 5 * math.sqrt(2 * 81)
+    steps = (drawn[:, 1:] - drawn[:, :-1]) % size  # 1 to size - 1, all as likely
+    assert abs(excess((steps - 1).flatten().bincount(minlength=size - 1))) < 5
+    for lag in (1, 2, 7):
+        shift = correlation(drawn[:, lag:].double(), drawn[:, :-lag].double())
+        # without replacement the correlation is -1 / (size - 1), not 0
+        assert abs(shift + 1 / (size - 1)) < 5 / math.sqrt(drawn[:, lag:].numel())
+    epochs = correlation(drawn[1:].double(), drawn[:-1].double())
+    assert abs(epochs) < 5 / math.sqrt(drawn[1:].numel())
+
+
+def test_a_hundred_million_rows_need_no_table() -> None:
+    size = 10**8
+    shuffled(0, torch.arange(2), 100)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = shuffled(key(0, "order", 0), torch.arange(size - 256, size), size)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert rows.unique().numel() == 256 and int(rows.min()) >= 0 and int(rows.max()) < size
+    assert grown_kib < 100_000  # a table has 800 MB
+    assert int(rows.max()) - int(rows.min()) > size // 2  # and are not a stretch of it

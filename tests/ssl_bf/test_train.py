@@ -20,6 +20,7 @@ from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, build_run
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig, decisive_settings
+from ssl_bf.earlier_versions import IMAGE_ORDER
 from ssl_bf.pixels.identity import image_identity
 from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.log import NonFiniteLoss, RunLog
@@ -279,7 +280,8 @@ def test_a_signal_saves_the_step_under_way_and_names_the_way_on(
     state = load_newest(tmp_path).state
     assert state.pop("settings") == decisive_settings(run.config)
     chosen = {"precision": "float32", "threads": torch.get_num_threads()}
-    assert state == {"world_size": 1, "seed": 0, **image_identity(run.images), **chosen}
+    expected = {"world_size": 1, "seed": 0, **IMAGE_ORDER, **image_identity(run.images), **chosen}
+    assert state == expected
     assert not (tmp_path / "backbone.safetensors").exists()
 
 

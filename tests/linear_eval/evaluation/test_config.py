@@ -5,6 +5,7 @@ import torch
 import yaml
 
 from linear_eval.evaluation.config import EvaluateConfig, SpeedConfig
+from linear_eval.evaluators import knn
 from linear_eval.images.batches import EvalImages
 from linear_eval.strict_config.reader import parse_config, to_yaml
 from linear_eval.system.errors import InputError
@@ -28,7 +29,7 @@ def test_the_backbone_and_the_data_have_no_default() -> None:
 def test_everything_else_has_one() -> None:
     config = parse_config(EvaluateConfig, TINY).value
     assert config.evaluators == ("knn", "linear_probe", "retrieval")
-    assert 20 in config.knn.k
+    assert 20 in config.section(knn.EVALUATOR).k
     assert config.baselines == ()
 
 

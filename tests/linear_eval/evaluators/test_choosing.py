@@ -4,8 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from linear_eval.evaluators.choosing import Judgement, Round, choose, edge_warning, judging_rounds
-from linear_eval.features.table import FeatureTable
+from linear_eval.evaluators.choosing import (
+    JudgedLogits,
+    Round,
+    choose,
+    edge_warning,
+    judging_rounds,
+)
+from linear_eval.features.table import FeatureTable, FeatureTables
 from linear_eval.system.errors import InputError
 
 
@@ -20,7 +26,7 @@ MANY = [0, 1] * 60
 
 def test_the_holdout_judges_where_images_are_many() -> None:
     train, holdout = table(MANY, "train"), table([0, 1, 1], "holdout")
-    [only] = judging_rounds(train, holdout)
+    [only] = judging_rounds([train, holdout])
     assert only.fitted_on == (train,)
     assert only.judged_on is holdout
 
@@ -31,7 +37,7 @@ def test_few_images_are_judged_in_five_folds_each_once_by_a_fit_without_it(
 ) -> None:
     train = table([0] * 40 + [1] * 10 + [2] * 2, "train")
     holdout = table([0, 1] * 4, "holdout") if with_holdout else None
-    rounds = judging_rounds(train, holdout)
+    rounds = judging_rounds([train, holdout] if holdout else [train])
     assert len(rounds) == 5
     everyone = [*train.ids, *(holdout.ids if holdout else ())]
     assert sorted(name for each in rounds for name in each.judged_on.ids) == sorted(everyone)
@@ -50,7 +56,7 @@ def test_few_images_are_judged_in_five_folds_each_once_by_a_fit_without_it(
 def test_folds_keep_rows_together_and_do_not_depend_on_the_order() -> None:
     train = table([0, 1, 2] * 9, "train")
     order = torch.randperm(27, generator=torch.Generator().manual_seed(0))
-    first, second = judging_rounds(train, None), judging_rounds(train.select(order), None)
+    first, second = judging_rounds([train]), judging_rounds([train.select(order)])
     for one, other in zip(first, second, strict=True):
         assert set(one.judged_on.ids) == set(other.judged_on.ids)
         for part in (one.judged_on, *one.fitted_on, other.judged_on):
@@ -60,7 +66,7 @@ def test_folds_keep_rows_together_and_do_not_depend_on_the_order() -> None:
                 assert label == train.labels[row]
 
 
-def fixed(logits: Tensor, at_once: int = 2) -> Judgement:
+def fixed(logits: Tensor, at_once: int = 2) -> JudgedLogits:
     return list(logits.split(at_once, dim=2))
 
 
@@ -76,7 +82,7 @@ def test_the_most_right_wins_then_the_lower_loss_and_never_what_diverged() -> No
         ((diverged, wrong), 1),
     ]:
         logits = torch.stack(candidates, dim=1)
-        choice = choose(train, holdout, 2, lambda each, logits=logits: fixed(logits))  # type: ignore[misc]
+        choice = choose([train, holdout], 2, lambda each, logits=logits: fixed(logits))  # type: ignore[misc]
         assert choice.index == best
         assert choice.judged_on == "hold-out"
     assert choice.top1 == 0
@@ -85,7 +91,7 @@ def test_the_most_right_wins_then_the_lower_loss_and_never_what_diverged() -> No
 def test_folds_add_up_their_right_answers() -> None:
     train = table([0, 1] * 10, "train")
 
-    def answers(each: Round) -> Judgement:
+    def answers(each: Round) -> JudgedLogits:
         first = torch.stack(
             [
                 torch.ones(len(each.judged_on.labels)),
@@ -95,14 +101,17 @@ def test_folds_add_up_their_right_answers() -> None:
         right = torch.nn.functional.one_hot(each.judged_on.labels, 2).T.float()
         return fixed(torch.stack([first, right], dim=1))
 
-    choice = choose(train, None, 2, answers)
+    choice = choose([train], 2, answers)
     assert (choice.index, choice.top1, choice.judged_on) == (1, 100, "5 folds of train")
 
 
 def test_many_images_without_a_holdout_are_refused() -> None:
     for holdout in (None, table([0], "holdout").select(torch.tensor([], dtype=torch.int64))):
         with pytest.raises(InputError, match=r"^data\.holdout: .*set data\.holdout=0\.1"):
-            judging_rounds(table(MANY, "train"), holdout)
+            tables = FeatureTables(
+                train=table(MANY, "train"), holdout=holdout, test=table([0], "t")
+            )
+            judging_rounds(tables.whole)
 
 
 def test_only_a_choice_at_the_edge_of_a_grid_warns() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,12 +8,15 @@ from torch import Tensor, nn
 from linear_eval.classifiers.whole_network import FineTuneRecipe, Pretrained, fine_tune, logits_of
 from linear_eval.datasets import ImageSplit, TexturesConfig
 from linear_eval.datasets.selection import split_holdout
+from linear_eval.datasets.splits import open_splits
+from linear_eval.evaluators.evaluator import Asked, Planned
 from linear_eval.evaluators.fine_tune import (
     FineTuneConfig,
     check_fine_tune,
     evaluate_fine_tune,
 )
 from linear_eval.evaluators.label_draws import LabelBudget, draw_rows
+from linear_eval.features.table import FeatureTable, FeatureTables
 from linear_eval.images.batches import EvalImages, ImageBatches
 from linear_eval.system.errors import InputError
 
@@ -42,8 +46,29 @@ def batches(split: ImageSplit) -> ImageBatches:
 
 
 def evaluated(config: FineTuneConfig) -> Any:
-    train, test = TEXTURES.open_train(), batches(TEXTURES.open_test())
-    return evaluate_fine_tune(START, train, test, config, images=EvalImages())
+    parts = {"train": TEXTURES.open_train(), "test": TEXTURES.open_test()}
+    tables = {
+        name: FeatureTable(torch.zeros(len(part), 1), part.labels, part.ids)
+        for name, part in parts.items()
+    }
+    return evaluate_fine_tune(
+        Asked(
+            config=config,
+            tables=FeatureTables(**tables),
+            batches={name: batches(part) for name, part in parts.items()},
+            pretrained=lambda: START,
+        )
+    )
+
+
+def checked(counts: list[int], **settings: Any) -> None:
+    """Check a configuration for train with so many images of each class."""
+    labels = torch.tensor([label for label, count in enumerate(counts) for _ in range(count)])
+    splits = open_splits(TEXTURES)
+    rows = torch.zeros(len(labels), dtype=torch.int64)
+    train = replace(splits.train.select(rows), labels=labels)
+    splits = replace(splits, train=train, holdout=None)
+    check_fine_tune(Planned(config=FineTuneConfig(**settings), splits=splits))
 
 
 def test_every_draw_trains_on_its_images_with_the_rate_that_a_fifth_of_them_chose() -> None:
@@ -100,16 +125,13 @@ def test_two_evaluations_give_the_same_numbers() -> None:
 
 
 def test_images_that_leave_none_to_choose_on_need_a_single_rate() -> None:
-    labels = torch.arange(10).repeat(5)
-    one = FineTuneConfig(fractions=(), images_per_class=(1,))
+    few = [5] * 10
     with pytest.raises(InputError, match="fine_tune.learning_rates: n=1 draws one image of a cla"):
-        check_fine_tune(one, labels)
-    check_fine_tune(FineTuneConfig(images_per_class=(2,), fractions=()), labels)
-    check_fine_tune(
-        FineTuneConfig(images_per_class=(1,), fractions=(), learning_rates=(0.1,)), labels
-    )
+        checked(few, fractions=(), images_per_class=(1,))
+    checked(few, fractions=(), images_per_class=(2,))
+    checked(few, fractions=(), images_per_class=(1,), learning_rates=(0.1,))
     with pytest.raises(InputError, match=r"1% draws one image of a class.*; raise fine_tune.frac"):
-        check_fine_tune(FineTuneConfig(fractions=(0.01,)), labels)
+        checked(few, fractions=(0.01,))
 
 
 @pytest.mark.parametrize("rates", [(), (0.0, 1.0), (1.0, 0.1), (1.0, 1.0)])

@@ -2,23 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 
 from linear_eval.cli import main
 from linear_eval.datasets.dataset import Judgement
-from linear_eval.evaluation.config import Evaluator
 from linear_eval.evaluation.detail_table import detail_metrics
 from linear_eval.evaluation.protocol_table import protocol_columns
 from linear_eval.evaluation.protocols import PROTOCOLS, metrics_of
+from linear_eval.evaluators import EVALUATORS
 from linear_eval.evaluators.headline import matched
 from linear_eval.evaluators.headlines import HEADLINES, columns_of
 from linear_eval.evaluators.judged_retrieval import evaluate_judged_retrieval
 from linear_eval.features.table import FeatureTable
 
-EVERY: tuple[str, ...] = get_args(Evaluator)
+EVERY = tuple(evaluator.name for evaluator in EVALUATORS)
 TINY = """\
 data: {name: textures, train_images: 80, test_images: 30}
 backbone: random

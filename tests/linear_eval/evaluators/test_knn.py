@@ -15,6 +15,7 @@ from linear_eval.features.rows import unit_rows
 from linear_eval.features.table import FeatureTable
 from linear_eval.search.exact import Backend, nearest_neighbours
 from linear_eval.system.errors import InputError
+from tests.asking import ask
 
 
 def table(features: Tensor, labels: list[int]) -> FeatureTable:
@@ -126,10 +127,10 @@ def test_the_gallery_is_train_with_its_holdout() -> None:
     train = table(gallery[:70], labels[:70].tolist())
     holdout = table(gallery[70:], labels[70:].tolist())
     config = KnnConfig(k=(1, 20))
-    found = evaluate_knn(train, holdout, test, config)
-    assert found.metrics == evaluate_knn(whole, None, test, config).metrics
+    found = ask(evaluate_knn, train, holdout, test, config)
+    assert found.metrics == ask(evaluate_knn, whole, None, test, config).metrics
     assert list(found.metrics) == ["knn/k=1/top1", "knn/k=20/top1"]
-    assert found.metrics != evaluate_knn(train, None, test, config).metrics
+    assert found.metrics != ask(evaluate_knn, train, None, test, config).metrics
     assert found.notes == {}
 
 
@@ -137,7 +138,7 @@ def test_the_scores_of_the_images_make_up_the_metric() -> None:
     gallery, labels = blobs(90, seed=0)
     queries, truth = blobs(40, seed=1)
     test, train = table(queries, truth.tolist()), table(gallery, labels.tolist())
-    found = evaluate_knn(train, None, test, KnnConfig(k=(1, 20), other_temperatures=(0.5,)))
+    found = ask(evaluate_knn, train, None, test, KnnConfig(k=(1, 20), other_temperatures=(0.5,)))
     assert set(found.scores) == set(found.metrics)
     assert set(found.predictions) == {"knn/k=1", "knn/k=20", "knn/k=1/t=0.5", "knn/k=20/t=0.5"}
     for name, classes in found.predictions.items():
@@ -196,7 +197,7 @@ def test_leave_one_out_judges_every_test_image_by_the_others() -> None:
     features, labels = blobs(50, seed=0)
     test = table(features, labels.tolist())
     config = KnnConfig(k=(1, 5), gallery="test")
-    found = evaluate_knn(table(features[:3], [0, 0, 0]), None, test, config)
+    found = ask(evaluate_knn, table(features[:3], [0, 0, 0]), None, test, config)
     for row in range(50):
         rest = torch.arange(50) != row
         alone = knn_predictions(
@@ -315,8 +316,8 @@ def test_an_approximate_search_says_how_much_it_finds(kind: Any) -> None:
     gallery, labels = blobs(4000, seed=0)
     queries, truth = blobs(300, seed=1)
     train, test = table(gallery, labels.tolist()), table(queries, truth.tolist())
-    found = evaluate_knn(train, None, test, KnnConfig(backend=kind))
-    exact = evaluate_knn(train, None, test, KnnConfig())
+    found = ask(evaluate_knn, train, None, test, KnnConfig(backend=kind))
+    exact = ask(evaluate_knn, train, None, test, KnnConfig())
     recall = float(found.notes["knn/recall_of_neighbours"])
     assert 0.5 < recall <= 1
     assert exact.notes == {}
@@ -339,8 +340,8 @@ def test_without_a_working_faiss_torch_searches_and_a_note_says_so(
     monkeypatch.setitem(sys.modules, "faiss", None)
     gallery, labels = blobs(60, seed=0)
     whole = table(gallery, labels.tolist())
-    found = evaluate_knn(whole, None, whole, KnnConfig(k=(3,), backend=backend))
-    assert found.metrics == evaluate_knn(whole, None, whole, KnnConfig(k=(3,))).metrics
+    found = ask(evaluate_knn, whole, None, whole, KnnConfig(k=(3,), backend=backend))
+    assert found.metrics == ask(evaluate_knn, whole, None, whole, KnnConfig(k=(3,))).metrics
     assert "faiss: cannot be imported" in str(found.notes["knn/backend"])
 
 

@@ -15,6 +15,7 @@ from linear_eval.evaluators.linear_probe import (
 )
 from linear_eval.features.table import FeatureTable
 from linear_eval.system.errors import InputError
+from tests.asking import ask
 
 CONFIG = LinearProbeConfig(epochs=4, batch_size=32, learning_rates=(1e-6, 0.003, 0.1, 3.0))
 
@@ -50,7 +51,7 @@ def test_the_rate_is_chosen_on_the_holdout_and_refitted_on_all_of_train(
     fits: list[tuple[Tensor, Any, Any]],
 ) -> None:
     train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2)
-    notes = evaluate_linear_probe(train, holdout, test, CONFIG).notes
+    notes = ask(evaluate_linear_probe, train, holdout, test, CONFIG).notes
     (choosing, rates, probes), (refitting, chosen, _) = fits
     assert torch.equal(choosing, train.features)
     assert rates == CONFIG.problems
@@ -75,7 +76,7 @@ def test_equal_accuracy_is_decided_by_the_lower_loss() -> None:
     train, holdout = blobs(300, seed=0, noise=0.01), blobs(60, seed=1, noise=0.01)
     for rates in [(0.01, 0.1), (0.1, 1000.0)]:  # all are always right; the loss falls with the rate
         config = LinearProbeConfig(epochs=2, learning_rates=rates)
-        (rate, _), notes = choose_problem(train, holdout, config, num_classes=6)
+        (rate, _), notes = choose_problem([train, holdout], config, num_classes=6)
         assert notes["chosen_top1"] == 100
         assert rate == rates[1]
 
@@ -85,8 +86,8 @@ def test_test_labels_influence_neither_choice_nor_weights(
 ) -> None:
     train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2)
     wrong = table(test.features, test.labels.roll(1) + 3)
-    found = evaluate_linear_probe(train, holdout, test, CONFIG)
-    found_wrong = evaluate_linear_probe(train, holdout, wrong, CONFIG)
+    found = ask(evaluate_linear_probe, train, holdout, test, CONFIG)
+    found_wrong = ask(evaluate_linear_probe, train, holdout, wrong, CONFIG)
     assert found.metrics != found_wrong.metrics
     key = "linear_probe/learning_rate"
     assert found.notes[key] == found_wrong.notes[key]
@@ -99,7 +100,9 @@ def test_metrics_equal_a_loop_over_the_test_images(
     fits: list[tuple[Tensor, Any, Any]],
 ) -> None:
     test = blobs(60, seed=2, noise=2.0)
-    metrics = evaluate_linear_probe(blobs(300, seed=0), blobs(60, seed=1), test, CONFIG).metrics
+    metrics = ask(
+        evaluate_linear_probe, blobs(300, seed=0), blobs(60, seed=1), test, CONFIG
+    ).metrics
     [logits] = fits[-1][2].in_chunks(test.features)
     top1, top5 = 0, 0
     per_class: dict[int, list[bool]] = {label: [] for label in range(6)}
@@ -122,7 +125,7 @@ def test_metrics_equal_a_loop_over_the_test_images(
 def test_a_separable_problem_is_solved_with_the_default_settings() -> None:
     train, holdout, test = (blobs(n, seed, noise=0.1) for n, seed in ((150, 0), (40, 1), (60, 2)))
     config = LinearProbeConfig(epochs=10)
-    metrics = evaluate_linear_probe(train, holdout, test, config).metrics
+    metrics = ask(evaluate_linear_probe, train, holdout, test, config).metrics
     assert set(metrics.values()) == {100.0}
 
 
@@ -131,9 +134,9 @@ def test_a_missing_holdout_is_refused_unless_there_is_nothing_to_choose() -> Non
     empty = table(train.features[:0], train.labels[:0])
     for holdout in (None, empty):
         with pytest.raises(InputError, match=r"^data\.holdout: .*set data\.holdout=0\.1"):
-            evaluate_linear_probe(train, holdout, test, CONFIG)
+            ask(evaluate_linear_probe, train, holdout, test, CONFIG)
     one = LinearProbeConfig(epochs=2, learning_rates=(0.1,))
-    found = evaluate_linear_probe(train, None, test, one)
+    found = ask(evaluate_linear_probe, train, None, test, one)
     assert found.metrics["linear_probe/top1"] > 50
     assert found.notes == {}
 
@@ -147,7 +150,7 @@ def test_a_choice_at_the_edge_of_the_grid_is_reported(
 ) -> None:
     train, holdout = blobs(300, seed=0, noise=2.0), blobs(200, seed=1, noise=2.0)
     config = LinearProbeConfig(epochs=10, batch_size=32, learning_rates=rates)
-    (rate, _), notes = choose_problem(train, holdout, config, num_classes=6)
+    (rate, _), notes = choose_problem([train, holdout], config, num_classes=6)
     assert rate == 0.1
     assert ("warning" in notes) == warns
     if warns:
@@ -161,7 +164,7 @@ def test_a_diverged_rate_is_never_chosen() -> None:
     config = LinearProbeConfig(
         epochs=80, batch_size=8, learning_rates=(1e-3, 1e6), weight_decays=(0.5,)
     )
-    (rate, _), notes = choose_problem(train, holdout, config, num_classes=2)
+    (rate, _), notes = choose_problem([train, holdout], config, num_classes=2)
     assert rate == 1e-3
     assert 0 < float(notes["chosen_top1"]) < 100
 
@@ -172,7 +175,7 @@ def test_classes_of_one_split_only_are_named_and_count_as_missed() -> None:
     holdout = table(holdout.features[holdout.labels != 2], holdout.labels[holdout.labels != 2])
     test_labels = test.labels.clone()
     test_labels[test_labels == 4] = 11
-    found = evaluate_linear_probe(train, holdout, table(test.features, test_labels), CONFIG)
+    found = ask(evaluate_linear_probe, train, holdout, table(test.features, test_labels), CONFIG)
     metrics, notes = found.metrics, found.notes
     assert notes["linear_probe/classes_only_in_test"] == "2, 11"
     assert notes["linear_probe/classes_only_in_train"] == "4"
@@ -185,15 +188,15 @@ def test_a_probe_of_augmented_views_never_sees_the_clean_ones_of_train() -> None
     train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2, noise=0.1)
     train, holdout = (replace(t, views=(-t.features, 0.1 - t.features)) for t in (train, holdout))
     config = LinearProbeConfig(epochs=6, learning_rates=(0.01, 0.1), augmented=True)
-    found = evaluate_linear_probe(train, holdout, test, config)
+    found = ask(evaluate_linear_probe, train, holdout, test, config)
     assert found.metrics["linear_probe/top1"] < 10  # it learned the mirror image of every class
-    clean = evaluate_linear_probe(train, holdout, test, replace(config, augmented=False))
+    clean = ask(evaluate_linear_probe, train, holdout, test, replace(config, augmented=False))
     assert clean.metrics["linear_probe/top1"] > 95
 
 
 def test_scores_and_predictions_make_up_the_metrics() -> None:
     train, holdout, test = blobs(300, seed=0), blobs(60, seed=1), blobs(60, seed=2)
-    found = evaluate_linear_probe(train, holdout, test, CONFIG)
+    found = ask(evaluate_linear_probe, train, holdout, test, CONFIG)
     right = (found.predictions["linear_probe"] == test.labels).double()
     assert torch.equal(found.scores["linear_probe/top1"], right)
     assert set(found.scores) == {"linear_probe/top1", "linear_probe/top5"}
@@ -205,7 +208,7 @@ def test_top5_is_reported_from_five_classes_on() -> None:
     for classes, reported in ((4, False), (5, True)):
         train, test = blobs(80, seed=0, classes=classes), blobs(30, seed=1, classes=classes)
         config = LinearProbeConfig(epochs=1, learning_rates=(0.1,))
-        metrics = evaluate_linear_probe(train, None, test, config).metrics
+        metrics = ask(evaluate_linear_probe, train, None, test, config).metrics
         assert ("linear_probe/top5" in metrics) == reported
 
 
@@ -214,7 +217,7 @@ def test_features_that_are_not_finite_are_named(name: str) -> None:
     tables = {part: blobs(50, seed) for seed, part in enumerate(("train", "hold-out", "test"))}
     tables[name].features[[7, 9], 0] = float("inf")
     with pytest.raises(InputError, match=f"^{name} features: 2 of 50 rows .* row 7,"):
-        evaluate_linear_probe(tables["train"], tables["hold-out"], tables["test"], CONFIG)
+        ask(evaluate_linear_probe, tables["train"], tables["hold-out"], tables["test"], CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from linear_eval.evaluators.logistic_probe import (
 )
 from linear_eval.features.table import FeatureTable
 from linear_eval.system.errors import InputError
+from tests.asking import ask
 
 
 def blobs(rows: int, seed: int, classes: int = 5, noise: float = 2.0) -> FeatureTable:
@@ -98,7 +99,7 @@ def test_rows_read_from_their_table_and_decays_fitted_apart_change_nothing(
 def test_train_chooses_and_test_is_judged_once() -> None:
     train, holdout, test = blobs(400, seed=0), blobs(100, seed=1), blobs(200, seed=2)
     config = LogisticProbeConfig(weight_decays=(1e-4, 0.05, 100.0))
-    found = evaluate_logistic_probe(train, holdout, test, config)
+    found = ask(evaluate_logistic_probe, train, holdout, test, config)
     assert found.notes["logistic_probe/weight_decay"] in (1e-4, 0.05)
     assert found.notes["logistic_probe/chosen_on"] == "hold-out"
     assert set(found.metrics) == {
@@ -115,7 +116,7 @@ def test_train_chooses_and_test_is_judged_once() -> None:
 def test_the_edge_of_the_path_warns() -> None:
     train, holdout = blobs(400, seed=0), blobs(100, seed=1)
     config = LogisticProbeConfig(weight_decays=(10.0, 100.0))
-    found = evaluate_logistic_probe(train, holdout, holdout, config)
+    found = ask(evaluate_logistic_probe, train, holdout, holdout, config)
     assert "weight decay 10 is at the edge" in str(found.notes["logistic_probe/warning"])
 
 
@@ -123,7 +124,7 @@ def test_features_that_are_not_finite_are_named() -> None:
     train, test = blobs(400, seed=0), blobs(50, seed=1)
     test.features[3, 2] = torch.nan
     with pytest.raises(InputError, match=r"^test features: 1 of 50 .* row 3,"):
-        evaluate_logistic_probe(train, train, test, LogisticProbeConfig())
+        ask(evaluate_logistic_probe, train, train, test, LogisticProbeConfig())
 
 
 @pytest.mark.parametrize(

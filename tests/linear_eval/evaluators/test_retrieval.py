@@ -9,6 +9,7 @@ from torch import Tensor
 from linear_eval.evaluators.retrieval import RetrievalConfig, evaluate_retrieval
 from linear_eval.features.table import FeatureTable, joined
 from linear_eval.system.errors import InputError
+from tests.asking import ask
 
 
 def table(features: Tensor, labels: list[int]) -> FeatureTable:
@@ -22,7 +23,7 @@ def evaluate(
     test = table(features, labels)
     train = table(features[:1], labels[:1])
     config = RetrievalConfig(recall_at=recall_at)
-    found = evaluate_retrieval(train, None, test, config, memory_mib=memory_mib)
+    found = ask(evaluate_retrieval, train, None, test, config, memory_mib=memory_mib)
     for name, percent in found.metrics.items():
         assert found.scores[name].shape == (len(labels),)
         assert 100 * float(found.scores[name].nanmean()) == percent
@@ -185,7 +186,7 @@ def drawn(count: int, classes: int, seed: int) -> FeatureTable:
 def test_test_images_search_train_with_its_holdout(memory_mib: int) -> None:
     train, holdout, test = drawn(40, 4, 0), drawn(7, 4, 1), drawn(15, 5, 2)
     config = RetrievalConfig(recall_at=(1, 3), gallery="train")
-    found = evaluate_retrieval(train, holdout, test, config, memory_mib=memory_mib)
+    found = ask(evaluate_retrieval, train, holdout, test, config, memory_mib=memory_mib)
     metrics, notes = found.metrics, found.notes
     assert metrics == pytest.approx(gallery_loop(test, joined([train, holdout]), (1, 3)), abs=1e-9)
     alone = int((test.labels == 4).sum())
@@ -196,32 +197,37 @@ def test_test_images_search_train_with_its_holdout(memory_mib: int) -> None:
 def test_a_gallery_of_its_own_is_searched_and_queries_are_not_in_it() -> None:
     queries, gallery = drawn(9, 3, 0), drawn(20, 3, 1)
     config = RetrievalConfig(recall_at=(1,))
-    found = evaluate_retrieval(None, None, queries, config, own_gallery=gallery)
+    found = ask(evaluate_retrieval, None, None, queries, config, own_gallery=gallery)
     metrics = found.metrics
     assert metrics == pytest.approx(gallery_loop(queries, gallery, (1,)), abs=1e-9)
     assert found.notes == {}
     # the same images on both sides: each finds itself
-    found = evaluate_retrieval(None, None, gallery, config, own_gallery=gallery)
+    found = ask(evaluate_retrieval, None, None, gallery, config, own_gallery=gallery)
     assert found.metrics["retrieval/recall@1"] > metrics["retrieval/recall@1"]
 
 
 def test_a_gallery_without_the_classes_of_the_queries_is_refused() -> None:
     queries, gallery = table(torch.eye(3), [0, 1, 2]), table(torch.eye(3), [3, 4, 5])
     with pytest.raises(InputError, match=r"^test: none of 3 images .* with a gallery image"):
-        evaluate_retrieval(None, None, queries, RetrievalConfig(), own_gallery=gallery)
+        ask(evaluate_retrieval, None, None, queries, RetrievalConfig(), own_gallery=gallery)
 
 
 def test_a_gallery_smaller_than_a_rank_is_refused() -> None:
     queries, gallery = table(torch.eye(3), [0, 1, 2]), table(torch.eye(3), [0, 1, 2])
     with pytest.raises(InputError, match=r"^retrieval.recall_at: 10 .* the 3 gallery images"):
-        evaluate_retrieval(None, None, queries, RetrievalConfig(), own_gallery=gallery)
+        ask(evaluate_retrieval, None, None, queries, RetrievalConfig(), own_gallery=gallery)
 
 
 def test_gallery_features_that_are_not_finite_are_named() -> None:
     queries, gallery = table(torch.eye(3), [0, 1, 2]), table(torch.eye(3) / 0, [0, 1, 2])
     with pytest.raises(InputError, match=r"^gallery: 3 of 3 rows"):
-        evaluate_retrieval(
-            None, None, queries, RetrievalConfig(recall_at=(1,)), own_gallery=gallery
+        ask(
+            evaluate_retrieval,
+            None,
+            None,
+            queries,
+            RetrievalConfig(recall_at=(1,)),
+            own_gallery=gallery,
         )
 
 
@@ -246,10 +252,10 @@ def test_metrics_equal_those_of_pytorch_metric_learning(separate: bool) -> None:
             table(features[rows], labels[rows].tolist()) for rows in (slice(0, 80), slice(80, 300))
         )
         theirs = calculator.get_accuracy(unit[:80], labels[:80], unit[80:], labels[80:])
-        ours = evaluate_retrieval(None, None, queries, config, own_gallery=gallery).metrics
+        ours = ask(evaluate_retrieval, None, None, queries, config, own_gallery=gallery).metrics
     else:
         theirs = calculator.get_accuracy(unit, labels)
-        ours = evaluate_retrieval(None, None, table(features, labels.tolist()), config).metrics
+        ours = ask(evaluate_retrieval, None, None, table(features, labels.tolist()), config).metrics
     keys = ("recall@1", "r_precision", "map@r")
     for name, key in zip(names, keys, strict=True):
         assert ours[f"retrieval/{key}"] / 100 == pytest.approx(theirs[name], abs=1e-6)

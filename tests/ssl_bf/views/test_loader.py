@@ -8,7 +8,7 @@ from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.system.errors import InputError
-from ssl_bf.keyed_random import generator
+from ssl_bf.keyed_random import key, shuffled
 from ssl_bf.pixels import store as store_module
 from ssl_bf.pixels.fill import fill
 from ssl_bf.pixels.packed_images import PackedImages
@@ -77,7 +77,7 @@ def test_a_batch_is_the_keyed_views_of_the_keyed_order(in_memory: bool) -> None:
         assert loader.steps_per_epoch == 5
         for step in (0, 4, 5, 13):
             epoch, number = divmod(step, 5)
-            order = torch.randperm(22, generator=generator(3, "order", epoch))
+            order = shuffled(key(3, "order", epoch), torch.arange(22), 22)
             ids = order[4 * number : 4 * number + 4]
             batch = loader.batch(step)
             assert torch.equal(batch.image_ids, ids)
@@ -154,7 +154,7 @@ def test_the_seed_changes_order_and_views() -> None:
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_bad_image_is_replaced_by_the_one_a_batch_further_on(in_memory: bool) -> None:
-    order = torch.randperm(22, generator=generator(3, "order", 0)).tolist()
+    order = shuffled(key(3, "order", 0), torch.arange(22), 22).tolist()
     bad = [order[5], order[6], order[10], order[20]]
     with open_loader(open_store(22, in_memory=in_memory, bad=bad)) as loader:
         batch = loader.batch(1)
@@ -168,7 +168,7 @@ def test_a_bad_image_is_replaced_by_the_one_a_batch_further_on(in_memory: bool) 
 
 
 def test_what_fails_in_the_thread_is_raised_in_the_caller() -> None:
-    order = torch.randperm(22, generator=generator(3, "order", 0)).tolist()
+    order = shuffled(key(3, "order", 0), torch.arange(22), 22).tolist()
     store = open_store(22, in_memory=False, bad=[order[5]], on_bad_image="error")
     with open_loader(store) as loader:
         loader.batch(0)

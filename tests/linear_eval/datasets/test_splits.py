@@ -6,7 +6,7 @@ import torch
 
 from linear_eval.datasets import DatasetConfig, TexturesConfig
 from linear_eval.datasets.dataset import ImageSplit, RetrievalTask
-from linear_eval.evaluation.splits import open_splits
+from linear_eval.datasets.splits import open_splits
 from linear_eval.system.errors import InputError
 
 TINY = TexturesConfig(train_images=60, test_images=20)
@@ -137,4 +137,4 @@ def test_classes_without_a_test_image_are_named() -> None:
     names = sorted(splits.train.class_names[:2])
     said = replace(splits, test=few).absent_note()
     assert said == f"2 of 10 classes have no test image ({names[0]}, {names[1]})"
-    assert replace(splits, test=few, shares_classes=False).absent_note() is None
+    assert replace(splits, test=few, data=_OtherClasses(shared=0)).absent_note() is None

@@ -1,15 +1,22 @@
-"""The three parts of a data set that an evaluation needs, opened and checked."""
+"""The parts of a data set that an evaluation needs, opened and checked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
 
 from linear_eval.datasets import DatasetConfig
-from linear_eval.datasets.dataset import ImageSplit, RetrievalTask, fingerprint_of
+from linear_eval.datasets.dataset import ImageSplit, Judgement, RetrievalTask, fingerprint_of
 from linear_eval.datasets.image_files import few
 from linear_eval.datasets.overlap import overlap_note
 from linear_eval.datasets.selection import open_selected_train, split_holdout
 from linear_eval.system.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,18 +24,23 @@ class EvaluationSplits:
     """`train` without its hold-out, the hold-out (None if there is none), and test.
 
     Attributes:
+        data: as asked for.
         train: without its hold-out.
         holdout: None if there is none.
         test: what is judged on; in retrieval, the queries.
-        shares_classes: whether test has the classes of train.
         retrieval: the data set's own gallery and what is to be found in it, if it has these.
     """
 
+    data: DatasetConfig
     train: ImageSplit
     holdout: ImageSplit | None
     test: ImageSplit
-    shares_classes: bool = True
     retrieval: RetrievalTask | None = None
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether test has the classes of train."""
+        return self.data.shares_classes
 
     @property
     def gallery_size(self) -> int:
@@ -36,9 +48,14 @@ class EvaluationSplits:
         return len(self.train) + (len(self.holdout) if self.holdout else 0)
 
     @property
-    def is_judged(self) -> bool:
-        """Whether a ground truth says what each test image should find."""
-        return self.retrieval is not None and self.retrieval.judgements is not None
+    def whole_labels(self) -> Tensor:
+        """(M,) of train with its hold-out."""
+        return torch.cat([part.labels for part in (self.train, self.holdout) if part])
+
+    @property
+    def judgements(self) -> Mapping[str, Judgement] | None:
+        """What each test image should find, where a ground truth says it."""
+        return self.retrieval.judgements if self.retrieval else None
 
     @property
     def parts(self) -> dict[str, ImageSplit]:
@@ -64,14 +81,14 @@ class EvaluationSplits:
 
     def overlap_note(self) -> str | None:
         """A line where test images were learned from, see `overlap.py`."""
-        if self.is_judged:
+        if self.judgements is not None:
             return None  # queries may be images of the gallery, and nothing is learned
         learned = [split for split in (self.train, self.holdout) if split is not None]
         return overlap_note(learned, self.test, ("train", "test"))
 
     def absent_note(self) -> str | None:
         """A line where test has no image of some class that train has."""
-        if not self.shares_classes or self.is_judged:
+        if not self.shares_classes or self.judgements is not None:
             return None
         learned = {int(label) for label in self.train.labels.unique() if label >= 0}
         absent = sorted(learned - {int(label) for label in self.test.labels.unique()})
@@ -113,10 +130,10 @@ def open_splits(data: DatasetConfig) -> EvaluationSplits:
         )
     rest, holdout = split_holdout(train, data.holdout)
     return EvaluationSplits(
+        data=data,
         train=rest,
         holdout=holdout if len(holdout) else None,
         test=test,
-        shares_classes=data.shares_classes,
         retrieval=retrieval,
     )
 
