@@ -23,7 +23,6 @@ from linear_eval.system.atomic_file import check_outside
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig, ResNetConfig
-from ssl_bf.measured_choices import Choices, choose
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
@@ -32,8 +31,9 @@ from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
 from ssl_bf.relations.relation import TwoStreamConfig
+from ssl_bf.run.measured_choices import Choices, choose
+from ssl_bf.run.setting_checks import check_compiler, check_cuda_graph, setting_notes
 from ssl_bf.schedules import Plan
-from ssl_bf.setting_checks import check_compiler, check_cuda_graph, setting_notes
 from ssl_bf.views.loader import TwoViewLoader
 
 

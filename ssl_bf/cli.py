@@ -45,8 +45,8 @@ def _run(options: argparse.Namespace, if_interrupted: str) -> int:
 
         read_config_file(options.config, "pretrain")
     load_torch(if_interrupted=if_interrupted)
-    from ssl_bf.pack_command import pack_images
-    from ssl_bf.pretrain import export_backbone, pretrain, resume, whole_config
+    from ssl_bf.commands.pack import pack_images
+    from ssl_bf.commands.pretrain import export_backbone, pretrain, resume, whole_config
     from ssl_bf.run.log import NonFiniteLoss
 
     try:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import linear_eval
-import ssl_bf.pretrain
+import ssl_bf.commands.pretrain
 from linear_eval.system.errors import InputError, StoppedBySignal
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig
@@ -89,7 +89,7 @@ def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) 
     calls: list[tuple[object, ...]] = []
     for name in ("pretrain", "resume", "export_backbone"):
         monkeypatch.setattr(
-            ssl_bf.pretrain,
+            ssl_bf.commands.pretrain,
             name,
             lambda *given, name=name, **options: calls.append((name, *given, *options.items())),
         )
@@ -126,7 +126,7 @@ def test_the_exit_code_tells_how_it_ended_in_one_line(
     def end(directory: Path, overrides: list[str]) -> None:
         raise outcome
 
-    monkeypatch.setattr(ssl_bf.pretrain, "resume", end)
+    monkeypatch.setattr(ssl_bf.commands.pretrain, "resume", end)
     assert main(["resume", "runs/mine"]) == code
     said = capsys.readouterr()
     assert said.out == ""
@@ -138,7 +138,7 @@ def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
     def fail(directory: Path, overrides: list[str]) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(ssl_bf.pretrain, "resume", fail)
+    monkeypatch.setattr(ssl_bf.commands.pretrain, "resume", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["resume", "runs/mine"])
 

@@ -20,13 +20,13 @@ from linear_eval.system.distributed import shut_down, start_from_environment, wo
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import ONLY_AT_START, RESUMABLE, PretrainConfig, decisive_settings
-from ssl_bf.earlier_versions import earlier_reading
-from ssl_bf.hand_over import backbone_info
 from ssl_bf.pixels.identity import check_identity
 from ssl_bf.run import checkpoint
 from ssl_bf.run.deterministic import deterministic_algorithms
 from ssl_bf.run.directory import BACKBONE_FILE, CONFIG_FILE, check_directory, claimed, clear_for
 from ssl_bf.run.environment import git_commit
+from ssl_bf.run.hand_over import backbone_info
+from ssl_bf.run.saved_config import earlier_reading
 from ssl_bf.run.training_state import restore
 from ssl_bf.train import train
 

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.pretrain: what the commands check, create, delete and refuse."""
+"""Tests of ssl_bf.commands.pretrain: what the commands check, create, delete and refuse."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import torch
 import yaml
 from PIL import Image
 
-import ssl_bf.pretrain
+import ssl_bf.commands.pretrain
 import ssl_bf.train
 from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.strict_config.reader import load_config
 from linear_eval.system.errors import InputError, StoppedBySignal
 from ssl_bf.build import Run, build_run
+from ssl_bf.commands.pretrain import export_backbone, pretrain, resume
 from ssl_bf.config import PretrainConfig
-from ssl_bf.pretrain import export_backbone, pretrain, resume
 from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.log import NonFiniteLoss
 from ssl_bf.run.signals import StopSignals
@@ -100,7 +100,7 @@ def test_a_resumed_run_computes_as_it_began_whatever_is_faster_now(
     def other_seconds(_: PretrainConfig) -> dict[str, float]:
         return {"float32": 1.0, "bf16": 2.0 if precision == "bf16" else 0.5}
 
-    place = "ssl_bf.measured_choices.seconds_of_precisions"
+    place = "ssl_bf.run.measured_choices.seconds_of_precisions"
     monkeypatch.setattr(place, seconds)
     start("precision=auto", "run.directory=whole", "epochs=3")
     assert json.loads(Path("whole/environment.json").read_bytes())["precision"] == precision
@@ -297,7 +297,7 @@ def test_a_run_that_ended_while_another_was_built_is_not_overwritten(
         return build(config, **keywords)
 
     folder = Path.cwd()
-    monkeypatch.setattr(ssl_bf.pretrain, "build_run", build_slowly)
+    monkeypatch.setattr(ssl_bf.commands.pretrain, "build_run", build_slowly)
     with pytest.raises(InputError, match=r"already holds a run"):
         start("epochs=2")
     assert "epochs: 1" in Path("run/config.yaml").read_text()
@@ -441,7 +441,7 @@ def test_another_number_of_processes_is_refused(
 ) -> None:
     start()
     before = snapshot(Path("run"))
-    monkeypatch.setattr(ssl_bf.pretrain, "world_size", lambda: 2)
+    monkeypatch.setattr(ssl_bf.commands.pretrain, "world_size", lambda: 2)
     with pytest.raises(InputError, match="was trained by 1 process.* resumes on 2") as refused:
         resume(Path("run"))
     assert "torchrun --nproc-per-node 1" in str(refused.value)
