@@ -15,13 +15,13 @@ from torch import Tensor
 
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.distributed import is_main
-from linear_eval.system.errors import InputError, StoppedBySignal, one_line
+from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal, one_line
 from ssl_bf.run.environment import changed_keys, describe_environment
 from ssl_bf.run.progress import Progress
 from ssl_bf.schedules import Plan
 
 
-class NonFiniteLoss(RuntimeError):  # noqa: N818 - named after what happened
+class NonFiniteLoss(RunFailed):
     """The loss became NaN or infinite; the message is one line that names the step."""
 
     def __init__(self, step: int, loss: float, run_directory: Path) -> None:

@@ -1,148 +1,27 @@
-"""Tests of ssl_bf.commands.pretrain: what the commands check, create, delete and refuse."""
+"""Tests of ssl_bf.commands.pretrain: what it checks, creates, deletes and refuses."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 
-import ssl_bf.commands.pretrain
 import ssl_bf.train
-from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.strict_config.reader import load_config
-from linear_eval.system.errors import InputError, StoppedBySignal
+from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
-from ssl_bf.commands.pretrain import export_backbone, pretrain, resume
+from ssl_bf.commands.resume import resume
 from ssl_bf.config import PretrainConfig
-from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.log import NonFiniteLoss
-from ssl_bf.run.signals import StopSignals
 from ssl_bf.views.loader import Batch
-
-TINY: dict[str, Any] = {
-    "data": {"name": "textures", "train_images": 40},
-    "views": {"recipe": "moco_v2", "size": 16},
-    "backbone": {"name": "small_conv"},
-    "method": {"name": "simsiam", "projection_dim": 16, "hidden_dim": 16},
-    "relation": {"name": "batchformer", "context": 8},
-    "optimizer": {"name": "sgd"},
-    "epochs": 2,
-    "batch_size": 16,
-    "precision": "float32",
-    "speed": {"device": "cpu"},
-    "run": {"directory": "run", "tensorboard": False, "checkpoint_every": 1, "monitor_every": 0},
-}
-STEPS = 2
-
-Start = Callable[..., None]
-
-
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Train the tiny run in the current folder, with overrides."""
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
-    return lambda *overrides: pretrain("tiny.yaml", overrides)
-
-
-def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
-    """Path -> digest and time of change, of every file below a folder."""
-    return {
-        path.relative_to(folder).as_posix(): (
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-            path.stat().st_mtime_ns,
-        )
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def save_images(folder: Path) -> None:
-    """Eight of two classes each."""
-    for name in ("cat", "dog"):
-        (folder / name).mkdir(parents=True)
-        for number in range(8):
-            Image.new("RGB", (20, 24), (20 * number, 0, 0)).save(folder / name / f"{number}.png")
-
-
-def stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StopSignals, "should_stop", lambda self: True)
-
-
-def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def step(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
-        raise AssertionError("a step was made")
-
-    monkeypatch.setattr(ssl_bf.train, "_one_step", step)
-
-
-# What auto chose
-
-
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_resumed_run_computes_as_it_began_whatever_is_faster_now(
-    precision: str, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def seconds(_: PretrainConfig) -> dict[str, float]:
-        return {"float32": 1.0, "bf16": 0.5 if precision == "bf16" else 2.0}
-
-    def other_seconds(_: PretrainConfig) -> dict[str, float]:
-        return {"float32": 1.0, "bf16": 2.0 if precision == "bf16" else 0.5}
-
-    place = "ssl_bf.run.measured_choices.seconds_of_precisions"
-    monkeypatch.setattr(place, seconds)
-    start("precision=auto", "run.directory=whole", "epochs=3")
-    assert json.loads(Path("whole/environment.json").read_bytes())["precision"] == precision
-    with monkeypatch.context() as patch:
-        stop_at_once(patch)
-        with pytest.raises(StoppedBySignal):
-            start("precision=auto", "epochs=3")
-    assert load_newest(Path("run")).state["precision"] == precision
-    Path("run/environment.json").write_text('{"precision": "fp8"}')
-    monkeypatch.setattr(place, other_seconds)
-    resume(Path("run"))
-    assert "precision: auto" in Path("run/config.yaml").read_text()
-    whole, again = (load_newest(Path(name)).tensors for name in ("whole", "run"))
-    assert whole.keys() == again.keys()
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
-    _, info = load_backbone(Path("run/backbone.safetensors"))
-    assert info.provenance["precision"] == precision
-    start("precision=auto", "run.directory=other", "epochs=3")  # bits do depend on it
-    other = load_newest(Path("other")).tensors
-    assert not all(torch.equal(whole[name], other[name]) for name in whole)
-
-
-def test_a_resumed_run_has_as_many_threads_as_it_began_with(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = torch.get_num_threads()
-    try:
-        with monkeypatch.context() as patch:
-            patch.setenv("OMP_NUM_THREADS", "2")
-            stop_at_once(patch)
-            with pytest.raises(StoppedBySignal):
-                start()
-        assert load_newest(Path("run")).state["threads"] == 2
-        Path("run/environment.json").unlink()
-        torch.set_num_threads(1)
-        resume(Path("run"))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
-# Starting a run
+from tests.tiny_run import Start, save_images, snapshot
 
 
 def test_the_config_written_down_is_the_whole_config_that_ran(start: Start) -> None:
@@ -297,7 +176,7 @@ def test_a_run_that_ended_while_another_was_built_is_not_overwritten(
         return build(config, **keywords)
 
     folder = Path.cwd()
-    monkeypatch.setattr(ssl_bf.commands.pretrain, "build_run", build_slowly)
+    monkeypatch.setattr("ssl_bf.build.build_run", build_slowly)
     with pytest.raises(InputError, match=r"already holds a run"):
         start("epochs=2")
     assert "epochs: 1" in Path("run/config.yaml").read_text()
@@ -394,224 +273,3 @@ def test_a_run_among_its_own_images_is_refused_before_anything_is_made(
     with pytest.raises(InputError, match=r"^run\.directory: flat/run lies among the images in "):
         start(*data, "data.root=flat", "run.directory=flat/run")
     start(*data, "data.root=flat", "run.directory=flat/.run")  # hidden folders are not read
-
-
-# Going on with a run
-
-
-def test_a_finished_run_is_left_as_it_is(
-    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    start()
-    before = snapshot(Path("run"))
-    no_training(monkeypatch)
-    resume(Path("run"))
-    assert snapshot(Path("run")) == before
-    assert capsys.readouterr().out == (
-        "run: the run is finished; its backbone is run/backbone.safetensors\n"
-    )
-
-
-def test_a_run_killed_between_its_last_checkpoint_and_its_backbone_gets_it(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start()
-    whole = Path("run/backbone.safetensors").read_bytes()
-    Path("run/backbone.safetensors").unlink()
-    no_training(monkeypatch)
-    resume(Path("run"))
-    assert Path("run/backbone.safetensors").read_bytes() == whole
-    assert json.loads(Path("run/status.json").read_text())["state"] == "finished"
-
-
-def test_a_run_can_be_moved_before_it_goes_on(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
-        stop_at_once(patch)
-        start()
-    Path("run").rename("elsewhere")
-    resume(Path("elsewhere"))
-    assert Path("elsewhere/backbone.safetensors").exists()
-    assert not Path("run").exists()
-
-
-def test_another_number_of_processes_is_refused(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start()
-    before = snapshot(Path("run"))
-    monkeypatch.setattr(ssl_bf.commands.pretrain, "world_size", lambda: 2)
-    with pytest.raises(InputError, match="was trained by 1 process.* resumes on 2") as refused:
-        resume(Path("run"))
-    assert "torchrun --nproc-per-node 1" in str(refused.value)
-    assert snapshot(Path("run")) == before
-
-
-def test_a_config_that_was_changed_since_it_began_is_refused(start: Start) -> None:
-    start()
-    config = Path("run/config.yaml")
-    config.write_text(config.read_text().replace("epochs: 2", "epochs: 3"))
-    before = snapshot(Path("run"))
-    with pytest.raises(InputError, match="config.yaml says epochs=3, but it began with 2, and"):
-        resume(Path("run"))
-    assert snapshot(Path("run")) == before
-
-
-def test_its_images_may_have_moved_but_must_be_those_it_began_with(start: Start) -> None:
-    save_images(Path("images/train"))
-    start("data.name=image_folder", "data.root=images", "data.holdout=0")
-    Path("images").rename("moved")
-    with pytest.raises(InputError, match=r"^data\.root: 'images' is not a folder"):
-        resume(Path("run"))
-    resume(Path("run"), ["data.root=moved"])
-    Image.new("RGB", (20, 20)).save("moved/train/cat/more.png")
-    before = snapshot(Path("run"))
-    with pytest.raises(InputError, match="run: the training images are not those that it began"):
-        resume(Path("run"), ["data.root=moved"])
-    assert snapshot(Path("run")) == before
-
-
-def test_images_replaced_by_others_of_the_same_size_are_noticed(start: Start) -> None:
-    folder = Path("images/train/cat")
-    folder.mkdir(parents=True)
-    for number in range(24):
-        Image.new("RGB", (20, 20), (number, 0, 0)).save(folder / f"{number:02d}.bmp")
-    start("data.name=image_folder", "data.root=images", "data.holdout=0")
-    shutil.copytree("images", "copied")
-    resume(Path("run"), ["data.root=copied"])
-    Image.new("RGB", (20, 20), (200, 0, 0)).save(folder / "07.bmp")
-    with pytest.raises(InputError, match="run: the training images .* but other contents"):
-        resume(Path("run"))
-
-
-def test_keys_that_leave_the_result_alone_may_change(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start("run.directory=whole")
-    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
-        stop_at_once(patch)
-        start()
-    before = Path("run/config.yaml").read_text()
-    resume(Path("run"), ["speed.images=files", "run.log_every=1", "data.on_bad_image=skip"])
-    ours, theirs = load_newest(Path("run")).tensors, load_newest(Path("whole")).tensors
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert Path("run/config.yaml").read_text() == before
-
-
-@pytest.mark.parametrize(
-    "override", ["epochs=9", "seed=1", "run.directory=b", "data.seed=1", "speed.like=b"]
-)
-def test_keys_that_make_another_run_are_refused(override: str, start: Start) -> None:
-    start("epochs=1")
-    with pytest.raises(InputError, match="cannot change while a run goes on"):
-        resume(Path("run"), [override])
-
-
-def test_the_file_a_run_started_from_is_needed_no_more(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start("epochs=1", "run.directory=first")
-    init = "backbone.init=first/backbone.safetensors"
-    start(init, "run.directory=whole")
-    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
-        stop_at_once(patch)
-        start(init)
-    Path("first/backbone.safetensors").rename("moved.safetensors")
-    resume(Path("run"))
-    ours, theirs = load_newest(Path("run")).tensors, load_newest(Path("whole")).tensors
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    _, info = load_backbone(Path("run/backbone.safetensors"))
-    shared = yaml.safe_load(info.provenance["config"])
-    assert shared["backbone"]["init"] == "???"  # that there was one, but no place
-
-
-@pytest.mark.parametrize("command", [resume, lambda path: export_backbone(path, Path("out"))])
-def test_a_folder_without_a_run_is_refused(
-    command: Callable[[Path], None], start: Start, tmp_path: Path
-) -> None:
-    before = snapshot(tmp_path)
-    for name, problem in (("missing", "no such directory"), (".", "holds no run")):
-        with pytest.raises(InputError, match=problem):
-            command(Path(name))
-    assert snapshot(tmp_path) == before
-
-
-# Handing over
-
-
-def test_the_export_is_the_backbone_of_the_newest_checkpoint(
-    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
-        stop_at_once(patch)
-        start()
-    output = Path("out.safetensors")
-    export_backbone(Path("run"), output)
-    backbone, info = load_backbone(output)
-    assert info.provenance["step"] == 1
-    saved = load_newest(Path("run")).tensors
-    for name, value in backbone.state_dict().items():
-        assert torch.equal(value, saved[f"method/backbone.{name}"])
-    assert capsys.readouterr().out == "backbone after step 1: out.safetensors\n"
-
-
-def test_an_export_needs_no_data(start: Start) -> None:
-    folder = Path("images/one")
-    folder.mkdir(parents=True)
-    for number in range(16):
-        Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / f"{number}.png")
-    start("data.name=image_folder", "data.root=images", "data.holdout=0", "epochs=1")
-    Path("images").rename("gone")
-    export_backbone(Path("run"), Path("out.safetensors"))
-    ours, theirs = Path("out.safetensors"), Path("run/backbone.safetensors")
-    assert ours.read_bytes() == theirs.read_bytes()
-
-
-def test_without_an_output_an_export_lies_in_the_run(start: Start) -> None:
-    start("epochs=1")
-    backbone = Path("run/backbone.safetensors")
-    written = backbone.read_bytes()
-    backbone.unlink()
-    export_backbone(Path("run"), None)
-    assert load_backbone(backbone)[1].feature_dim == 128
-    assert len(backbone.read_bytes()) == len(written)
-
-
-def test_an_export_replaces_a_file_only_when_told_or_its_own(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start("epochs=1")
-    output = Path("out.safetensors")
-    output.write_text("mine")
-    refused = r"^--output: out\.safetensors exists already; give another path or --overwrite$"
-    with monkeypatch.context() as patch, pytest.raises(InputError, match=refused):
-        patch.delattr("ssl_bf.run.checkpoint.load_newest")  # nothing is read before
-        export_backbone(Path("run"), output)
-    assert output.read_text() == "mine"
-    export_backbone(Path("run"), output, overwrite=True)
-    Path("run/backbone.safetensors").write_text("damaged")
-    export_backbone(Path("run"), None)
-    assert output.read_bytes() == Path("run/backbone.safetensors").read_bytes()
-
-
-def test_an_export_for_a_tool_that_lacks_the_architecture_writes_nothing(start: Start) -> None:
-    start("epochs=1")
-    with pytest.raises(InputError, match="torchvision has no small_conv"):
-        export_backbone(Path("run"), Path("out.pth"), "torchvision")
-    assert not Path("out.pth").exists()
-
-
-def test_a_config_of_another_architecture_is_refused_before_anything_is_written(
-    start: Start,
-) -> None:
-    start("epochs=1")
-    file = Path("run/config.yaml")
-    file.write_text(file.read_text().replace("name: small_conv", "name: resnet18"))
-    before = snapshot(Path("run"))
-    with pytest.raises(InputError, match="its newest checkpoint holds no resnet18"):
-        export_backbone(Path("run"), Path("out.safetensors"))
-    assert not Path("out.safetensors").exists()
-    with pytest.raises(InputError, match=r"^run: its config.yaml says backbone.name=resnet18, but"):
-        resume(Path("run"))
-    assert snapshot(Path("run")) == before

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from ssl_bf import pace
+from ssl_bf.run import pace
 from ssl_bf.run.pace import AT_START, Pace, adapt_threads
 
 
