@@ -153,12 +153,13 @@ def test_a_new_run_that_does_not_get_through_its_first_step_can_start_again(
 def test_two_processes_do_not_train_in_one_directory(start: Start) -> None:
     start("epochs=1")
     before = snapshot(Path("run"))
-    other = os.open("run", os.O_RDONLY)
+    other = os.open("run/.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(other, fcntl.LOCK_EX)
     with pytest.raises(InputError, match=r"^run\.directory: another process is training in run;"):
         start("epochs=1", "run.overwrite=true")
     with pytest.raises(InputError, match=r"^run\.directory: another process is training in run;"):
         resume(Path("run"))
+    Path("run/.lock").unlink()
     assert snapshot(Path("run")) == before
     os.close(other)
     start("epochs=1", "run.overwrite=true")
