@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from linear_eval import __version__
-from linear_eval.system.errors import one_line, run_command
+from linear_eval.system.errors import run_command
 from linear_eval.system.line_parser import LineParser
+from linear_eval.system.printable import one_line
 from ssl_bf.commands import COMMANDS
 
 

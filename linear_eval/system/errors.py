@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from linear_eval.system.printable import one_line
 from linear_eval.system.screen import say, whole_lines
 
 EXIT_DONE = 0
@@ -140,15 +141,6 @@ def require_matching_torch() -> None:
 
 def _not_installed(package: str) -> str:
     return f"{package}: not installed; install torch and torchvision from one index"
-
-
-def one_line(text: str) -> str:
-    """Return `text` on one line, with control characters (file names may hold some) escaped."""
-    joined = " ".join(text.split("\n")).strip()
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in joined
-    )
 
 
 def _say_once(line: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from linear_eval.system.errors import one_line
+from linear_eval.system.printable import one_line
 from linear_eval.system.screen import say
 
 LOCK = "lock"  # in a folder that is made or deleted as a whole
