@@ -16,9 +16,9 @@ from torch import Tensor
 from bench.options import lacks_gpu, parse
 from bench.rounds import compare
 from bench.views import BLACK, WHITE, alike, random_images
+from linear_eval.images.crop_boxes import MAX_RATIO
 from ssl_bf.pixels.packed_images import PackedImages
 from ssl_bf.views.batch_ops import BLUR_RADIUS
-from ssl_bf.views.crop_boxes import MAX_RATIO
 from ssl_bf.views.recipes import ViewsConfig, make_view
 from ssl_bf.views.view_draws import ViewDraws
 

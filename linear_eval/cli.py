@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from linear_eval import __version__
 from linear_eval.commands import COMMANDS, run
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unexpected: {' '.join(late)}, expected all files before the options")
     if late:
         getattr(given, given.late_go_to).extend(late)
-    return run_command(lambda: given.command(given), if_interrupted=given.if_interrupted)
+    return run_command(partial(given.command, given), if_interrupted=given.if_interrupted)
 
 
 def _parser() -> argparse.ArgumentParser:

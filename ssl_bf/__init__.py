@@ -27,8 +27,7 @@ if not TYPE_CHECKING:  # which would take any name for one of ours
         if name in _FROM_PYTHON:
             from ssl_bf import from_python
 
-            globals().update({each: getattr(from_python, each) for each in _FROM_PYTHON})
-            return globals()[name]
+            return getattr(from_python, name)
         raise AttributeError(f"module 'ssl_bf' has no attribute '{name}'")
 
 

@@ -19,10 +19,10 @@ from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.system.atomic_file import check_outside
+from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
-from ssl_bf.measured_choices import Choices, choose
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
@@ -31,8 +31,9 @@ from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
 from ssl_bf.relations.relation import TwoStreamConfig
+from ssl_bf.run.measured_choices import Choices, choose
+from ssl_bf.run.setting_checks import check_compiler, check_cuda_graph, setting_notes
 from ssl_bf.schedules import Plan
-from ssl_bf.setting_checks import check_compiler, check_cuda_graph, setting_notes
 from ssl_bf.views.loader import TwoViewLoader
 
 
@@ -53,19 +54,6 @@ class Run:
     notes: list[str]  # log lines
 
 
-def choose_device(config: PretrainConfig) -> torch.device:
-    """The device of this process.
-
-    Raises:
-        InputError: CUDA is asked for and absent.
-    """
-    if config.speed.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("speed.device: no CUDA device is visible; use speed.device=cpu")
-    if config.speed.device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
-
-
 def build_run(
     config: PretrainConfig,
     *,
@@ -82,7 +70,9 @@ def build_run(
     Raises:
         InputError: the data, a file or a combination of settings does not work.
     """
-    device = choose_device(config)
+    device = choose_device(config.speed.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", torch.cuda.current_device())  # as its tensors name it
     check_cuda_graph(config, device)
     check_compiler(config, device)
     source = open_source(config.data)

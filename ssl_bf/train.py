@@ -17,18 +17,18 @@ from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run
 from ssl_bf.captured_step import CapturedStep
 from ssl_bf.config import decisive_settings
-from ssl_bf.earlier_versions import IMAGE_ORDER
-from ssl_bf.hand_over import backbone_info
 from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
-from ssl_bf.pace import Pace, adapt_threads
 from ssl_bf.pixels.identity import image_identity
 from ssl_bf.run import checkpoint
 from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
+from ssl_bf.run.hand_over import backbone_info
 from ssl_bf.run.log import RunLog
+from ssl_bf.run.pace import Pace, adapt_threads
+from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
 from ssl_bf.views.loader import Batch

@@ -42,9 +42,8 @@ ROOMS = {
     ),
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
-        *("pixels", "views", "run", "config", "earlier_versions", "hand_over", "measured_choices"),
-        *("pace", "setting_checks", "monitor", "build", "captured_step", "train"),
-        *("pretrain", "pack_command", "from_python", "cli", "__main__"),
+        *("pixels", "views", "config", "run", "monitor", "build", "captured_step", "train"),
+        *("commands", "from_python", "cli", "__main__"),
     ),
 }
 MAX_FILES = 17  # of a room, beside its __init__; data sets are as many as there are

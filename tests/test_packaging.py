@@ -84,7 +84,7 @@ def test_the_core_is_what_the_architecture_lists() -> None:
     names = [line.split(">")[0].split(";")[0] for line in lines("options", "install_requires")]
     assert (
         names
-        == """torch torchvision lightly numpy pyyaml safetensors tqdm
+        == """torch torchvision lightly numpy pyyaml safetensors tqdm filelock
         faiss-gpu faiss-cpu""".split()
     )
     # With a tighter bound pip may choose a torch that the newest torchvision is not built for.

@@ -14,7 +14,8 @@ import torch
 
 from linear_eval.backbones.architectures import CUSTOM
 from linear_eval.backbones.backbone_header import MAX_IMAGE_SIZE, BackboneInfo
-from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.errors import InputError
+from linear_eval.system.printable import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -26,7 +26,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from linear_eval.checkpoints.file_kind import folder_kind, foreign_kind, needs_code
-from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.errors import InputError
+from linear_eval.system.printable import one_line
 
 _SAFE_TORCH = "2.10"  # older restricted readers can be made to run code or to corrupt memory
 # What the restricted reader was seen to raise on damaged files.

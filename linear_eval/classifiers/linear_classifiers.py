@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import torch
 
 from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
 from linear_eval.classifiers.training_rows import TrainingRows
+from linear_eval.system.serial_threads import serial_threads_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,12 +113,8 @@ def fit_linear_classifiers(
         return descend(problems)
     # A step is too short to be shared by threads: each descends with its own part of the problems.
     parts = [problems[number::threads] for number in range(threads)]
-    every = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            fitted = list(pool.map(descend, parts))
-    finally:
-        torch.set_num_threads(every)
+    with serial_threads_alone(threads) as pool:
+        fitted = list(pool.map(descend, parts))
     result = LinearClassifiers(
         fitted[0].mean,
         fitted[0].scale,

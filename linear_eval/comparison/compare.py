@@ -38,7 +38,8 @@ from linear_eval.results.results_file import (
     require_different_backbones,
 )
 from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix
-from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.errors import InputError
+from linear_eval.system.printable import one_line
 
 
 @dataclass(frozen=True, kw_only=True)

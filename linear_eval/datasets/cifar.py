@@ -17,9 +17,10 @@ from linear_eval.datasets.cifar_binary import (
 )
 from linear_eval.datasets.class_folders import class_folder_split
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
-from linear_eval.datasets.decode import AS_STORED, printable
+from linear_eval.datasets.decode import AS_STORED
 from linear_eval.datasets.image_files import existing_folder
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from linear_eval.datasets.dataset import ImageSplit, MemoryReader, fingerprint_of
-from linear_eval.datasets.decode import printable
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 
 _PIXEL_BYTES = 3 * 32 * 32
 _CHUNK_BYTES = 1 << 20

@@ -13,7 +13,7 @@ import torch
 from linear_eval.datasets.contents import Contents, FileContents
 from linear_eval.datasets.dark_images import dark_note
 from linear_eval.datasets.dataset import ImageSplit, fingerprint_of
-from linear_eval.datasets.decode import decode_image, printable, read_image_file
+from linear_eval.datasets.decode import decode_image, read_image_file
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.datasets.image_files import (
     FoundImage,
@@ -27,6 +27,7 @@ from linear_eval.datasets.image_files import (
 from linear_eval.datasets.image_formats import image_suffixes
 from linear_eval.datasets.split_folders import missing_split
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 from linear_eval.system.user_text import ARCHIVES
 
 if TYPE_CHECKING:

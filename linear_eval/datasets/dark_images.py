@@ -13,10 +13,11 @@ from linear_eval.datasets.colour_forms import (
     is_sixteen_bit_gray,
     sixteen_bit_values,
 )
-from linear_eval.datasets.decode import PILLOW_FAILURES, printable
+from linear_eval.datasets.decode import PILLOW_FAILURES
 from linear_eval.datasets.decoding import WHITE, Decoding
 from linear_eval.datasets.image_files import FoundImage
 from linear_eval.datasets.image_formats import FORMATS
+from linear_eval.system.printable import printable
 
 LEAST_SHARE = 1 / 16  # of the range: whoever uses less has fewer than 16 of 256 gray levels
 _FIRST, _SAMPLE = 4, 32

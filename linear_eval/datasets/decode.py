@@ -19,6 +19,7 @@ from linear_eval.datasets.decoding import Decoding
 from linear_eval.datasets.image_formats import FORMATS, MissingHeifError, parsers_for
 from linear_eval.datasets.upright import orientation_of, turned
 from linear_eval.system.errors import InputError, require_matching_torch
+from linear_eval.system.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,11 +118,6 @@ def _undecodable(name: str, error: BaseException) -> BadImageError:
 
 OR_SKIP = ", or set data.on_bad_image=skip"  # left out where it is set
 _ADVICE = f"replace or remove the file{OR_SKIP}"
-
-
-def printable(name: str) -> str:
-    """The name in one line: line breaks, control characters and broken bytes are escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

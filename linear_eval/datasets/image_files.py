@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from linear_eval.datasets.contents import NO_TIME, Stamp
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_formats import image_suffixes
 from linear_eval.datasets.system_files import is_system_folder, is_system_image
 from linear_eval.datasets.unread_files import Unread
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 from linear_eval.system.user_text import ARCHIVES
 
 _Identity = tuple[int, int]

@@ -18,7 +18,6 @@ from linear_eval.datasets.class_folders import (
     sorted_classes,
 )
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.decoding import ImageFileSettings, Orientation
 from linear_eval.datasets.image_files import (
     Scan,
@@ -38,6 +37,7 @@ from linear_eval.datasets.split_folders import (
     taken_as,
 )
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 
 
 @dataclass(frozen=True, kw_only=True)

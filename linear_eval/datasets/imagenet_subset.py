@@ -11,17 +11,16 @@ from typing import Literal, NamedTuple
 
 from linear_eval.datasets.class_folders import class_folder_split, file_split, sorted_classes
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import (
-    FoundImage,
     existing_folder,
     few,
-    stamp_of,
 )
+from linear_eval.datasets.listed_files import listed_images
 from linear_eval.datasets.split_folders import missing_split
 from linear_eval.strict_config.source import packaged_folder
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 from linear_eval.system.user_text import TextError, decode_text, numbered_lines, read_text
 
 PACKAGED = ("imagenet100_cmc", "imagenet_1percent_simclr", "imagenet_10percent_simclr")
@@ -98,20 +97,12 @@ class ImagenetSubsetConfig(ImageFileSettings):
         _require_folder(train)
         classes = _all_classes(root)
         number = {wnid: label for label, wnid in enumerate(classes)}
-        images: list[FoundImage] = []
-        missing: list[str] = []
-        for name in names:
-            path = f"{name.partition('_')[0]}/{name}"
-            try:
-                images.append(FoundImage(path, stamp_of((train / path).stat())))
-            except OSError:
-                missing.append(path)
-        if missing:
-            raise InputError(
-                f"{printable(str(train))}: lacks {len(missing)} of the {len(names)} images of"
-                f" data.subset={printable(self.subset)} ({few(missing)}), expected all of them;"
-                " complete the folder, or set another data.subset"
-            )
+        images = listed_images(
+            train,
+            [f"{name.partition('_')[0]}/{name}" for name in names],
+            which=f"images of data.subset={printable(self.subset)}",
+            remedy="complete the folder, or set another data.subset",
+        )
         labels = [number[image.path.partition("/")[0]] for image in images]
         return file_split(self.name, train, images, labels, classes, decoding=self.decoding)
 

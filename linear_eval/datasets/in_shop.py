@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple, get_args
 
 from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import ImageSplit, RetrievalTask
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import existing_folder, one_form
 from linear_eval.datasets.listed_files import listed_images
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 from linear_eval.system.user_text import TextError, numbered_lines, read_text
 
 LIST = "list_eval_partition.txt"

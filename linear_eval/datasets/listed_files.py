@@ -6,15 +6,27 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_files import FoundImage, few, one_form, stamp_of
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 
 
-def listed_images(folder: Path, names: Sequence[str]) -> list[FoundImage]:
+def listed_images(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    which: str = "listed images",
+    remedy: str = "extract the data set again, or correct data.root",
+) -> list[FoundImage]:
     """Each named file below `folder`, in the order given.
 
     A name whose letters the disk holds in another Unicode form is found, under its path on disk.
+
+    Args:
+        folder: of the images.
+        names: paths in it.
+        which: what they are, for the message.
+        remedy: what to do where some are not there.
 
     Raises:
         InputError: some are not there.
@@ -28,9 +40,8 @@ def listed_images(folder: Path, names: Sequence[str]) -> list[FoundImage]:
             images.append(found)
     if missing:
         raise InputError(
-            f"{printable(str(folder))}: lacks {len(missing)} of {len(names)} listed images"
-            f" ({few(missing)}), expected all of them; extract the data set again, or correct"
-            " data.root"
+            f"{printable(str(folder))}: lacks {len(missing)} of {len(names)} {which}"
+            f" ({few(missing)}), expected all of them; {remedy}"
         )
     return images
 

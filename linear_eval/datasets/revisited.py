@@ -15,11 +15,11 @@ from linear_eval.datasets.dataset import (
     RetrievalTask,
     fingerprint_of,
 )
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import existing_folder
 from linear_eval.datasets.listed_files import listed_images
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 from linear_eval.system.user_text import TextError, read_text
 
 if TYPE_CHECKING:

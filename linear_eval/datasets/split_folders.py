@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_files import few, folder_names, one_form
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 
 _MEANS = {
     "train": ("train", "training"),

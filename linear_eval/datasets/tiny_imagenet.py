@@ -8,7 +8,6 @@ from typing import Literal
 
 from linear_eval.datasets.class_folders import class_folder_split, file_split, sorted_classes
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import (
     existing_folder,
@@ -19,6 +18,7 @@ from linear_eval.datasets.image_files import (
 )
 from linear_eval.datasets.split_folders import missing_split
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 from linear_eval.system.user_text import TextError, numbered_lines, read_text
 
 _IMAGES = "images"

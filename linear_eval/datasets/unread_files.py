@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.image_formats import HEIF_ADVICE, HEIF_SUFFIXES
 from linear_eval.datasets.system_files import is_expected_beside_images
+from linear_eval.system.printable import printable
 
 _SUFFIX = re.compile(r"[^\s.]{1,12}")
 _SHOWN_SUFFIXES = 8

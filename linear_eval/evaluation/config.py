@@ -18,7 +18,7 @@ from linear_eval.features.store import FeatureStoreConfig
 from linear_eval.features.table import Embed
 from linear_eval.images.batches import EvalImages
 from linear_eval.system.cores import asked_threads, usable_cores
-from linear_eval.system.errors import InputError
+from linear_eval.system.device import choose_device
 
 PIXELS = "pixels"
 RANDOM = "random"
@@ -49,13 +49,7 @@ class SpeedConfig:
         """
         automatic = asked_threads() or usable_cores()
         torch.set_num_threads(automatic if self.threads == "auto" else self.threads)
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise InputError(
-                "speed.device: 'cuda' is not available here; set speed.device=auto or cpu"
-            )
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        return choose_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)

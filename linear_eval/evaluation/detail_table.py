@@ -6,7 +6,7 @@ from linear_eval.evaluation.protocols import PROTOCOLS, metrics_of
 from linear_eval.evaluation.report import Row
 from linear_eval.evaluation.text_table import aligned
 from linear_eval.evaluators.headlines import details_of
-from linear_eval.system.errors import one_line
+from linear_eval.system.printable import one_line
 
 SPREAD = "/spread"  # end of the key of a note that stands beside its number here
 

@@ -7,7 +7,7 @@ from linear_eval.evaluation.report import Row
 from linear_eval.evaluation.text_table import aligned
 from linear_eval.evaluators import EVALUATORS
 from linear_eval.evaluators.headlines import columns_of
-from linear_eval.system.errors import one_line
+from linear_eval.system.printable import one_line
 
 
 def protocol_lines(rows: list[Row], protocols: tuple[str, ...]) -> list[str]:

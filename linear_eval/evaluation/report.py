@@ -21,7 +21,7 @@ from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.headlines import columns_of
 from linear_eval.results.intervals import Interval, format_range
 from linear_eval.system.atomic_file import atomic_file
-from linear_eval.system.errors import one_line
+from linear_eval.system.printable import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor

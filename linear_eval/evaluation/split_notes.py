@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.system import screen
 from linear_eval.system.distributed import is_main
-from linear_eval.system.errors import one_line
+from linear_eval.system.printable import one_line
 
 
 def tell_notes(splits: Iterable[ImageSplit]) -> None:

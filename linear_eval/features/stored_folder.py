@@ -39,8 +39,9 @@ from linear_eval.features.table import (
 from linear_eval.images.batches import ImageBatches
 from linear_eval.system import screen
 from linear_eval.system.atomic_file import sync_folder
-from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.errors import InputError
 from linear_eval.system.folder_lock import take_lock
+from linear_eval.system.printable import one_line
 
 
 @dataclass(frozen=True, eq=False)

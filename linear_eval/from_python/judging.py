@@ -47,9 +47,12 @@ def retrieval(
             rank exceeds the gallery.
     """
     _check_labels({"queries": queries} | ({} if gallery is None else {"gallery": gallery}))
-    tables = {"test": queries.table} | ({} if gallery is None else {"gallery": gallery.table})
-    config = RetrievalConfig(recall_at=tuple(recall_at))
-    found = evaluate_retrieval(Asked(config=config, tables=FeatureTables(tables)))
+    tables = FeatureTables(test=queries.table, gallery=None if gallery is None else gallery.table)
+    try:
+        config = RetrievalConfig(recall_at=tuple(recall_at))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    found = evaluate_retrieval(Asked(config=config, tables=tables))
     return {key.removeprefix("retrieval/"): value for key, value in found.metrics.items()}
 
 

@@ -9,7 +9,6 @@ Shapes: H x W pixels of an image, S x S of its view.
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,13 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from linear_eval.datasets.dataset import ImageSplit
+from linear_eval.images.crop_boxes import crop_box
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MIN_SCALE = 0.08  # of the image's area
-MAX_RATIO = 4 / 3  # width / height; the smallest is its inverse
-ATTEMPTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +49,7 @@ class TrainView:
         """(3, H, W) uint8 of the image called `name` -> (3, S, S) uint8."""
         draw = self._generator(name)
         height, width = image.shape[-2:]
-        top, left, box_height, box_width = crop_box(height, width, draw)
+        top, left, box_height, box_width = crop_box(height, width, MIN_SCALE, draw)
         crop = image[None, :, top : top + box_height, left : left + box_width]
         view = torch.nn.functional.interpolate(
             crop, (self.size, self.size), mode="bilinear", antialias=True
@@ -66,26 +64,6 @@ class TrainView:
         # the seed's length is fixed by the separators: no name holds a zero byte
         key = f"{self.seed}\0{self.epoch}\0{name}".encode("utf-8", "surrogateescape")
         return random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest()))
-
-
-def crop_box(height: int, width: int, draw: random.Random) -> tuple[int, int, int, int]:
-    """Top, left, height and width, distributed as torchvision's `RandomResizedCrop.get_params`.
-
-    Ten times an area in [0.08, 1] of the image and a log-uniform ratio in [3/4, 4/3] are drawn;
-    the first box that fits is taken, placed uniformly. If none fits, the largest centred box with
-    a permitted ratio.
-    """
-    for _ in range(ATTEMPTS):
-        area = height * width * (MIN_SCALE + (1 - MIN_SCALE) * draw.random())
-        ratio = math.exp(math.log(MAX_RATIO) * (2 * draw.random() - 1))
-        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < box_width <= width and 0 < box_height <= height:
-            top = int(draw.random() * (height - box_height + 1))
-            left = int(draw.random() * (width - box_width + 1))
-            return top, left, box_height, box_width
-    box_width = min(width, round(height * MAX_RATIO))
-    box_height = min(height, round(width * MAX_RATIO))
-    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
 @dataclass(frozen=True, eq=False)

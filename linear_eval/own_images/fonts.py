@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linear_eval.datasets.decode import printable
+from linear_eval.system.printable import printable
 
 if TYPE_CHECKING:
     from PIL import ImageDraw

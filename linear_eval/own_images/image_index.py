@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linear_eval.datasets.contents import content_digest
-from linear_eval.datasets.decode import printable
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.search.faiss_index import Kind, read_faiss, search_index, write_faiss
 from linear_eval.system.atomic_file import check_new, check_stays, file_sha256
-from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.errors import InputError
+from linear_eval.system.printable import one_line, printable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -25,7 +25,7 @@ from linear_eval.own_images.image_index import (
 from linear_eval.own_images.split_features import extract_split
 from linear_eval.search.faiss_index import Kind, build_index, measure_recall
 from linear_eval.search.faiss_library import open_faiss
-from linear_eval.system.errors import one_line
+from linear_eval.system.printable import one_line
 
 
 def index_images(  # noqa: PLR0913 - one for every option of the command

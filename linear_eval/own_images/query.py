@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.backbones.backbone_file import backbone_notes, file_sha256, load_backbone
-from linear_eval.datasets.decode import BadImageError, decode_image, printable
+from linear_eval.datasets.decode import BadImageError, decode_image
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.evaluation.config import SpeedConfig
 from linear_eval.evaluation.notes import shortened
@@ -27,6 +27,7 @@ from linear_eval.own_images.image_index import (
 from linear_eval.own_images.query_features import query_features, read_query
 from linear_eval.system.atomic_file import Reads, check_output, check_suffix
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor

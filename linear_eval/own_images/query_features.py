@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.datasets.decode import BadImageError, decode_image, printable
+from linear_eval.datasets.decode import BadImageError, decode_image
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.features.rows import require_finite, unit_rows
 from linear_eval.features.table import Embed
 from linear_eval.images.batches import EvalImages
 from linear_eval.own_images.image_index import IndexManifest
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,8 @@ import torch
 from linear_eval.features.rows import unit_rows
 from linear_eval.search.exact import nearest_neighbours
 from linear_eval.search.faiss_library import open_faiss
-from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.errors import InputError
+from linear_eval.system.printable import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor

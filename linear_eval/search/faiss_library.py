@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from linear_eval.system.errors import InputError, one_line
+from linear_eval.system.errors import InputError
+from linear_eval.system.printable import one_line
 
 
 def open_faiss() -> Any:

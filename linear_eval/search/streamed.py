@@ -37,6 +37,7 @@ from linear_eval.search.similarity_keys import (
     similarity_keys,
     sort_keys,
 )
+from linear_eval.system.serial_threads import serial_threads_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,15 +70,11 @@ def stream_neighbours(
     threads = torch.get_num_threads()
     # Whole chunks side by side, each operation on one thread: many operations are too short to be
     # shared, and numpy's never are.
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        with pool:
-            center = central_point(gallery, torch.device("cpu"), 4096)
-            dtype = pool.submit(rough_dtype, queries, gallery, k, center).result()
-            search = RoughSearch(queries, gallery, k, exclude_self, memory, threads, center, dtype)
-            return _stream(search, pool)
-    finally:
-        torch.set_num_threads(threads)
+    center = central_point(gallery, torch.device("cpu"), 4096)
+    with serial_threads_alone(threads) as pool:
+        dtype = pool.submit(rough_dtype, queries, gallery, k, center).result()
+        search = RoughSearch(queries, gallery, k, exclude_self, memory, threads, center, dtype)
+        return _stream(search, pool)
 
 
 def _stream(search: RoughSearch, pool: ThreadPoolExecutor) -> tuple[Tensor, Tensor]:

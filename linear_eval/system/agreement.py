@@ -24,7 +24,8 @@ from linear_eval.system.distributed import (
     shut_down,
     world_size,
 )
-from linear_eval.system.errors import EXIT_WRONG_INPUT, InputError, one_line
+from linear_eval.system.errors import EXIT_WRONG_INPUT, InputError
+from linear_eval.system.printable import one_line
 from linear_eval.system.screen import say
 
 if TYPE_CHECKING:

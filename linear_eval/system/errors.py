@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from linear_eval.system.printable import one_line
 from linear_eval.system.screen import say, whole_lines
 
 EXIT_DONE = 0
@@ -33,16 +34,22 @@ class StoppedBySignal(Exception):  # noqa: N818 - a run that stops when asked is
     """A signal asked the run to stop, and its state is saved."""
 
 
+class RunFailed(Exception):  # noqa: N818 - named after what happened
+    """The work cannot go on, and no input is wrong for sure; one line says what may help."""
+
+
 def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     """Run a command and return its exit code.
 
     Args:
-        command: does the work; raises `InputError` or `StoppedBySignal` where these apply.
+        command: does the work; raises `InputError`, `RunFailed` or `StoppedBySignal` where these
+            apply.
         if_interrupted: says what there is, and how to go on, whenever Ctrl-C ends the command.
 
     Returns:
         0 done; 2 the user's input is wrong (one line on stderr, no traceback); 75 stopped by a
-        signal and saved; 130 interrupted (one line again); 1 when the reader of the output left.
+        signal and saved; 130 interrupted (one line again); 1 when it failed as `RunFailed` says, or
+        the reader of the output left.
 
     Raises:
         Exception: whatever else `command` raises is left to Python: a traceback and exit code 1.
@@ -60,6 +67,9 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
             raise
         say(f"error: {_not_installed('torch')}")
         return EXIT_WRONG_INPUT
+    except RunFailed as failure:
+        say(f"error: {one_line(str(failure))}")
+        return EXIT_FAILED
     except StoppedBySignal as stop:
         _say_once(one_line(str(stop)) or "stopped by a signal")
         return EXIT_STOPPED
@@ -131,15 +141,6 @@ def require_matching_torch() -> None:
 
 def _not_installed(package: str) -> str:
     return f"{package}: not installed; install torch and torchvision from one index"
-
-
-def one_line(text: str) -> str:
-    """Return `text` on one line, with control characters (file names may hold some) escaped."""
-    joined = " ".join(text.split("\n")).strip()
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in joined
-    )
 
 
 def _say_once(line: str) -> None:

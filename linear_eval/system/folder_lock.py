@@ -1,17 +1,32 @@
-"""A folder that one process works in at a time."""
+"""A folder that one process works in at a time.
+
+A lock ends with the process that holds it, however that ends. Some network disks have none (NFS
+without its lock service, Lustre mounted without them): that is said, and work goes on unlocked.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from errno import ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP
 from pathlib import Path
-from typing import TextIO
 
-LOCK = "lock"
+from filelock import FileLock, Timeout
+
+from linear_eval.system.printable import one_line
+from linear_eval.system.screen import say
+
+LOCK = "lock"  # in a folder that is made or deleted as a whole
+_HIDDEN_LOCK = ".lock"  # in a folder that stays, while it is held
+_NO_LOCKS = {ENOSYS, ENOLCK, ENOTSUP, EOPNOTSUPP}
 
 
-def take_lock(folder: Path, on_wait: Callable[[], None]) -> TextIO:
+class InUseError(Exception):
+    """Another process works in the folder."""
+
+
+def take_lock(folder: Path, on_wait: Callable[[], None]) -> AbstractContextManager[object]:
     """Make `folder` where it is missing, and wait until no other process works in it.
 
     The folder may be renamed or deleted by the one who holds the lock.
@@ -21,7 +36,7 @@ def take_lock(folder: Path, on_wait: Callable[[], None]) -> TextIO:
         on_wait: called once if somebody else holds the lock.
 
     Returns:
-        The lock: closing it, or the end of the process, gives it back.
+        The lock, held: leaving its `with` block gives it back.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -30,27 +45,64 @@ def take_lock(folder: Path, on_wait: Callable[[], None]) -> TextIO:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = (folder / LOCK).open("a")
-        except FileNotFoundError:
-            continue  # its holder renamed or deleted the folder between the two lines above
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not has_waited:
-                    on_wait()
-                has_waited = True
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if _is_at(lock, folder / LOCK):
-                return lock
-        except BaseException:
-            lock.close()
-            raise
-        lock.close()  # of a folder that is gone by now
+            held = _acquired(folder / LOCK, wait=has_waited)
+        except Timeout:
+            on_wait()
+            has_waited = True
+        else:
+            if held is not None:
+                return held
 
 
-def _is_at(file: TextIO, path: Path) -> bool:
+@contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """No other process has the same folder in such a block, which leaves no file behind.
+
+    Raises:
+        InUseError: another one has, now.
+        OSError: the folder is missing or cannot be written to.
+    """
+    lock = folder / _HIDDEN_LOCK
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        held = None
+        while held is None:
+            folder.stat()
+            held = _acquired(lock, wait=False)
+    except Timeout as error:
+        raise InUseError(str(folder)) from error
+    with held:
+        try:
+            yield
+        finally:
+            # Still held: whoever waits for this file sees that it is gone, and makes another.
+            with suppress(OSError):
+                lock.unlink()
+
+
+def _acquired(lock: Path, *, wait: bool) -> AbstractContextManager[object] | None:
+    """The lock, held; None if its folder or file was renamed or deleted meanwhile.
+
+    Raises:
+        Timeout: another process holds it, and we do not wait.
+        OSError: the file cannot be made.
+    """
+    found: list[os.stat_result] = []
+    try:
+        held = FileLock(
+            lock, fallback_to_soft=False, on_acquired=lambda file: found.append(os.fstat(file))
+        ).acquire(blocking=wait)
     except FileNotFoundError:
-        return False
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        say(
+            f"{one_line(str(lock.parent))}: this file system has no locks ({error.strerror}); "
+            "going on without one: let no other process work there at the same time"
+        )
+        return nullcontext()
+    with suppress(FileNotFoundError):
+        if os.path.samestat(found[0], lock.stat()):
+            return held
+    held.lock.release()
+    return None

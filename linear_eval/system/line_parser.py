@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from linear_eval.system.errors import EXIT_WRONG_INPUT, one_line
+from linear_eval.system.errors import EXIT_WRONG_INPUT
+from linear_eval.system.printable import one_line
 
 
 class LineParser(argparse.ArgumentParser):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier
 
 import torch
@@ -19,6 +21,23 @@ def serial_threads(count: int, name: str = "") -> ThreadPoolExecutor:
     To be called by the thread whose operations shall use as many cores as before.
     """
     every = torch.get_num_threads()
+    pool = _started(count, name)
+    torch.set_num_threads(every)  # of the process, which each of them has set
+    return pool
+
+
+@contextmanager
+def serial_threads_alone(count: int) -> Iterator[ThreadPoolExecutor]:
+    """As `serial_threads`, for a caller who waits for them: products use one core each as well."""
+    every = torch.get_num_threads()
+    try:
+        with _started(count, "") as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(every)
+
+
+def _started(count: int, name: str) -> ThreadPoolExecutor:
     started = Barrier(count + 1)
 
     def start() -> None:
@@ -30,5 +49,4 @@ def serial_threads(count: int, name: str = "") -> ThreadPoolExecutor:
     for _ in range(count):
         pool.submit(int)  # all begin now: none is idle before the last has begun
     started.wait()
-    torch.set_num_threads(every)  # of the process, which each of them has set
     return pool

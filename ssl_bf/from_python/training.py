@@ -21,10 +21,12 @@ from linear_eval.strict_config.overrides import override_texts
 from linear_eval.strict_config.reader import load_config
 from linear_eval.system.cores import torch_threads
 from linear_eval.system.errors import InputError
+from ssl_bf.commands.pretrain import start
+from ssl_bf.commands.resume import go_on
 from ssl_bf.config import GivenBackboneConfig, PretrainConfig
 from ssl_bf.from_python.given_module import GivenModule
-from ssl_bf.pretrain import config_of, go_on, start
 from ssl_bf.run.directory import BACKBONE_FILE
+from ssl_bf.run.saved_config import saved_config
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ def resume(
     Raises:
         InputError: there is no run, or these are not those that it began with.
     """
-    config = config_of(Path(directory))
+    config = saved_config(Path(directory))
     split = None
     if dataset is not None:
         split = given_split(dataset, "dataset", fingerprint)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from linear_eval.system import screen
-from linear_eval.system.errors import one_line
+from linear_eval.system.printable import one_line
 
 SAY_EVERY = 60.0  # seconds, where there is no terminal for a progress bar
 

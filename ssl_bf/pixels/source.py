@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.contents import changed_since
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.selection import select_train
 from linear_eval.evaluation.split_notes import tell_notes
+from ssl_bf.pixels.preparation import Preparation
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """What is to be said about a folder of images that no config names."""
+
+    data: DatasetConfig
+    views: Preparation = field(default_factory=Preparation)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from linear_eval.backbones.backbone_file import file_sha256
@@ -14,6 +12,7 @@ from linear_eval.results.results_file import read_results
 from linear_eval.system.atomic_file import atomic_file, check_new
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError
+from linear_eval.system.folder_lock import InUseError, sole_use
 
 CONFIG_FILE = "config.yaml"
 BACKBONE_FILE = "backbone.safetensors"
@@ -80,26 +79,21 @@ def claimed(directory: Path) -> Iterator[None]:
     if not is_main():
         yield
         return
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
-            "another directory"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise InputError(
-            f"run.directory: another process is training in {directory}; wait for it, stop it, or "
-            "choose another directory"
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(sole_use(directory))
+        except InUseError as error:
+            raise InputError(
+                f"run.directory: another process is training in {directory}; wait for it, stop it, "
+                "or choose another directory"
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"run.directory: {directory} cannot be written ({error.strerror or error}); choose "
+                "another directory"
+            ) from error
         yield
-    finally:
-        os.close(descriptor)  # gives the lock back; so does the end of the process, however it ends
 
 
 def clear_for(config: str, directory: Path) -> None:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import torch
@@ -15,13 +14,14 @@ from torch import Tensor
 
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.distributed import is_main
-from linear_eval.system.errors import InputError, StoppedBySignal, one_line
+from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal
+from linear_eval.system.printable import one_line
 from ssl_bf.run.environment import changed_keys, describe_environment
 from ssl_bf.run.progress import Progress
 from ssl_bf.schedules import Plan
 
 
-class NonFiniteLoss(RuntimeError):  # noqa: N818 - named after what happened
+class NonFiniteLoss(RunFailed):
     """The loss became NaN or infinite; the message is one line that names the step."""
 
     def __init__(self, step: int, loss: float, run_directory: Path) -> None:
@@ -80,12 +80,7 @@ class RunLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._progress.close()
         if self._writer is not None:
             self._writer.close()

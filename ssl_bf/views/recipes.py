@@ -16,11 +16,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from linear_eval.images.crop_boxes import DRAWS, random_resized_crop
 from linear_eval.system.errors import InputError
 from ssl_bf.pixels.packed_images import Images, PackedImages, device_of, sizes_of
 from ssl_bf.pixels.preparation import Preparation
 from ssl_bf.views.colour_ops import NEUTRAL, texture_colours
-from ssl_bf.views.crop_boxes import DRAWS, random_resized_crop
 from ssl_bf.views.photo_views import Photos
 from ssl_bf.views.texture_views import TextureWindows
 from ssl_bf.views.view_draws import ViewDraws

@@ -21,10 +21,10 @@ from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
-from ssl_bf.hand_over import backbone_info
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import moco_v2
 from ssl_bf.parts.batch_shuffle import shuffle_rows
+from ssl_bf.run.hand_over import backbone_info
 from ssl_bf.views.loader import Batch
 
 TINY: dict[str, Any] = {
@@ -301,7 +301,7 @@ def test_cuda_is_refused_where_there_is_none_and_auto_does_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="speed.device: no CUDA device"):
+    with pytest.raises(InputError, match="speed.device: 'cuda' is not available here"):
         build("simsiam", "speed.device=cuda")
     assert build("simsiam", "speed.device=auto").device.type == "cpu"
 
@@ -360,7 +360,7 @@ def test_compile_is_asked_of_the_method_and_warned_of_on_a_cpu(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(moco_v2.MoCoV2, "compile_backbones", lambda self: asked.append("compile"))
-    monkeypatch.setattr("ssl_bf.setting_checks.compiler_fault", lambda device: None)
+    monkeypatch.setattr("ssl_bf.run.setting_checks.compiler_fault", lambda device: None)
     assert not any("speed.compile" in note for note in build("moco_v2").notes)
     assert asked == []
     notes = build("moco_v2", "speed.compile=true").notes

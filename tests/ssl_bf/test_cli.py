@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 import linear_eval
-import ssl_bf.pretrain
 from linear_eval.system.errors import InputError, StoppedBySignal
 from ssl_bf.cli import main
+from ssl_bf.commands import export, pretrain, resume
 from ssl_bf.config import PretrainConfig
 from ssl_bf.run.log import NonFiniteLoss
 
@@ -35,7 +35,7 @@ def test_help_shows_an_example_and_does_not_wait_for_torch(command: str) -> None
         [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "example: ssl-bf " in done.stdout
+    assert re.search(r"example:\s+ssl-bf ", done.stdout)
     assert command in done.stdout
 
 
@@ -71,7 +71,7 @@ def test_a_malformed_command_line_exits_with_2(
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
-        (["pretrain"], "config"),
+        (["pretrain"], "CONFIG"),
         (["resume"], "directory"),
         (["pack"], "CONFIG|DATA_ROOT, OUTPUT"),
     ],
@@ -87,9 +87,9 @@ def test_only_what_must_be_given_is_called_required(
 
 def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
-    for name in ("pretrain", "resume", "export_backbone"):
+    for name, command in (("pretrain", pretrain), ("resume", resume), ("export_backbone", export)):
         monkeypatch.setattr(
-            ssl_bf.pretrain,
+            command,
             name,
             lambda *given, name=name, **options: calls.append((name, *given, *options.items())),
         )
@@ -98,13 +98,13 @@ def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) 
     assert main(["export", "runs/mine", "--output", "out.safetensors"]) == 0
     assert main(["export", "runs/mine", "--output", "out", "--overwrite"]) == 0
     assert main(["export", "runs/mine", "--format", "onnx"]) == 0
-    export = ("export_backbone", Path("runs/mine"))
+    exported = ("export_backbone", Path("runs/mine"))
     assert calls == [
         ("pretrain", "quickstart", ["epochs=3", "data.root=a b"]),
         ("resume", Path("runs/mine"), ["speed.threads=1"]),
-        (*export, Path("out.safetensors"), "safetensors", ("overwrite", False)),
-        (*export, Path("out"), "safetensors", ("overwrite", True)),
-        (*export, None, "onnx", ("overwrite", False)),
+        (*exported, Path("out.safetensors"), "safetensors", ("overwrite", False)),
+        (*exported, Path("out"), "safetensors", ("overwrite", True)),
+        (*exported, None, "onnx", ("overwrite", False)),
     ]
 
 
@@ -126,7 +126,7 @@ def test_the_exit_code_tells_how_it_ended_in_one_line(
     def end(directory: Path, overrides: list[str]) -> None:
         raise outcome
 
-    monkeypatch.setattr(ssl_bf.pretrain, "resume", end)
+    monkeypatch.setattr(resume, "resume", end)
     assert main(["resume", "runs/mine"]) == code
     said = capsys.readouterr()
     assert said.out == ""
@@ -138,7 +138,7 @@ def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
     def fail(directory: Path, overrides: list[str]) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(ssl_bf.pretrain, "resume", fail)
+    monkeypatch.setattr(resume, "resume", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["resume", "runs/mine"])
 

@@ -20,10 +20,10 @@ from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, build_run
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig, decisive_settings
-from ssl_bf.earlier_versions import IMAGE_ORDER
 from ssl_bf.pixels.identity import image_identity
 from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.log import NonFiniteLoss, RunLog
+from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.train import train
 from ssl_bf.views.loader import Batch

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from linear_eval.datasets.decode import BadImageError, decode_image, printable
+from linear_eval.datasets.decode import BadImageError, decode_image
 from linear_eval.system.errors import InputError
 
 OneLine = Callable[[BaseException], str]
@@ -227,11 +227,6 @@ def test_a_huge_image_causes_no_warning_beside_the_error() -> None:
 
 def test_a_bad_image_is_an_input_error() -> None:
     assert issubclass(BadImageError, InputError)
-
-
-def test_names_are_printed_in_one_line() -> None:
-    assert printable("K\u00e4se 1.jpg") == "K\u00e4se 1.jpg"
-    assert printable("a\nb\udcff\x1b") == "a\\nb\\udcff\\x1b"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM"])

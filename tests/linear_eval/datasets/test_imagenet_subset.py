@@ -83,7 +83,7 @@ def test_an_image_list_keeps_classes_of_val_that_train_has_no_folder_for(
     ("lines", "message"),
     [
         ("n00000001\nn00000009\nn00000008\n", "train: lacks 2 of the 3 classes of data.subset="),
-        ("n00000001_0.JPEG\nn00000001_9.JPEG\n", "train: lacks 1 of the 2 images of data.subset="),
+        ("n00000001_0.JPEG\nn00000001_9.JPEG\n", "train: lacks 1 of 2 images of data.subset="),
         ("n00000001\nn00000001_0.JPEG\n", "^data.subset: '.*' has lines of both kinds"),
         ("n00000001\nn00000001\n", "^data.subset: '.*' repeats 1 lines .n00000001."),
         ("cat\nn00000001\n", "^data.subset: '.*' has 1 lines that are neither .cat."),

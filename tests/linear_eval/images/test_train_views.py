@@ -9,7 +9,8 @@ from torchvision.transforms.v2 import functional as reference
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.images.batches import EvalImages, ImageBatches
-from linear_eval.images.train_views import TrainView, crop_box
+from linear_eval.images.crop_boxes import crop_box
+from linear_eval.images.train_views import MIN_SCALE, TrainView
 
 SCALE, RATIO = [0.08, 1.0], [3 / 4, 4 / 3]
 
@@ -38,7 +39,7 @@ def test_a_view_is_torchvisions_resized_crop_and_mirror_of_the_drawn_box(
     for epoch in range(20):
         view = TrainView(size=24, seed=3, epoch=epoch)
         draw = view._generator("a")
-        top, left, box_height, box_width = crop_box(height, width, draw)
+        top, left, box_height, box_width = crop_box(height, width, MIN_SCALE, draw)
         expected = reference.resized_crop(
             image, top, left, box_height, box_width, [24, 24], antialias=True
         )
@@ -53,7 +54,7 @@ def test_a_view_is_torchvisions_resized_crop_and_mirror_of_the_drawn_box(
 def test_boxes_are_distributed_as_torchvisions(height: int, width: int) -> None:
     count = 4000
     draw = random.Random(0)
-    found = torch.tensor([crop_box(height, width, draw) for _ in range(count)]).double()
+    found = torch.tensor([crop_box(height, width, MIN_SCALE, draw) for _ in range(count)]).double()
     image = torch.zeros(3, height, width)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -72,7 +73,7 @@ def test_without_a_box_that_fits_the_centre_is_taken_as_torchvision_does(
     height: int, width: int
 ) -> None:
     expected = RandomResizedCrop.get_params(torch.zeros(3, height, width), SCALE, RATIO)
-    assert crop_box(height, width, random.Random(1)) == tuple(expected)
+    assert crop_box(height, width, MIN_SCALE, random.Random(1)) == tuple(expected)
 
 
 def test_a_view_depends_on_seed_epoch_and_name_alone() -> None:

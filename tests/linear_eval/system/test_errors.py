@@ -14,7 +14,6 @@ from linear_eval.system.errors import (
     ConfigError,
     InputError,
     StoppedBySignal,
-    one_line,
     require_matching_torch,
     run_command,
 )
@@ -134,10 +133,6 @@ def test_a_missing_torch_is_named_and_no_other_missing_module(
     assert capsys.readouterr().err.startswith("error: torch: not installed; install torch")
     with pytest.raises(ModuleNotFoundError):
         ended(raises(ModuleNotFoundError("No module named 'torchx'", name="torchx")))
-
-
-def test_a_file_name_that_is_not_text_is_escaped() -> None:
-    assert one_line("a\udce4b\u202e é.jpg ") == "a\\udce4b\\u202e é.jpg"
 
 
 def test_an_interruption_is_one_line_that_says_what_there_is_and_exit_130(

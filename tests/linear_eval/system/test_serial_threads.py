@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from linear_eval.system.serial_threads import serial_threads
+from linear_eval.system.serial_threads import serial_threads, serial_threads_alone
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +41,13 @@ def test_what_fails_in_a_thread_fails_for_who_asks() -> None:
         assert pool.submit(lambda: threading.current_thread().name).result().startswith("failing")
         with pytest.raises(ZeroDivisionError):
             pool.submit(lambda: 1 / 0).result()
+
+
+def test_threads_alone_leave_the_caller_as_many_cores_as_before() -> None:
+    with pytest.raises(ZeroDivisionError), serial_threads_alone(2) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 1
+        assert torch.get_num_threads() == 2
+        pool.submit(lambda: 1 / 0).result()
+    assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(torch.get_num_threads).result() == 2

@@ -1,30 +1,51 @@
-"""What the command `pack` does: a packed store for a config, or for a folder of images."""
+"""`ssl-bf pack`."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from linear_eval.datasets import DatasetConfig
-from linear_eval.strict_config.reader import load_config, parse_config
-from linear_eval.system.errors import InputError
-from ssl_bf.config import PretrainConfig
-from ssl_bf.pixels.pack import pack
-from ssl_bf.pixels.packed_store import NOT_CHECKED
-from ssl_bf.pixels.preparation import Preparation
-from ssl_bf.pixels.source import open_source
+from linear_eval.commands.subcommand import add_parser
+from linear_eval.system.errors import InputError, load_torch
+
+if TYPE_CHECKING:
+    from linear_eval.commands.subcommand import Commands
 
 CONFIG_ENDINGS = (".yaml", ".yml")
+EXAMPLE = """\
+example:
+  ssl-bf pack data/imagenet/train packed views.short_side=320
+  ssl-bf pretrain ... views.short_side=320 speed.store=packed
+"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FolderConfig:
-    """What is to be said about a folder of images that no config names."""
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_parser(
+        commands,
+        "pack",
+        says="decode the training images once, for all runs: a packed store",
+        example=EXAMPLE,
+        if_interrupted="what is packed, but for its last 64 MiB at most, is kept in "
+        "{output.parent}/.{output.name}.partial until it is complete; the same command goes on",
+    )
+    parser.add_argument("images", metavar="CONFIG|DATA_ROOT", help="a config, or a folder")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the store")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="of data.* and views.*, such as views.short_side=320 data.on_bad_image=skip",
+    )
+    parser.set_defaults(command=_pack)
 
-    data: DatasetConfig
-    views: Preparation = field(default_factory=Preparation)
+
+def _pack(given: argparse.Namespace) -> None:
+    load_torch(if_interrupted=given.if_interrupted)
+    pack_images(given.images, given.output, given.overrides)
 
 
 def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
@@ -38,6 +59,12 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
     Raises:
         InputError: see `ssl_bf.pixels.pack.pack` and `PackedStore.check`.
     """
+    from linear_eval.strict_config.reader import load_config, parse_config
+    from ssl_bf.config import PretrainConfig
+    from ssl_bf.pixels.pack import pack
+    from ssl_bf.pixels.packed_store import NOT_CHECKED
+    from ssl_bf.pixels.source import FolderConfig, open_source
+
     if output.name in ("", ".."):
         raise InputError(f"{output}: expected a folder of its own for the store; give it a name")
     if Path(given).is_dir():

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.pack_command: `ssl-bf pack` from the command line."""
+"""Tests of ssl_bf.commands.pack: `ssl-bf pack` from the command line."""
 
 import re
 from pathlib import Path

@@ -1,7 +1,7 @@
 import pytest
 
 from linear_eval.system.errors import InputError
-from ssl_bf.earlier_versions import IMAGE_ORDER, check_order
+from ssl_bf.run.saved_config import IMAGE_ORDER, check_order
 
 
 def test_a_run_keeps_the_order_of_images_it_began_with() -> None:

@@ -1,5 +1,6 @@
 import functools
 import math
+import random
 from collections.abc import Callable
 
 import pytest
@@ -7,13 +8,26 @@ import torch
 from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
-from ssl_bf.keyed_random import key, uniform
-from ssl_bf.views.crop_boxes import DRAWS, random_resized_crop
+from linear_eval.images.crop_boxes import ATTEMPTS, DRAWS, crop_box, random_resized_crop
+
+
+def uniform(seed: int, count: int) -> Tensor:
+    return torch.rand(count, DRAWS, generator=torch.Generator().manual_seed(seed))
+
+
+class Counted(random.Random):
+    """Counts the numbers that are taken."""
+
+    taken = 0
+
+    def random(self) -> float:
+        self.taken += 1
+        return super().random()
 
 
 def draw_boxes(count: int, height: int, width: int, min_scale: float) -> Tensor:
     return random_resized_crop(
-        uniform(key("boxes", height, width), torch.arange(count), DRAWS),
+        uniform(height + width, count),
         height=torch.full((count,), height),
         width=torch.full((count,), width),
         min_scale=min_scale,
@@ -68,7 +82,7 @@ def distance(first: Tensor, second: Tensor) -> float:
     ("height", "width"), [(32, 32), (375, 500), (500, 375), (20, 100), (90, 7), (1, 1), (2, 3)]
 )
 def test_boxes_are_those_of_the_documented_loop(height: int, width: int) -> None:
-    draws = uniform(key("loop"), torch.arange(300), DRAWS)
+    draws = uniform(1, 300)
     sizes = torch.full((300,), height), torch.full((300,), width)
     boxes = random_resized_crop(draws, height=sizes[0], width=sizes[1], min_scale=0.08)
     expected = [box_by_loop(row, height, width, 0.08) for row in draws.double().tolist()]
@@ -76,7 +90,7 @@ def test_boxes_are_those_of_the_documented_loop(height: int, width: int) -> None
 
 
 def test_images_of_different_sizes_get_their_own_boxes_in_one_call() -> None:
-    draws = uniform(key("mixed"), torch.arange(3), DRAWS)
+    draws = uniform(2, 3)
     heights, widths = torch.tensor([32, 500, 40]), torch.tensor([32, 375, 200])
     boxes = random_resized_crop(draws, height=heights, width=widths, min_scale=0.2)
     for row in range(3):
@@ -114,3 +128,22 @@ def test_the_largest_number_below_one_still_gives_a_box_inside_the_image() -> No
     ].tolist()
     assert top + height <= 5000
     assert left + width <= 5000
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(32, 32), (375, 500), (500, 375), (20, 100), (90, 7), (1, 1)]
+)
+def test_one_image_and_a_batch_make_the_same_box_of_the_same_numbers(
+    height: int, width: int
+) -> None:
+    size = torch.tensor([height]), torch.tensor([width])
+    for seed in range(200):
+        draw = random.Random(seed)
+        numbers = [draw.random() for _ in range(DRAWS)]
+        tries = Counted(seed)
+        box = crop_box(height, width, 0.08, tries)
+        place = numbers[tries.taken - 2 : tries.taken]  # drawn right behind a box that fits
+        ordered = numbers[0 : 2 * ATTEMPTS : 2] + numbers[1 : 2 * ATTEMPTS : 2] + place
+        batch = torch.tensor([ordered], dtype=torch.float64)
+        found = random_resized_crop(batch, height=size[0], width=size[1], min_scale=0.08)
+        assert tuple(found[0].tolist()) == box

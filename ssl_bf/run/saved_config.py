@@ -1,20 +1,41 @@
-"""What the config of a run that an earlier version began does not say, and what it meant then."""
+"""The config that a run was started with, read again by commands that go on from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from linear_eval.strict_config.reader import load_config
 from linear_eval.system.errors import InputError
+from ssl_bf.config import PretrainConfig
+from ssl_bf.run.directory import CONFIG_FILE
 
 IMAGE_ORDER = {"image_order": "bijection"}  # kept in checkpoints; earlier versions kept none
 
 
+def saved_config(directory: Path, overrides: Sequence[str] = ()) -> PretrainConfig:
+    """The config of the run in `directory`, with overrides.
+
+    Raises:
+        InputError: the directory holds no run, or its config is not valid.
+    """
+    file = directory / CONFIG_FILE
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; give the directory of a run")
+    if not file.is_file():
+        raise InputError(
+            f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "
+            "by `ssl-bf pretrain`; give the directory of a run"
+        )
+    as_then = earlier_reading(file)
+    return load_config(PretrainConfig, str(file), [*as_then, *overrides], packaged="pretrain").value
+
+
 def earlier_reading(file: Path) -> list[str]:
-    """Overrides that read images as they were read when there was no key for it.
+    """Overrides for a run of an earlier version: images are read as when there was no key for it.
 
     Args:
         file: `config.yaml` of a run; whoever loads it says what is wrong with it.

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.pace, with made-up seconds."""
+"""Tests of ssl_bf.run.pace, with made-up seconds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from ssl_bf import pace
-from ssl_bf.pace import AT_START, Pace, adapt_threads
+from ssl_bf.run import pace
+from ssl_bf.run.pace import AT_START, Pace, adapt_threads
 
 
 def test_steps_that_stay_slow_are_told_once() -> None:

@@ -1,12 +1,18 @@
-"""RandomResizedCrop's boxes for a whole batch.
+"""RandomResizedCrop's boxes: for a whole batch on its device, and for one image as it is read.
 
 Shapes: N images.
 """
 
+from __future__ import annotations
+
 import math
+import random
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ATTEMPTS = 10
 DRAWS = 2 * ATTEMPTS + 2  # uniform numbers that one box consumes
@@ -52,3 +58,27 @@ def random_resized_crop(
 def _place(draw: Tensor, room: Tensor, found: Tensor) -> Tensor:
     """Uniform over the room + 1 possible offsets; in the middle where no box was found."""
     return torch.where(found, draw * (room + 1), room / 2).floor()
+
+
+def crop_box(
+    height: int, width: int, min_scale: float, draw: random.Random
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of one image's box, drawn as those of `random_resized_crop`.
+
+    Args:
+        height: of the image.
+        width: likewise.
+        min_scale: in (0, 1].
+        draw: two numbers an attempt, and two for the place of a box that fits, are taken from it.
+    """
+    for _ in range(ATTEMPTS):
+        area = height * width * (min_scale + (1 - min_scale) * draw.random())
+        ratio = math.exp(math.log(MAX_RATIO) * (2 * draw.random() - 1))
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = int(draw.random() * (height - box_height + 1))
+            left = int(draw.random() * (width - box_width + 1))
+            return top, left, box_height, box_width
+    box_width = min(width, round(height * MAX_RATIO))
+    box_height = min(height, round(width * MAX_RATIO))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width

@@ -1,0 +1,9 @@
+"""One file per command of `ssl-bf`: its arguments, its help, and what it does.
+
+Imports stay light here, so that `--help` answers at once.
+"""
+
+from ssl_bf.commands import export, pack, pretrain, resume
+
+COMMANDS = (pretrain, resume, export, pack)
+"""In the order of `ssl-bf --help`."""

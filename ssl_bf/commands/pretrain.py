@@ -1,0 +1,104 @@
+"""`ssl-bf pretrain`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from linear_eval.commands.subcommand import add_parser
+from linear_eval.system.errors import load_torch
+
+if TYPE_CHECKING:
+    from linear_eval.commands.subcommand import Commands
+    from ssl_bf.config import PretrainConfig
+
+EXAMPLE = """\
+example:
+  ssl-bf pretrain moco_v3_batchformer_cifar10 data.root=data/cifar10 epochs=20
+  torchrun --nproc-per-node 8 -m ssl_bf pretrain ...      (on several devices)
+
+CONFIG is a YAML file, or the name of a packaged one: quickstart, or METHOD_DATA or
+METHOD_batchformer_DATA with METHOD moco_v2, moco_v3 or simsiam and DATA cifar10, tiny_imagenet_40,
+imagenet100 or imagenet. --show prints every key with its value; ??? must be given.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_parser(
+        commands,
+        "pretrain",
+        says="train a backbone",
+        example=EXAMPLE,
+        # One that makes steps is asked to stop, saves and says so itself.
+        if_interrupted="run.directory is as it was, or the run is done; what is packed is kept, "
+        "but for its last 64 MiB at most",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="replaces that of the file, such as epochs=10 method.temperature=0.2",
+    )
+    parser.add_argument("--show", action="store_true", help="print the whole config and stop")
+    parser.set_defaults(command=_pretrain)
+
+
+def _pretrain(given: argparse.Namespace) -> None:
+    from linear_eval.strict_config.source import read_config_file
+
+    read_config_file(given.config, "pretrain")  # its name and YAML need no torch
+    load_torch(if_interrupted=given.if_interrupted)
+    if given.show:
+        print(whole_config(given.config, given.overrides), end="")
+    else:
+        pretrain(given.config, given.overrides)
+
+
+def whole_config(source: str, overrides: Sequence[str]) -> str:
+    """Every key of a run as YAML, with its value; `???` stands for what must be given."""
+    from linear_eval.strict_config.reader import load_config, to_yaml
+    from ssl_bf.config import PretrainConfig
+
+    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain", for_missing="???")
+    return to_yaml(loaded.value)
+
+
+def pretrain(source: str, overrides: Sequence[str]) -> None:
+    """Train as a config file and overrides say, see `start`."""
+    from linear_eval.strict_config.reader import load_config
+    from ssl_bf.config import PretrainConfig
+
+    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain")
+    start(loaded.value, loaded.notes)
+
+
+def start(config: PretrainConfig, notes: Sequence[str]) -> None:
+    """Train a new run; nothing is written before the first step is made.
+
+    So a run that `run.overwrite` gives up is there until another one is known to work.
+
+    Args:
+        config: the whole run.
+        notes: lines for its log.
+    """
+    from linear_eval.strict_config.reader import to_yaml
+    from ssl_bf.build import build_run
+    from ssl_bf.run.directory import check_directory, claimed, clear_for
+    from ssl_bf.run.processes import joined_processes
+    from ssl_bf.train import train
+
+    directory = Path(config.run.directory)
+    reads = {"backbone.init": config.backbone.init, "speed.like": config.speed.like}
+    with joined_processes(config.speed):
+        check_directory(directory, overwrite=config.run.overwrite, reads=reads)
+        run = build_run(config, directory=directory)
+        run.notes[:0] = notes
+        with claimed(directory):
+            # once more: another run may have begun and ended here since
+            check_directory(directory, overwrite=config.run.overwrite, reads=reads)
+            train(run, directory, begin=partial(clear_for, to_yaml(config), directory))

@@ -1,0 +1,138 @@
+"""`ssl-bf resume`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from linear_eval.commands.subcommand import add_parser
+from linear_eval.system.errors import InputError, load_torch
+
+if TYPE_CHECKING:
+    from linear_eval.commands.subcommand import Commands
+    from ssl_bf.build import Run
+    from ssl_bf.config import PretrainConfig
+    from ssl_bf.run.checkpoint import Checkpoint
+
+EXAMPLE = """\
+example:
+  ssl-bf resume runs/quickstart/with_batchformer
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    parser = add_parser(
+        commands,
+        "resume",
+        says="go on exactly where a run stopped",
+        example=EXAMPLE,
+        # One that makes steps is asked to stop, saves and says so itself.
+        if_interrupted="the run is as its newest checkpoint left it; the same command goes on",
+    )
+    parser.add_argument("directory", type=Path, help="the run's directory")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="of speed.*, run.*, data.root and data.on_bad_image, for this time",
+    )
+    parser.set_defaults(command=_resume)
+
+
+def _resume(given: argparse.Namespace) -> None:
+    load_torch(if_interrupted=given.if_interrupted)
+    resume(given.directory, given.overrides)
+
+
+def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
+    """Go on with a run where its newest sound checkpoint left it.
+
+    Args:
+        directory: of the run.
+        overrides: of the keys `RESUMABLE`, for this time only.
+    """
+    from ssl_bf.config import ONLY_AT_START, RESUMABLE
+    from ssl_bf.run.saved_config import saved_config
+
+    for key in (text.partition("=")[0] for text in overrides):
+        if not key.startswith(RESUMABLE) or key in ONLY_AT_START:
+            raise InputError(
+                f"{key}: cannot change while a run goes on, expected one of speed.* (not like), "
+                "run.* (not directory, overwrite), data.root and data.on_bad_image; start a new run"
+            )
+    go_on(saved_config(directory, overrides), directory)
+
+
+def go_on(config: PretrainConfig, directory: Path) -> None:
+    """Go on with a run, whose config is at hand, from its newest sound checkpoint."""
+    from ssl_bf.run.directory import BACKBONE_FILE, claimed
+    from ssl_bf.run.processes import joined_processes
+    from ssl_bf.train import train
+
+    with joined_processes(config.speed), claimed(directory):
+        run, first_step = _restored(config, directory)
+        if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
+            print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
+            return
+        train(run, directory, first_step=first_step)
+
+
+def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
+    """The run as its newest sound checkpoint left it, and how many steps it has made."""
+    from ssl_bf.build import build_run
+    from ssl_bf.config import GivenBackboneConfig
+    from ssl_bf.pixels.identity import check_identity
+    from ssl_bf.run.checkpoint import load_newest
+    from ssl_bf.run.directory import CONFIG_FILE
+    from ssl_bf.run.saved_config import check_order, earlier_reading
+    from ssl_bf.run.training_state import restore
+
+    saved = load_newest(directory)
+    _check_settings(saved, config, directory)
+    # The weights come from the checkpoint; the file that the run began with may be gone.
+    without_init = config
+    if not isinstance(config.backbone, GivenBackboneConfig):
+        without_init = replace(config, backbone=replace(config.backbone, init=None))
+    run = replace(build_run(without_init, begun=saved.state), config=config)
+    run.notes.extend(saved.notes)
+    for key in earlier_reading(directory / CONFIG_FILE):
+        run.notes.append(f"{key}, as in the version that began this run")
+    try:
+        if saved.step < run.plan.total_steps:
+            check_order(saved.state)
+        unknown = check_identity(saved.state, run.images)
+        run.notes.extend([unknown] if unknown else [])
+        restore(run.method, run.optimizer, saved.tensors)
+    except InputError as error:
+        raise InputError(f"{directory}: {error}") from error
+    return run, saved.step
+
+
+def _check_settings(saved: Checkpoint, config: PretrainConfig, directory: Path) -> None:
+    """Refuse a run that would compute something else from here on.
+
+    Raises:
+        InputError: it had another number of processes, or other decisive settings.
+    """
+    from linear_eval.system.distributed import world_size
+    from ssl_bf.config import decisive_settings
+    from ssl_bf.run.directory import CONFIG_FILE
+
+    then = saved.state["world_size"]
+    if then != world_size():
+        raise InputError(
+            f"{directory}: was trained by {then} process(es) and resumes on {world_size()}, which "
+            f"would change its batches; start it with torchrun --nproc-per-node {then}"
+        )
+    now = decisive_settings(config)
+    began_with = saved.state.get("settings", now)  # earlier versions saved none
+    for key, value in began_with.items():
+        if key in now and now[key] != value:
+            raise InputError(
+                f"{directory}: its {CONFIG_FILE} says {key}={now[key]}, but it began with {value}, "
+                "and a run cannot change while it goes on; put that back, or start a new run"
+            )

@@ -1,0 +1,211 @@
+"""Tests of ssl_bf.commands.resume: what it goes on with, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from linear_eval.backbones.backbone_file import load_backbone
+from linear_eval.system.errors import InputError, StoppedBySignal
+from ssl_bf.commands.export import export_backbone
+from ssl_bf.commands.resume import resume
+from ssl_bf.config import PretrainConfig
+from ssl_bf.run.checkpoint import load_newest
+from tests.tiny_run import Start, no_training, save_images, snapshot, stop_at_once
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_resumed_run_computes_as_it_began_whatever_is_faster_now(
+    precision: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(_: PretrainConfig) -> dict[str, float]:
+        return {"float32": 1.0, "bf16": 0.5 if precision == "bf16" else 2.0}
+
+    def other_seconds(_: PretrainConfig) -> dict[str, float]:
+        return {"float32": 1.0, "bf16": 2.0 if precision == "bf16" else 0.5}
+
+    place = "ssl_bf.run.measured_choices.seconds_of_precisions"
+    monkeypatch.setattr(place, seconds)
+    start("precision=auto", "run.directory=whole", "epochs=3")
+    assert json.loads(Path("whole/environment.json").read_bytes())["precision"] == precision
+    with monkeypatch.context() as patch:
+        stop_at_once(patch)
+        with pytest.raises(StoppedBySignal):
+            start("precision=auto", "epochs=3")
+    assert load_newest(Path("run")).state["precision"] == precision
+    Path("run/environment.json").write_text('{"precision": "fp8"}')
+    monkeypatch.setattr(place, other_seconds)
+    resume(Path("run"))
+    assert "precision: auto" in Path("run/config.yaml").read_text()
+    whole, again = (load_newest(Path(name)).tensors for name in ("whole", "run"))
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    _, info = load_backbone(Path("run/backbone.safetensors"))
+    assert info.provenance["precision"] == precision
+    start("precision=auto", "run.directory=other", "epochs=3")  # bits do depend on it
+    other = load_newest(Path("other")).tensors
+    assert not all(torch.equal(whole[name], other[name]) for name in whole)
+
+
+def test_a_resumed_run_has_as_many_threads_as_it_began_with(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", "2")
+            stop_at_once(patch)
+            with pytest.raises(StoppedBySignal):
+                start()
+        assert load_newest(Path("run")).state["threads"] == 2
+        Path("run/environment.json").unlink()
+        torch.set_num_threads(1)
+        resume(Path("run"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_finished_run_is_left_as_it_is(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start()
+    before = snapshot(Path("run"))
+    no_training(monkeypatch)
+    resume(Path("run"))
+    assert snapshot(Path("run")) == before
+    assert capsys.readouterr().out == (
+        "run: the run is finished; its backbone is run/backbone.safetensors\n"
+    )
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_backbone_gets_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    whole = Path("run/backbone.safetensors").read_bytes()
+    Path("run/backbone.safetensors").unlink()
+    no_training(monkeypatch)
+    resume(Path("run"))
+    assert Path("run/backbone.safetensors").read_bytes() == whole
+    assert json.loads(Path("run/status.json").read_text())["state"] == "finished"
+
+
+def test_a_run_can_be_moved_before_it_goes_on(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
+        stop_at_once(patch)
+        start()
+    Path("run").rename("elsewhere")
+    resume(Path("elsewhere"))
+    assert Path("elsewhere/backbone.safetensors").exists()
+    assert not Path("run").exists()
+
+
+def test_another_number_of_processes_is_refused(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    before = snapshot(Path("run"))
+    monkeypatch.setattr("linear_eval.system.distributed.world_size", lambda: 2)
+    with pytest.raises(InputError, match="was trained by 1 process.* resumes on 2") as refused:
+        resume(Path("run"))
+    assert "torchrun --nproc-per-node 1" in str(refused.value)
+    assert snapshot(Path("run")) == before
+
+
+def test_a_config_that_was_changed_since_it_began_is_refused(start: Start) -> None:
+    start()
+    config = Path("run/config.yaml")
+    config.write_text(config.read_text().replace("epochs: 2", "epochs: 3"))
+    before = snapshot(Path("run"))
+    with pytest.raises(InputError, match="config.yaml says epochs=3, but it began with 2, and"):
+        resume(Path("run"))
+    assert snapshot(Path("run")) == before
+
+
+def test_its_images_may_have_moved_but_must_be_those_it_began_with(start: Start) -> None:
+    save_images(Path("images/train"))
+    start("data.name=image_folder", "data.root=images", "data.holdout=0")
+    Path("images").rename("moved")
+    with pytest.raises(InputError, match=r"^data\.root: 'images' is not a folder"):
+        resume(Path("run"))
+    resume(Path("run"), ["data.root=moved"])
+    Image.new("RGB", (20, 20)).save("moved/train/cat/more.png")
+    before = snapshot(Path("run"))
+    with pytest.raises(InputError, match="run: the training images are not those that it began"):
+        resume(Path("run"), ["data.root=moved"])
+    assert snapshot(Path("run")) == before
+
+
+def test_images_replaced_by_others_of_the_same_size_are_noticed(start: Start) -> None:
+    folder = Path("images/train/cat")
+    folder.mkdir(parents=True)
+    for number in range(24):
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(folder / f"{number:02d}.bmp")
+    start("data.name=image_folder", "data.root=images", "data.holdout=0")
+    shutil.copytree("images", "copied")
+    resume(Path("run"), ["data.root=copied"])
+    Image.new("RGB", (20, 20), (200, 0, 0)).save(folder / "07.bmp")
+    with pytest.raises(InputError, match="run: the training images .* but other contents"):
+        resume(Path("run"))
+
+
+def test_keys_that_leave_the_result_alone_may_change(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("run.directory=whole")
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
+        stop_at_once(patch)
+        start()
+    before = Path("run/config.yaml").read_text()
+    resume(Path("run"), ["speed.images=files", "run.log_every=1", "data.on_bad_image=skip"])
+    ours, theirs = load_newest(Path("run")).tensors, load_newest(Path("whole")).tensors
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert Path("run/config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "override", ["epochs=9", "seed=1", "run.directory=b", "data.seed=1", "speed.like=b"]
+)
+def test_keys_that_make_another_run_are_refused(override: str, start: Start) -> None:
+    start("epochs=1")
+    with pytest.raises(InputError, match="cannot change while a run goes on"):
+        resume(Path("run"), [override])
+
+
+def test_the_file_a_run_started_from_is_needed_no_more(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("epochs=1", "run.directory=first")
+    init = "backbone.init=first/backbone.safetensors"
+    start(init, "run.directory=whole")
+    with monkeypatch.context() as patch, pytest.raises(StoppedBySignal):
+        stop_at_once(patch)
+        start(init)
+    Path("first/backbone.safetensors").rename("moved.safetensors")
+    resume(Path("run"))
+    ours, theirs = load_newest(Path("run")).tensors, load_newest(Path("whole")).tensors
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    _, info = load_backbone(Path("run/backbone.safetensors"))
+    shared = yaml.safe_load(info.provenance["config"])
+    assert shared["backbone"]["init"] == "???"  # that there was one, but no place
+
+
+@pytest.mark.parametrize("command", [resume, lambda path: export_backbone(path, Path("out"))])
+def test_a_folder_without_a_run_is_refused(
+    command: Callable[[Path], None], start: Start, tmp_path: Path
+) -> None:
+    before = snapshot(tmp_path)
+    for name, problem in (("missing", "no such directory"), (".", "holds no run")):
+        with pytest.raises(InputError, match=problem):
+            command(Path(name))
+    assert snapshot(tmp_path) == before
