@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 
-from linear_eval.backbones.architectures import (
-    COUNTER,
-    build_backbone,
-    expected_tensors,
-    feature_dim,
-)
+from linear_eval.backbones.architectures import backbone_to_fill, expected_state, feature_dim
 from linear_eval.backbones.backbone_header import (
     BackboneInfo,
     ChangedHeader,
@@ -56,7 +51,7 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
     from safetensors.torch import save  # it loads torch
 
-    data = save(tensors, metadata={_HEADER_KEY: write_header(info, _digest(tensors))})
+    data = save(tensors, metadata={_HEADER_KEY: write_header(info, tensors_sha256(tensors))})
     with atomic_file(path) as file:
         file.write(data)
 
@@ -74,13 +69,16 @@ def load_backbone(path: Path) -> tuple[nn.Module, BackboneInfo]:
             f"{path}: its tensors are not those of '{info.architecture}', which its header names "
             f"({problems}); export the backbone again"
         )
-    if header.tensors_sha256 not in (None, _digest(tensors)):  # files of early versions have none
+    if header.tensors_sha256 not in (
+        None,
+        tensors_sha256(tensors),
+    ):  # files of early versions have none
         raise InputError(
             f"{path}: is damaged, its tensors are not those that were written; copy or export it "
             "again"
         )
     backbone = assemble_backbone(info.architecture, tensors)
-    _check_forward(path, backbone, info)
+    check_forward(path, backbone, info)
     return backbone, info
 
 
@@ -95,12 +93,11 @@ def assemble_backbone(architecture: str, tensors: dict[str, Tensor]) -> nn.Modul
     """A backbone on the CPU with these tensors, in eval mode and frozen.
 
     Args:
-        architecture: a name in `backbones.ARCHITECTURES`.
+        architecture: a name in `backbones.ARCHITECTURES`, or `timm:NAME`.
         tensors: under our names, checked to be all that the architecture has.
     """
-    with torch.device("meta"):  # draws no weights: all of them are about to be replaced
-        backbone = build_backbone(architecture)
-    backbone.to_empty(device="cpu").load_state_dict(tensors, strict=True)
+    backbone = backbone_to_fill(architecture)
+    backbone.load_state_dict(tensors, strict=True)
     return backbone.eval().requires_grad_(False)
 
 
@@ -131,7 +128,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
     return tensors, header
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names and bytes of the tensors, in hex."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -173,21 +170,21 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
 
 def _differences(tensors: dict[str, Tensor], architecture: str) -> str:
     """What is missing, unexpected or another shape or type; "" when the tensors fit."""
-    expected = expected_tensors(architecture)
+    expected = expected_state(architecture)
     shared = expected.keys() & tensors.keys()
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
         "unexpected": sorted(tensors.keys() - expected.keys()),
         "of another shape": [
-            f"{name} {tuple(tensors[name].shape)} instead of {expected[name]}"
+            f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in sorted(shared)
-            if tuple(tensors[name].shape) != expected[name]
+            if tensors[name].shape != expected[name].shape
         ],
         # the digest is over bytes: these would be other numbers as another type
         "of another type": [
-            f"{name} {tensors[name].dtype} instead of {_dtype(name)}"
+            f"{name} {tensors[name].dtype} instead of {expected[name].dtype}"
             for name in sorted(shared)
-            if tensors[name].dtype != _dtype(name)
+            if tensors[name].dtype != expected[name].dtype
         ],
     }
     return "; ".join(
@@ -197,16 +194,17 @@ def _differences(tensors: dict[str, Tensor], architecture: str) -> str:
     )
 
 
-def _dtype(name: str) -> torch.dtype:
-    return torch.int64 if name.endswith(COUNTER) else torch.float32
+def check_forward(name: object, backbone: nn.Module, info: BackboneInfo) -> None:
+    """See that one black image gives a row of finite features; `name` is for the message.
 
-
-def _check_forward(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
+    Raises:
+        InputError: it does not.
+    """
     with torch.inference_mode():
         features = backbone(torch.zeros(1, 3, info.image_size, info.image_size))
     assert features.shape == (1, info.feature_dim), features.shape
     if not bool(features.isfinite().all()):
         raise InputError(
-            f"{path}: a black image gives features that are NaN or infinite; the weights are "
+            f"{name}: a black image gives features that are NaN or infinite; the weights are "
             "broken, export a backbone of a run that converged"
         )
