@@ -1,7 +1,7 @@
 """Architecture name -> backbone: (N, 3, H, W) -> (N, D), without any head.
 
 The names and the state_dict keys are torchvision's (ResNets) and timm's (vision transformers), so
-that their models accept our weights (except the classifier).
+that their models accept our weights (except the classifier). `timm:NAME` is any model of timm.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from linear_eval.backbones.timm_models import build_timm, is_timm, timm_model
 from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS, build_vision_transformer
 from linear_eval.system.errors import InputError, require_matching_torch
 
@@ -24,7 +25,7 @@ ARCHITECTURES: dict[str, int] = {
     **{name + stem: width for stem in CIFAR_PADDINGS for name, width in _RESNET_WIDTHS.items()},
     **{name: shape.width for name, shape in VISION_TRANSFORMERS.items()},
 }
-"""Every architecture and the width D of its features."""
+"""Every architecture of our own names, and the width D of its features."""
 CUSTOM = "custom:"
 """Begins the architecture of a module of somebody's own code, see `own_module`."""
 COUNTER = ".num_batches_tracked"
@@ -35,15 +36,17 @@ def build_backbone(architecture: str, *, zero_init_residual: bool = False) -> nn
     """Make a backbone with weights drawn from torch's global generator (the caller seeds it).
 
     Args:
-        architecture: a name in `ARCHITECTURES`. `_cifar` means a 3x3 stride-1 first convolution and
-            no max-pool; `_cifar_padding2` the same, padded by 2.
+        architecture: a name in `ARCHITECTURES`, or `timm:NAME`. `_cifar` means a 3x3 stride-1
+            first convolution and no max-pool; `_cifar_padding2` the same, padded by 2.
         zero_init_residual: start the last BatchNorm weight of every residual branch at 0; changes
             ResNets only.
 
     Raises:
-        InputError: unknown architecture, or a vision transformer without timm.
+        InputError: unknown architecture, or one that needs timm without it.
     """
     feature_dim(architecture)
+    if is_timm(architecture):
+        return build_timm(architecture)
     if architecture == "small_conv":
         return SmallConv()
     if architecture in VISION_TRANSFORMERS:
@@ -57,6 +60,8 @@ def feature_dim(architecture: str) -> int:
     Raises:
         InputError: unknown architecture; names the nearest known one.
     """
+    if is_timm(architecture):
+        return timm_model(architecture).width
     if architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
     if architecture.startswith(CUSTOM):
@@ -66,7 +71,7 @@ def feature_dim(architecture: str) -> int:
             f"is built by name; in Python: linear_eval.load(FILE, module={name}(...))"
         )
     near = get_close_matches(architecture, ARCHITECTURES, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(ARCHITECTURES)}"
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(ARCHITECTURES)}, timm:NAME"
     raise InputError(f"architecture: '{architecture}' is not known; {hint}")
 
 
@@ -111,8 +116,25 @@ def _build_resnet(architecture: str, *, zero_init_residual: bool) -> nn.Module:
     return resnet
 
 
+def expected_state(architecture: str) -> dict[str, Tensor]:
+    """Every weight and buffer of an architecture, without values; nothing is allocated."""
+    if is_timm(architecture):
+        return timm_model(architecture).state
+    with torch.device("meta"):
+        return build_backbone(architecture).state_dict()
+
+
 def expected_tensors(architecture: str) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight and buffer of an architecture, without allocating them."""
-    with torch.device("meta"):
+    return {name: tuple(tensor.shape) for name, tensor in expected_state(architecture).items()}
+
+
+def backbone_to_fill(architecture: str) -> nn.Module:
+    """A backbone on the CPU whose weights and buffers are all about to be replaced."""
+    if is_timm(architecture):
+        # many of timm's models compute tensors when they are made, and keep them in no state_dict
+        with torch.random.fork_rng(devices=[]):
+            return build_backbone(architecture)
+    with torch.device("meta"):  # draws no weights
         backbone = build_backbone(architecture)
-    return {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+    return backbone.to_empty(device="cpu")

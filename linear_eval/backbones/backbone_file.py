@@ -8,6 +8,7 @@ the key `backbone`. `torchvision.models.resnet18().load_state_dict(...)` accepts
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from linear_eval.backbones.architectures import (
-    COUNTER,
     CUSTOM,
-    build_backbone,
-    expected_tensors,
+    backbone_to_fill,
+    expected_state,
     feature_dim,
 )
 from linear_eval.backbones.backbone_header import (
@@ -37,9 +37,6 @@ from linear_eval.system.errors import InputError, require_backbone
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_Expected = dict[str, tuple[tuple[int, ...], torch.dtype]]
-"""Name of every tensor -> its shape and type."""
-
 _HEADER_KEY = "backbone"
 _CONVERT = (
     "make a backbone file of it with `linear-eval convert CHECKPOINT --architecture NAME "
@@ -55,7 +52,7 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
         InputError: `path` cannot be written.
     """
     is_custom = info.architecture.startswith(CUSTOM)
-    expected = expected_of(backbone) if is_custom else _expected(info.architecture)
+    expected = expected_of(backbone) if is_custom else expected_state(info.architecture)
     tensors = {name: _storable(tensor) for name, tensor in backbone.state_dict().items()}
     problems = _differences(tensors, expected)
     assert not problems, f"not a plain {info.architecture}: {problems}"
@@ -63,7 +60,7 @@ def save_backbone(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
     # one metadata key only: safetensors writes several in no fixed order, and the digest would vary
     from safetensors.torch import save  # it loads torch
 
-    data = save(tensors, metadata={_HEADER_KEY: write_header(info, _digest(tensors))})
+    data = save(tensors, metadata={_HEADER_KEY: write_header(info, tensors_sha256(tensors))})
     with atomic_file(path) as file:
         file.write(data)
 
@@ -87,7 +84,7 @@ def load_backbone(path: Path, module: nn.Module | None = None) -> tuple[nn.Modul
             "architecture that is built by name; judge it from Python: linear_eval.evaluate("
             f"linear_eval.load(FILE, module={name}(...)), ...)"
         )
-    expected = _expected(info.architecture) if module is None else expected_of(module)
+    expected = expected_state(info.architecture) if module is None else expected_of(module)
     if problems := _differences(tensors, expected):
         remedy = "export the backbone again" if module is None else "give the module it was made of"
         raise InputError(
@@ -95,7 +92,8 @@ def load_backbone(path: Path, module: nn.Module | None = None) -> tuple[nn.Modul
             + (f"'{info.architecture}', which its header names" if module is None else "the module")
             + f" ({problems}); {remedy}"
         )
-    if header.tensors_sha256 not in (None, _digest(tensors)):  # files of early versions have none
+    # files of early versions have none
+    if header.tensors_sha256 not in (None, tensors_sha256(tensors)):
         raise InputError(
             f"{path}: is damaged, its tensors are not those that were written; copy or export it "
             "again"
@@ -104,7 +102,7 @@ def load_backbone(path: Path, module: nn.Module | None = None) -> tuple[nn.Modul
         backbone = assemble_backbone(info.architecture, tensors)
     else:
         backbone = filled(module, tensors)
-    _check_forward(path, backbone, info)
+    check_forward(path, backbone, info)
     return backbone, info
 
 
@@ -119,12 +117,11 @@ def assemble_backbone(architecture: str, tensors: dict[str, Tensor]) -> nn.Modul
     """A backbone on the CPU with these tensors, in eval mode and frozen.
 
     Args:
-        architecture: a name in `backbones.ARCHITECTURES`.
+        architecture: a name in `backbones.ARCHITECTURES`, or `timm:NAME`.
         tensors: under our names, checked to be all that the architecture has.
     """
-    with torch.device("meta"):  # draws no weights: all of them are about to be replaced
-        backbone = build_backbone(architecture)
-    backbone.to_empty(device="cpu").load_state_dict(tensors, strict=True)
+    backbone = backbone_to_fill(architecture)
+    backbone.load_state_dict(tensors, strict=True)
     return backbone.eval().requires_grad_(False)
 
 
@@ -155,7 +152,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
     return tensors, header
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names and bytes of the tensors, in hex."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -195,30 +192,22 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
         ) from error
 
 
-def _expected(architecture: str) -> _Expected:
-    """What a file of an architecture that is built by name holds."""
-    return {
-        name: (shape, torch.int64 if name.endswith(COUNTER) else torch.float32)
-        for name, shape in expected_tensors(architecture).items()
-    }
-
-
-def _differences(tensors: dict[str, Tensor], expected: _Expected) -> str:
+def _differences(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     """What is missing, unexpected or another shape or type; "" when the tensors fit."""
     shared = sorted(expected.keys() & tensors.keys())
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
         "unexpected": sorted(tensors.keys() - expected.keys()),
         "of another shape": [
-            f"{name} {tuple(tensors[name].shape)} instead of {expected[name][0]}"
+            f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in shared
-            if tuple(tensors[name].shape) != expected[name][0]
+            if tensors[name].shape != expected[name].shape
         ],
         # the digest is over bytes: these would be other numbers as another type
         "of another type": [
-            f"{name} {tensors[name].dtype} instead of {expected[name][1]}"
+            f"{name} {tensors[name].dtype} instead of {expected[name].dtype}"
             for name in shared
-            if tensors[name].dtype != expected[name][1]
+            if tensors[name].dtype != expected[name].dtype
         ],
     }
     return "; ".join(
@@ -228,16 +217,21 @@ def _differences(tensors: dict[str, Tensor], expected: _Expected) -> str:
     )
 
 
-def _check_forward(path: Path, backbone: nn.Module, info: BackboneInfo) -> None:
+def check_forward(name: object, backbone: nn.Module, info: BackboneInfo) -> None:
+    """See that one black image gives a row of finite features; `name` is for the message.
+
+    Raises:
+        InputError: it does not.
+    """
     with torch.inference_mode():
         features = backbone(torch.zeros(1, 3, info.image_size, info.image_size))
     if features.shape != (1, info.feature_dim):
         raise InputError(
-            f"{path}: its features are {tuple(features.shape)}, expected (1, {info.feature_dim}) "
+            f"{name}: its features are {tuple(features.shape)}, expected (1, {info.feature_dim}) "
             "as its header says; give the module it was made of"
         )
     if not bool(features.isfinite().all()):
         raise InputError(
-            f"{path}: a black image gives features that are NaN or infinite; the weights are "
+            f"{name}: a black image gives features that are NaN or infinite; the weights are "
             "broken, export a backbone of a run that converged"
         )

@@ -17,6 +17,8 @@ from linear_eval.backbones.architectures import CUSTOM, feature_dim
 
 FORMAT_VERSION = 1
 MAX_IMAGE_SIZE = 4096
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # what most published weights were trained with
+IMAGENET_STD = (0.229, 0.224, 0.225)
 _OF_TENSORS, _OF_HEADER = "tensors_sha256", "header_sha256"
 
 
@@ -29,7 +31,8 @@ class BackboneInfo:
     """What the header says: enough to build the backbone and to feed it.
 
     Attributes:
-        architecture: a name in `backbones.ARCHITECTURES`, or `custom:CLASS`, see `own_module`.
+        architecture: a name in `backbones.ARCHITECTURES`, `timm:NAME`, or `custom:CLASS` (see
+            `own_module`).
         feature_dim: D.
         image_size: side of the training views in pixels.
         mean: per channel, of images in [0, 1].

@@ -88,19 +88,19 @@ def width_of(module: nn.Module, size: int) -> int:
     return features.shape[1]
 
 
-def expected_of(module: nn.Module) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and type of every tensor that a file of this module holds.
+def expected_of(module: nn.Module) -> dict[str, Tensor]:
+    """Every tensor that a file of this module holds.
 
     Raises:
         InputError: its state is not tensors alone.
     """
-    state = module.state_dict()
+    state: dict[str, Tensor] = module.state_dict()
     if others := [name for name, value in state.items() if not isinstance(value, torch.Tensor)]:
         raise InputError(
             f"backbone: the state of {type(module).__name__} has more than tensors ({others[0]}), "
             "expected tensors alone; leave get_extra_state out"
         )
-    return {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
+    return state
 
 
 def filled(module: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:

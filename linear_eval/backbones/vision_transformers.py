@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from linear_eval.backbones.timm_models import import_timm
 from linear_eval.system.errors import InputError
 
 TRAINED_SIZE = 224  # pixels a side; other sizes get interpolated position embeddings
@@ -59,14 +60,8 @@ def build_vision_transformer(architecture: str) -> nn.Module:
     Differs: `vit_small_moco_v3` starts its patch embedding and class token as timm does.
     """
     shape = VISION_TRANSFORMERS[architecture]
-    try:
-        from timm.models import vision_transformer
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another build
-        raise InputError(
-            f"architecture: '{architecture}' needs timm, which cannot be imported ({error}); "
-            "install the extra: pip install 'ssl-bf[timm]'"
-        ) from error
-    network = vision_transformer.VisionTransformer(
+    timm = import_timm(f"architecture: '{architecture}' needs timm")
+    network = timm.models.VisionTransformer(
         img_size=TRAINED_SIZE,
         patch_size=shape.patch,
         embed_dim=shape.width,

@@ -11,6 +11,7 @@ import torch
 from linear_eval.backbones.architectures import (
     CIFAR_PADDINGS,
     COUNTER,
+    expected_state,
     expected_tensors,
     feature_dim,
 )
@@ -20,7 +21,14 @@ from linear_eval.backbones.backbone_file import (
     is_backbone_file,
     save_backbone,
 )
-from linear_eval.backbones.backbone_header import MAX_IMAGE_SIZE, BackboneInfo
+from linear_eval.backbones.backbone_header import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MAX_IMAGE_SIZE,
+    BackboneInfo,
+)
+from linear_eval.backbones.opened import open_backbone
+from linear_eval.backbones.timm_models import Channels, is_timm, timm_model
 from linear_eval.backbones.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS, check_heads
 from linear_eval.checkpoints.match import Match, find_backbone
 from linear_eval.checkpoints.tensor_file import read_tensors
@@ -32,22 +40,23 @@ if TYPE_CHECKING:
 
 _EXACT = (torch.float32, torch.float16, torch.bfloat16)  # all of them are float32 numbers
 _CIFAR_SIZE = 32
-Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
     """What a checkpoint does not say about the images that it was trained on.
 
+    None: what timm says of `timm:NAME`; else 224 pixels (32 for a CIFAR stem), ImageNet's colours.
+
     Attributes:
-        size: pixels a side; None: 32 for a CIFAR stem, else 224.
+        size: pixels a side.
         mean: per channel, of images in [0, 1].
         std: per channel, > 0.
     """
 
-    size: int | None
-    mean: Channels
-    std: Channels
+    size: int | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
 
 
 def convert(
@@ -60,7 +69,7 @@ def convert(
             known layout, or holds tensors of no known group; nothing was written.
     """
     width = feature_dim(architecture)
-    size = _image_size(architecture, images)
+    size, mean, std = _image_facts(architecture, images)
     _check_output(checkpoint, output, overwrite=overwrite)
     if is_backbone_file(checkpoint):
         raise InputError(
@@ -83,17 +92,35 @@ def convert(
         architecture=architecture,
         feature_dim=width,
         image_size=size,
-        mean=images.mean,
-        std=images.std,
+        mean=mean,
+        std=std,
         provenance=provenance,
     )
     save_backbone(output, backbone, info)
     _print_summary(match, info, output)
 
 
-def _image_size(architecture: str, images: ImageFacts) -> int:
+def convert_timm(name: str, *, output: Path, overwrite: bool) -> None:
+    """Write timm's pretrained weights of `timm:NAME` as our backbone file.
+
+    Raises:
+        InputError: timm is missing, has no such model, or cannot get its weights; `output` exists.
+    """
+    check_output(output, "--output", overwrite=overwrite)
+    opened = open_backbone(name)
+    save_backbone(output, opened.network, opened.info)
+    print(f"used: the weights of {opened.info.architecture} (D = {opened.info.feature_dim})")
+    print(f"written: {output}")
+
+
+def _image_facts(architecture: str, images: ImageFacts) -> tuple[int, Channels, Channels]:
+    """Size, mean and std: what was given, else the architecture's own."""
     has_cifar_stem = any(architecture.endswith(suffix) for suffix in CIFAR_PADDINGS)
-    size = images.size or (_CIFAR_SIZE if has_cifar_stem else TRAINED_SIZE)
+    size, mean, std = _CIFAR_SIZE if has_cifar_stem else TRAINED_SIZE, IMAGENET_MEAN, IMAGENET_STD
+    if is_timm(architecture):
+        model = timm_model(architecture)
+        size, mean, std = model.image_size, model.mean, model.std
+    size, mean, std = images.size or size, images.mean or mean, images.std or std
     if not 1 <= size <= MAX_IMAGE_SIZE:
         raise InputError(f"--image-size: must be between 1 and {MAX_IMAGE_SIZE}, got {size}")
     shape = VISION_TRANSFORMERS.get(architecture)
@@ -102,9 +129,9 @@ def _image_size(architecture: str, images: ImageFacts) -> int:
             f"--image-size: {size} is no multiple of the patch of {architecture}; "
             f"give a multiple of {shape.patch}"
         )
-    if min(images.std) <= 0:
-        raise InputError(f"--std: must be above 0, got {images.std}; give three numbers like 0.229")
-    return size
+    if min(std) <= 0:
+        raise InputError(f"--std: must be above 0, got {std}; give three numbers like 0.229")
+    return size, mean, std
 
 
 def _check_output(checkpoint: Path, output: Path, *, overwrite: bool) -> None:
@@ -125,13 +152,11 @@ def _take(
     checkpoint: Path, tensors: dict[str, Tensor], match: Match, architecture: str
 ) -> dict[str, Tensor]:
     """The backbone's tensors under our names, every one checked."""
-    taken = {}
+    taken, expected = {}, expected_state(architecture)
     for ours, name in match.used.items():
-        tensor = tensors[name]
-        is_counter = ours.endswith(COUNTER)
-        if tensor.layout != torch.strided or tensor.dtype not in (
-            (torch.int64,) if is_counter else _EXACT
-        ):
+        tensor, wanted = tensors[name], expected[ours].dtype
+        exact = _EXACT if wanted == torch.float32 else (wanted,)
+        if tensor.layout != torch.strided or tensor.dtype not in exact:
             raise InputError(
                 f"{checkpoint}: {name} is {tensor.dtype}, {tensor.layout}, expected float32, "
                 "float16 or bfloat16 rows, which are taken over exactly; save it as float32"
@@ -142,7 +167,7 @@ def _take(
                 "give a checkpoint of a run that converged"
             )
         taken[ours] = tensor
-    for ours in expected_tensors(architecture):
+    for ours in expected:
         if ours not in taken and ours.endswith(COUNTER):
             taken[ours] = torch.zeros((), dtype=torch.int64)
     return taken

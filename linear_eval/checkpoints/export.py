@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from linear_eval.backbones.architectures import backbone_to_fill
 from linear_eval.backbones.backbone_file import save_backbone
 from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.backbones.timm_models import import_timm, is_timm
 from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS
 from linear_eval.checkpoints.onnx_file import onnx_bytes, run_onnx
 from linear_eval.checkpoints.tensor_file import read_tensors
@@ -69,9 +71,10 @@ def _pickled(backbone: nn.Module) -> bytes:
 
 def _torchvision_model(architecture: str) -> nn.Module:
     if architecture not in _PLAIN_RESNETS:
+        instead = "timm" if is_timm(architecture) else "onnx"
         raise InputError(
             f"--format: torchvision has no {architecture}, expected one of "
-            f"{', '.join(_PLAIN_RESNETS)}; use --format onnx"
+            f"{', '.join(_PLAIN_RESNETS)}; use --format {instead}"
         )
     require_matching_torch()
     from torchvision import models
@@ -82,19 +85,15 @@ def _torchvision_model(architecture: str) -> nn.Module:
 
 
 def _timm_model(architecture: str) -> nn.Module:
+    if is_timm(architecture):
+        return backbone_to_fill(architecture)
     names = [*_PLAIN_RESNETS, *(name for name in VISION_TRANSFORMERS if name.endswith("_224"))]
     if architecture not in names:
         raise InputError(
             f"--format: timm has no {architecture}, expected one of {', '.join(names)}; "
             "use --format onnx"
         )
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another build
-        raise InputError(
-            f"--format: timm cannot be imported ({error}), and checks what is written; "
-            "install the extra: pip install 'ssl-bf[timm]'"
-        ) from error
+    timm = import_timm("--format: timm checks what is written")
     model: nn.Module = timm.create_model(architecture, num_classes=0)
     return model
 

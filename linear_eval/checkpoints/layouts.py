@@ -52,85 +52,6 @@ class Layout:
     refuses: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a library names the tensors of a backbone; `renames` are tried in order, first fit wins.
-
-    Attributes:
-        name: for people.
-        renames: pattern -> our name.
-    """
-
-    name: str
-    renames: dict[str, str]
-
-
-_LAYER = r"encoder\.layers\.encoder_layer_(\d+)\."  # torchvision's vision transformer
-_HF_BLOCK = {
-    r"shortcut\.convolution": "downsample.0",
-    r"shortcut\.normalization": "downsample.1",
-    **{rf"layer\.{k}\.convolution": f"conv{k + 1}" for k in range(3)},
-    **{rf"layer\.{k}\.normalization": f"bn{k + 1}" for k in range(3)},
-}
-_SEQUENTIAL_STEM = {r"0\.": "conv1.", r"1\.": "bn1."}
-
-DIALECTS = (
-    Dialect("torchvision / timm names", {}),
-    Dialect(
-        "numbered children of a torchvision ResNet",  # nn.Sequential(*list(resnet.children())[:-1])
-        {**_SEQUENTIAL_STEM, **{rf"{i + 3}\.": f"layer{i}." for i in (1, 2, 3, 4)}},
-    ),
-    Dialect(
-        "lightly's ResNetGenerator",
-        {r"(layer\d\.\d+)\.shortcut\.": r"\1.downsample."},
-    ),
-    Dialect(
-        "numbered children of lightly's ResNetGenerator",  # it has no max-pool, and calls ReLU as F
-        {
-            **_SEQUENTIAL_STEM,
-            **{rf"{i + 1}\.(\d+)\.shortcut\.": rf"layer{i}.\1.downsample." for i in (1, 2, 3, 4)},
-            **{rf"{i + 1}\.": f"layer{i}." for i in (1, 2, 3, 4)},
-        },
-    ),
-    Dialect(
-        "Hugging Face's ResNet",
-        {
-            r"embedder\.embedder\.convolution\.": "conv1.",
-            r"embedder\.embedder\.normalization\.": "bn1.",
-            **{
-                rf"encoder\.stages\.{i}\.layers\.(\d+)\.{theirs}\.": rf"layer{i + 1}.\1.{ours}."
-                for i in range(4)
-                for theirs, ours in _HF_BLOCK.items()
-            },
-        },
-    ),
-    Dialect(
-        "mmpretrain's vision transformer",
-        {
-            r"patch_embed\.projection\.": "patch_embed.proj.",
-            r"layers\.(\d+)\.ln([12])\.": r"blocks.\1.norm\2.",
-            r"layers\.(\d+)\.attn\.": r"blocks.\1.attn.",
-            r"layers\.(\d+)\.ffn\.layers\.0\.0\.": r"blocks.\1.mlp.fc1.",
-            r"layers\.(\d+)\.ffn\.layers\.1\.": r"blocks.\1.mlp.fc2.",
-            r"ln1\.": "norm.",
-        },
-    ),
-    Dialect(
-        "torchvision's vision transformer",
-        {
-            r"class_token$": "cls_token",
-            r"conv_proj\.": "patch_embed.proj.",
-            r"encoder\.pos_embedding$": "pos_embed",
-            r"encoder\.ln\.": "norm.",
-            _LAYER + r"ln_([12])\.": r"blocks.\1.norm\2.",
-            _LAYER + r"self_attention\.in_proj_": r"blocks.\1.attn.qkv.",
-            _LAYER + r"self_attention\.out_proj\.": r"blocks.\1.attn.proj.",
-            _LAYER + r"mlp\.(0|linear_1)\.": r"blocks.\1.mlp.fc1.",
-            _LAYER + r"mlp\.(3|linear_2)\.": r"blocks.\1.mlp.fc2.",
-        },
-    ),
-)
-
 _LIGHTLY: Groups = {
     "projector": r"projection_(head|mlp)\.",
     "predictor": r"prediction_(head|mlp)\.",
@@ -144,7 +65,9 @@ _LIGHTLY: Groups = {
     "mask token": r"(backbone\.)?mask_token$",
 }
 _BATCHFORMER: Groups = {"BatchFormer, listed twice": r"encoder_global\."}
-_CLASSIFIER: Groups = {"classifier": r"(fc|head|heads\.head|linear)\.(weight|bias)$"}
+_CLASSIFIER: Groups = {
+    "classifier": r"(_?fc|head|heads\.head|head\.fc|classifier|linear)\.(weight|bias)$"
+}
 
 LAYOUTS = (
     Layout(

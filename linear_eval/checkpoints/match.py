@@ -15,15 +15,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from linear_eval.backbones.architectures import COUNTER
-from linear_eval.checkpoints.layouts import (
-    AVERAGED,
-    DIALECTS,
-    ELSEWHERE,
-    LAYOUTS,
-    Dialect,
-    Groups,
-    Layout,
-)
+from linear_eval.checkpoints.dialects import DIALECTS, Dialect
+from linear_eval.checkpoints.layouts import AVERAGED, ELSEWHERE, LAYOUTS, Groups, Layout
 from linear_eval.checkpoints.not_read import not_read
 from linear_eval.checkpoints.wrappers import common_start, outer_wrappers, unwrapped
 from linear_eval.system.errors import InputError
@@ -89,9 +82,9 @@ def find_backbone(
         complete = [attempt for attempt in attempts if attempt.is_complete]
     if not complete:
         raise _no_match(attempts, tensors, architecture)
-    allowed = [match for match in complete if _refusal(match.layout, architecture) is None]
+    allowed = [match for match in complete if _refusal(match, architecture) is None]
     if not allowed:
-        raise InputError(f"architecture: {_refusal(complete[0].layout, architecture)}")
+        raise InputError(f"architecture: {_refusal(complete[0], architecture)}")
     first = allowed[0]
     for other in allowed[1:]:
         if other.used != first.used:
@@ -103,9 +96,11 @@ def find_backbone(
     return first
 
 
-def _refusal(layout: Layout, architecture: str) -> str | None:
-    reasons = (why for suffix, why in layout.refuses.items() if architecture.endswith(suffix))
-    return next((why.format(architecture=architecture) for why in reasons), None)
+def _refusal(match: Match, architecture: str) -> str | None:
+    of_layout, of_dialect = match.layout.refuses.items(), match.dialect.refuses.items()
+    reasons = [why for suffix, why in of_layout if architecture.endswith(suffix)]
+    reasons += [why for start, why in of_dialect if architecture.startswith(start)]
+    return reasons[0].format(architecture=architecture) if reasons else None
 
 
 def _attempts(

@@ -16,6 +16,7 @@ EXAMPLE = """\
 example:
   linear-eval convert moco_v2_800ep_pretrain.pth.tar --architecture resnet50 \\
       --output moco_v2.safetensors
+  linear-eval convert timm:resnet50.a1_in1k --output resnet50.safetensors  (timm's own weights)
 
 Reads checkpoints of MoCo v1-v3, SimSiam, DINO, lightly, solo-learn, mmpretrain, torchvision and
 timm, without running code that they may hold. Every tensor is used or belongs to a group that is
@@ -34,21 +35,25 @@ def add(commands: Commands) -> None:
     parser = add_parser(
         commands, "convert", says="make a backbone file of a foreign checkpoint", example=EXAMPLE
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="their file")
-    parser.add_argument("--architecture", metavar="NAME", required=True, help="e.g. resnet50")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="their file, or timm:NAME")
+    parser.add_argument(
+        "--architecture", metavar="NAME", help="of a file, e.g. resnet50 or timm:NAME"
+    )
     parser.add_argument("--output", metavar="FILE", type=Path, required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     parser.add_argument(
-        "--image-size", metavar="N", type=int, help="default: 224; 32 for a CIFAR stem"
+        "--image-size", metavar="N", type=int, help="default: timm's; 32 for a CIFAR stem; 224"
     )
     parser.add_argument(
-        "--mean", metavar="R,G,B", help="of its images in [0, 1]; default: ImageNet"
+        "--mean", metavar="R,G,B", help="of its images in [0, 1]; default: timm's; ImageNet's"
     )
-    parser.add_argument("--std", metavar="R,G,B", help="default: ImageNet")
+    parser.add_argument("--std", metavar="R,G,B", help="likewise")
     parser.set_defaults(command=_convert)
 
 
-def _channels(option: str, text: str) -> tuple[float, float, float]:
+def _channels(option: str, text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
     try:
         red, green, blue = (float(number) for number in text.split(","))
     except ValueError as error:
@@ -59,18 +64,36 @@ def _channels(option: str, text: str) -> tuple[float, float, float]:
 
 
 def _convert(given: argparse.Namespace) -> None:
+    is_timm = given.checkpoint.startswith("timm:")
+    if is_timm:
+        _refuse_facts(given)
+    elif given.architecture is None:
+        raise InputError(
+            "--architecture: missing, a checkpoint does not say what it holds; give it as "
+            "--architecture resnet50 (names: linear-eval architectures)"
+        )
     load_torch(if_interrupted=given.if_interrupted)
-    from linear_eval.checkpoints.convert import ImageFacts, convert
-    from linear_eval.evaluation.contestants import IMAGENET_MEAN, IMAGENET_STD
+    from linear_eval.checkpoints.convert import ImageFacts, convert, convert_timm
 
+    if is_timm:
+        convert_timm(given.checkpoint, output=given.output, overwrite=given.overwrite)
+        return
     convert(
-        given.checkpoint,
+        Path(given.checkpoint),
         architecture=given.architecture,
         output=given.output,
         images=ImageFacts(
             size=given.image_size,
-            mean=_channels("--mean", given.mean) if given.mean else IMAGENET_MEAN,
-            std=_channels("--std", given.std) if given.std else IMAGENET_STD,
+            mean=_channels("--mean", given.mean),
+            std=_channels("--std", given.std),
         ),
         overwrite=given.overwrite,
     )
+
+
+def _refuse_facts(given: argparse.Namespace) -> None:
+    for name in ("architecture", "image_size", "mean", "std"):
+        if getattr(given, name) is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')}: is what timm says of {given.checkpoint}; leave it out"
+            )

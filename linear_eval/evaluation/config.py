@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets import DatasetConfig
 from linear_eval.evaluation.protocols import ProtocolName
 from linear_eval.evaluators import EVALUATORS
@@ -57,7 +58,7 @@ class _Judged:
     """The first keys of `EvaluateConfig`."""
 
     data: DatasetConfig
-    backbone: str = field(metadata={"expects": "a backbone file, pixels or random"})
+    backbone: str = field(metadata={"expects": "a backbone file, timm:NAME, pixels or random"})
     architecture: str | None = None
     baselines: tuple[str, ...] = ()
     seed: int = 0
@@ -89,9 +90,9 @@ class EvaluateConfig(_WithSections):
 
     Attributes:
         data: train (gallery, probe) and test.
-        backbone: path of a backbone file, or `pixels`, or `random`.
+        backbone: path of a backbone file, `timm:NAME` (timm's own weights), `pixels` or `random`.
         architecture: of `random`; None takes that of the first backbone file.
-        baselines: judged beside the backbone; each a path, `pixels` or `random`.
+        baselines: judged beside the backbone; each what `backbone` may be.
         seed: of `random`.
         protocols: the rules; see `protocols.py`. `ours` is set by the sections of the evaluators,
             the others by what their authors published.
@@ -119,8 +120,13 @@ class EvaluateConfig(_WithSections):
     @property
     def backbone_files(self) -> tuple[Path, ...]:
         """Of all that is judged, the main one first."""
+        return tuple(Path(name) for name in self.pretrained if not is_timm(name))
+
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """Backbone files and models of timm among what is judged, the main one first."""
         names = dict.fromkeys([self.backbone, *self.baselines])
-        return tuple(Path(name) for name in names if name not in (PIXELS, RANDOM))
+        return tuple(name for name in names if name not in (PIXELS, RANDOM))
 
     def __post_init__(self) -> None:
         """Check ranges, and what contradicts itself."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from linear_eval.backbones.architectures import feature_dim
-from linear_eval.backbones.backbone_file import file_sha256, load_backbone
-from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.backbones.backbone_header import IMAGENET_MEAN, IMAGENET_STD, BackboneInfo
+from linear_eval.backbones.opened import open_backbone
+from linear_eval.backbones.timm_models import Channels, is_timm, timm_model
 from linear_eval.classifiers.whole_network import Pretrained
 from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.evaluation.random_backbone import (
@@ -31,9 +32,6 @@ from linear_eval.system.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Contestant:
@@ -43,7 +41,7 @@ class Contestant:
         key: `pixels`, `random`, or the title: the name under `baselines` in `results.json`.
         title: the row's label.
         architecture: name of the architecture, or `pixels`.
-        sha256: of the backbone file; None where there is none.
+        sha256: of the backbone file, or of timm's tensors; None of the built-in baselines.
         backbone: None for the raw pixels.
         mean: of its input.
         std: of its input.
@@ -65,7 +63,7 @@ class Contestant:
 
     @property
     def is_file(self) -> bool:
-        """Whether a file was given, not a built-in baseline."""
+        """Whether trained weights were given, not a built-in baseline."""
         return self.sha256 is not None
 
     @contextmanager
@@ -128,7 +126,7 @@ def open_contestants(config: EvaluateConfig) -> list[Contestant]:
             "its own; leave it out, or add random to baselines"
         )
     # the judged file first: `random` takes its architecture
-    files = {str(path): _open_file(path) for path in config.backbone_files}
+    files = {name: _pretrained(name) for name in config.pretrained}
     contestants = []
     for name in names:
         if name == PIXELS:
@@ -136,22 +134,23 @@ def open_contestants(config: EvaluateConfig) -> list[Contestant]:
         elif name == RANDOM:
             contestants.append(_random(config, next(iter(files.values()), None)))
         else:
-            contestants.append(files[str(Path(name))])
+            contestants.append(files[name])
     return _with_distinct_titles(contestants, names)
 
 
-def _open_file(path: Path) -> Contestant:
-    backbone, info = load_backbone(path)
-    title = _title(info, path)
+def _pretrained(name: str) -> Contestant:
+    opened = open_backbone(name)
+    info = opened.info
+    title = _title(info, name)
     return Contestant(
         key=title,
         title=title,
         architecture=info.architecture,
-        sha256=file_sha256(path),
-        backbone=backbone,
+        sha256=opened.sha256,
+        backbone=opened.network,
         mean=info.mean,
         std=info.std,
-        path=path,
+        path=opened.path,
         image_size=info.image_size,
         pretraining_seed=info.pretraining_seed,
     )
@@ -169,10 +168,10 @@ def _after(prepare: Callable[[], None], embed: Embed) -> Embed:
     return prepared
 
 
-def _title(info: BackboneInfo, path: Path) -> str:
+def _title(info: BackboneInfo, name: str) -> str:
     title = info.provenance.get("title")
     if not isinstance(title, str) or not title.strip() or title in (PIXELS, RANDOM):
-        return str(path)
+        return name
     return " ".join(title.split())
 
 
@@ -183,14 +182,25 @@ def _random(config: EvaluateConfig, judged: Contestant | None) -> Contestant:
             "architecture: missing, 'random' needs one; add e.g. architecture=resnet18"
         )
     feature_dim(architecture)
+    mean, std = _input_of(architecture, judged)
     return Contestant(
         key=RANDOM,
         title="random backbone",
         architecture=architecture,
         backbone=random_backbone(architecture, seed=config.seed),
-        mean=judged.mean if judged else IMAGENET_MEAN,
-        std=judged.std if judged else IMAGENET_STD,
+        mean=mean,
+        std=std,
     )
+
+
+def _input_of(architecture: str, judged: Contestant | None) -> tuple[Channels, Channels]:
+    """Mean and std: the judged backbone's, so that they differ in weights alone."""
+    if judged is not None:
+        return judged.mean, judged.std
+    if is_timm(architecture):
+        model = timm_model(architecture)
+        return model.mean, model.std
+    return IMAGENET_MEAN, IMAGENET_STD
 
 
 def _with_distinct_titles(contestants: list[Contestant], names: list[str]) -> list[Contestant]:

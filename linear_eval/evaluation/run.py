@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from linear_eval.backbones.backbone_file import backbone_notes
+from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.splits import EvaluationSplits, open_splits
 from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
@@ -138,7 +139,7 @@ def results_path(config: EvaluateConfig) -> Path:
         output = Path(config.output)
         output = output / RESULTS_FILE if output.is_dir() else output
         check_suffix(output, "output", ".json")
-    elif config.backbone in (PIXELS, RANDOM):
+    elif config.backbone in (PIXELS, RANDOM) or is_timm(config.backbone):
         raise InputError(
             f"output: missing, backbone={config.backbone} has no folder for {RESULTS_FILE}; "
             f"add output=FILE.json"

@@ -112,7 +112,10 @@ def require_backbone(path: Path) -> None:
     """
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}, expected a backbone file; give the path of one")
+        way_out = "give the path of one"
+        if str(path).startswith("timm:"):
+            way_out = f"make one: linear-eval convert {path} --output FILE"
+        raise InputError(f"{path}: {found}, expected a backbone file; {way_out}")
 
 
 def require_matching_torch() -> None:

@@ -86,7 +86,7 @@ def test_a_malformed_command_line_exits_with_2(
 
 def test_what_is_to_be_converted_reaches_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
     import linear_eval.checkpoints.convert
-    from linear_eval.evaluation.contestants import IMAGENET_MEAN
+    from linear_eval.backbones.backbone_header import IMAGENET_MEAN
 
     calls: list[Any] = []
     monkeypatch.setattr(

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from linear_eval.checkpoints import match as checkpoint_match
-from linear_eval.checkpoints.layouts import DIALECTS, LAYOUTS, Layout
+from linear_eval.checkpoints.dialects import DIALECTS
+from linear_eval.checkpoints.layouts import LAYOUTS, Layout
 from linear_eval.checkpoints.match import find_backbone
 from linear_eval.system.errors import InputError
 

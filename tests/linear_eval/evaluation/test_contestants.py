@@ -5,10 +5,10 @@ import torch
 
 from linear_eval.backbones.architectures import build_backbone
 from linear_eval.backbones.backbone_file import file_sha256, save_backbone
-from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.backbones.backbone_header import IMAGENET_MEAN, BackboneInfo
 from linear_eval.datasets import TexturesConfig
 from linear_eval.evaluation.config import EvaluateConfig
-from linear_eval.evaluation.contestants import IMAGENET_MEAN, open_contestants
+from linear_eval.evaluation.contestants import open_contestants
 from linear_eval.features.table import collect_features
 from linear_eval.images.batches import EvalImages, ImageBatches
 from linear_eval.system.errors import InputError
