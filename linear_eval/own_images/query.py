@@ -16,7 +16,6 @@ from linear_eval.backbones.backbone_file import backbone_notes, file_sha256, loa
 from linear_eval.datasets.decode import BadImageError, decode_image, printable
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.evaluation.config import SpeedConfig
-from linear_eval.evaluation.notes import shortened
 from linear_eval.features.rows import require_finite, unit_rows
 from linear_eval.features.table import frozen
 from linear_eval.images.batches import EvalImages
@@ -30,6 +29,7 @@ from linear_eval.own_images.image_index import (
 )
 from linear_eval.system.atomic_file import Reads, check_output, check_suffix
 from linear_eval.system.errors import InputError
+from linear_eval.system.printed import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor

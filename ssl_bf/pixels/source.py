@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from linear_eval.datasets.contents import changed_since
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.selection import select_train
-from linear_eval.evaluation.split_notes import tell_notes
+from linear_eval.datasets.splits import tell_notes
 
 
 @dataclass(frozen=True, eq=False)
