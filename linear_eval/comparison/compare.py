@@ -21,9 +21,7 @@ from linear_eval.comparison.compare_runs import (
     runs_differences,
     runs_notes,
 )
-from linear_eval.evaluation.notes import shortened
 from linear_eval.evaluation.protocols import protocol_of
-from linear_eval.evaluation.text_table import aligned
 from linear_eval.results.image_contents import contents_note
 from linear_eval.results.intervals import Unit
 from linear_eval.results.per_image import per_image_path, read_per_image
@@ -40,6 +38,7 @@ from linear_eval.results.results_file import (
 from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import one_line
+from linear_eval.system.printed import aligned, shortened
 
 
 @dataclass(frozen=True, kw_only=True)

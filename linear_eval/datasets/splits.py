@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,10 @@ from linear_eval.datasets.dataset import ImageSplit, Judgement, RetrievalTask, f
 from linear_eval.datasets.image_files import few
 from linear_eval.datasets.overlap import overlap_note
 from linear_eval.datasets.selection import open_selected_train, split_holdout
+from linear_eval.system import screen
+from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,3 +153,10 @@ def _class_difference(train: ImageSplit, test: ImageSplit) -> str:
     ]
     counts = f"train has {len(train.class_names)} classes and test {len(test.class_names)}"
     return f"{counts} ({'; '.join(sides)})"
+
+
+def tell_notes(splits: Iterable[ImageSplit]) -> None:
+    """Print each note of the splits once, before the work begins; of several processes, one."""
+    if is_main():
+        for note in dict.fromkeys(note for split in splits for note in split.notes):
+            screen.say(f"note: {one_line(note)}")

@@ -17,7 +17,7 @@ from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.evaluation.contestants import Contestant
 from linear_eval.evaluation.feature_tables import extract_tables
 from linear_eval.evaluation.plan import needed_parts, stages, wants_views
-from linear_eval.evaluation.report import Row
+from linear_eval.evaluation.row import Row
 from linear_eval.evaluators.evaluation import Evaluation
 from linear_eval.evaluators.evaluator import Asked
 from linear_eval.evaluators.frequency import with_frequency

@@ -1,18 +1,57 @@
-"""Notes below what a command prints: the few that matter most, all if asked for."""
+"""What a reader of the table should know, the most important first."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-SHOWN = 5  # lines
+from collections.abc import Mapping
+
+from linear_eval.evaluation.row import Row
+from linear_eval.evaluation.tables import SPREAD
+from linear_eval.evaluators.evaluation import note_text
+
+# Ends of keys, in this order behind all others: those may say that a number is wrong.
+_SETTINGS = ("/learning_rate", "/weight_decay", "/images", "/chosen_top1", "/chosen_on")
 
 
-def shortened(lines: Sequence[str], *, verbose: bool) -> list[str]:
-    """At most five lines; the last one says how many are held back, if some are.
+def run_notes(rows: list[Row], skipped: Mapping[str, int]) -> list[str]:
+    """What was skipped, and what the evaluators noted: first what could make a number wrong.
 
     Args:
-        lines: the most important first.
-        verbose: whether all are wanted.
+        rows: in the order of the table.
+        skipped: how many images of each part could not be read.
     """
-    if verbose or len(lines) <= SHOWN:
-        return list(lines)
-    shown = list(lines[: SHOWN - 1])
-    return [*shown, f"note: {len(lines) - len(shown)} more lines like these: add --verbose"]
+    lines = [
+        f"{n} {name} images could not be read and were skipped" for name, n in skipped.items() if n
+    ]
+    keys = dict.fromkeys(key for row in rows for key in row.notes if not key.endswith(SPREAD))
+    for key in sorted(keys, key=_place):
+        said = {
+            row.contestant.title: note_text(key, row.notes[key]) for row in rows if key in row.notes
+        }
+        lines += note_lines(key, said, len(rows))
+    return lines
+
+
+def read_from(rows: list[Row]) -> list[str]:
+    """Which features were not computed just now."""
+    return [
+        f"features: read from {folder} ({row.contestant.title}: {', '.join(row.read_from)})"
+        for row in rows
+        for folder in dict.fromkeys(row.read_from.values())
+    ]
+
+
+def note_lines(key: str, said: dict[str, str], num_rows: int) -> list[str]:
+    """What was noted under one key, by whom; a value that all share is written once."""
+    values = list(dict.fromkeys(said.values()))
+    if len(values) == 1 and len(said) == num_rows:
+        return [f"{key}: {values[0]}"]
+    by_value = {
+        value: ", ".join(who for who, own in said.items() if own == value) for value in values
+    }
+    if any(" " in value for value in values):  # sentences
+        return [f"{key} ({who}): {value}" for value, who in by_value.items()]
+    return [f"{key}: " + ", ".join(f"{value} ({who})" for value, who in by_value.items())]
+
+
+def _place(key: str) -> int:
+    return next((n for n, end in enumerate(_SETTINGS, 1) if key.endswith(end)), 0)

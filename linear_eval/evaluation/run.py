@@ -15,22 +15,25 @@ from numpy.typing import NDArray
 from linear_eval.backbones.backbone_file import backbone_notes
 from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets.decoding import ImageFileSettings
-from linear_eval.datasets.splits import EvaluationSplits, open_splits
+from linear_eval.datasets.splits import EvaluationSplits, open_splits, tell_notes
 from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.evaluation.contestants import Contestant, open_contestants
-from linear_eval.evaluation.detail_table import detail_lines
 from linear_eval.evaluation.judge import judge
+from linear_eval.evaluation.notes import read_from, run_notes
 from linear_eval.evaluation.plan import check_stages, needed_parts
-from linear_eval.evaluation.protocol_table import protocol_lines
 from linear_eval.evaluation.protocols import PROTOCOLS
-from linear_eval.evaluation.report import Row, format_report, versions, write_results
-from linear_eval.evaluation.run_notes import read_from, run_notes
-from linear_eval.evaluation.split_notes import tell_notes
+from linear_eval.evaluation.row import Row
+from linear_eval.evaluation.tables import detail_lines, format_report, protocol_lines
 from linear_eval.features.shared_batches import share
 from linear_eval.images.batches import ImageBatches
 from linear_eval.images.held import hold_in_memory
 from linear_eval.results.intervals import INTERVAL_MEANING
-from linear_eval.results.own_results import Judged, answers_differ, results_differ
+from linear_eval.results.own_results import (
+    Judged,
+    answers_differ,
+    results_differ,
+    write_results,
+)
 from linear_eval.results.per_image import PerImage, per_image_path, write_per_image
 from linear_eval.results.results_file import RESULTS_FILE
 from linear_eval.strict_config.reader import to_yaml
@@ -38,6 +41,7 @@ from linear_eval.system.agreement import agreed
 from linear_eval.system.atomic_file import check_output, check_suffix
 from linear_eval.system.distributed import is_main, own_gpu, world_size
 from linear_eval.system.errors import InputError
+from linear_eval.system.versions import versions
 
 
 def run(

@@ -12,8 +12,8 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.datasets.selection import open_selected_train
 from linear_eval.datasets.split_folders import find_train
+from linear_eval.datasets.splits import tell_notes
 from linear_eval.evaluation.config import EvaluateConfig
-from linear_eval.evaluation.split_notes import tell_notes
 from linear_eval.strict_config.reader import LoadedConfig, load_config, parse_config
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import printable

@@ -12,7 +12,6 @@ import torch
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decoding import Decoding, ImageFileSettings
-from linear_eval.evaluation.notes import shortened
 from linear_eval.features.rows import require_finite, unit_rows
 from linear_eval.features.table import FeatureTable
 from linear_eval.own_images.data_argument import SplitName
@@ -26,6 +25,7 @@ from linear_eval.own_images.split_features import extract_split
 from linear_eval.search.faiss_index import Kind, build_index, measure_recall
 from linear_eval.search.faiss_library import open_faiss
 from linear_eval.system.printable import one_line
+from linear_eval.system.printed import shortened
 
 
 def index_images(  # noqa: PLR0913 - one for every option of the command

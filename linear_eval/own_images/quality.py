@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from linear_eval.evaluation.notes import shortened
-from linear_eval.evaluation.report import versions
 from linear_eval.features.table import Embed, FeatureTable, collect_features
 from linear_eval.images.batches import EvalImages, ImageBatches
 from linear_eval.images.train_views import TrainView
@@ -19,6 +17,8 @@ from linear_eval.own_images.split_features import open_backbone_and_split
 from linear_eval.results.own_results import Judged, quality_differs
 from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix, file_sha256
 from linear_eval.system.printable import one_line
+from linear_eval.system.printed import shortened
+from linear_eval.system.versions import versions
 
 
 def judge_quality(

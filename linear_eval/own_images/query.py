@@ -14,7 +14,6 @@ from linear_eval.backbones.backbone_file import backbone_notes, file_sha256, loa
 from linear_eval.datasets.decode import BadImageError, decode_image
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.evaluation.config import SpeedConfig
-from linear_eval.evaluation.notes import shortened
 from linear_eval.features.table import frozen
 from linear_eval.own_images.answers import Neighbour, changes, neighbours_of, write_answers
 from linear_eval.own_images.contact_sheet import SheetRow, Tile, thumbnail, write_sheet
@@ -28,6 +27,7 @@ from linear_eval.own_images.query_features import query_features, read_query
 from linear_eval.system.atomic_file import Reads, check_output, check_suffix
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import printable
+from linear_eval.system.printed import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor

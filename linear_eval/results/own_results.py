@@ -1,4 +1,4 @@
-"""Whether what lies where results will be written are results of the same backbone."""
+"""Where results go: whether what lies there are results of the same backbone; writing them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from linear_eval.results.per_image import HEADER_KEY
+from linear_eval.system.atomic_file import atomic_file
 
 _SHOWN = 12  # characters of a digest that tell it from others
 
@@ -33,6 +34,17 @@ class Judged:
         if self.sha256 is not None:
             return f"{self.architecture}, sha256 {self.sha256[:_SHOWN]}..."
         return self.architecture if self.seed is None else f"random {self.architecture}"
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """Write `results.json`, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    with atomic_file(path) as file:
+        file.write(text.encode())
 
 
 def results_differ(path: Path, judged: Judged) -> str:

@@ -9,7 +9,7 @@ from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.contents import changed_since
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.selection import select_train
-from linear_eval.evaluation.split_notes import tell_notes
+from linear_eval.datasets.splits import tell_notes
 from ssl_bf.pixels.preparation import Preparation
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from linear_eval.evaluation.report import versions
 from linear_eval.system.cores import usable_cores
+from linear_eval.system.versions import versions
 
 
 def describe_environment() -> dict[str, Any]:

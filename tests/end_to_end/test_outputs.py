@@ -15,7 +15,7 @@ from linear_eval.backbones.architectures import build_backbone
 from linear_eval.backbones.backbone_file import save_backbone
 from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.cli import main as judge
-from linear_eval.evaluation.report import format_report
+from linear_eval.evaluation.tables import format_report
 from linear_eval.results.per_image import read_per_image, write_per_image
 from linear_eval.results.results_file import read_results
 from ssl_bf.cli import main as train

@@ -1,12 +1,15 @@
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
+from PIL import Image
 
 from linear_eval.datasets import DatasetConfig, TexturesConfig
 from linear_eval.datasets.dataset import ImageSplit, RetrievalTask
-from linear_eval.datasets.splits import open_splits
+from linear_eval.datasets.image_folder import ImageFolderConfig
+from linear_eval.datasets.splits import open_splits, tell_notes
 from linear_eval.system.errors import InputError
 
 TINY = TexturesConfig(train_images=60, test_images=20)
@@ -138,3 +141,15 @@ def test_classes_without_a_test_image_are_named() -> None:
     said = replace(splits, test=few).absent_note()
     assert said == f"2 of 10 classes have no test image ({names[0]}, {names[1]})"
     assert replace(splits, test=few, data=_OtherClasses(shared=0)).absent_note() is None
+
+
+def test_a_note_is_told_once_however_often_its_split_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b.xmp").write_text("x")
+    split = ImageFolderConfig(root=str(tmp_path)).open_train()
+    tell_notes([split, split.select(split.labels + 1), split])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"note: {tmp_path}: 1 file is not read as an image: 1 .xmp\n"

@@ -9,9 +9,8 @@ import torch
 
 from linear_eval.cli import main
 from linear_eval.datasets.dataset import Judgement
-from linear_eval.evaluation.detail_table import detail_metrics
-from linear_eval.evaluation.protocol_table import protocol_columns
 from linear_eval.evaluation.protocols import PROTOCOLS, metrics_of
+from linear_eval.evaluation.tables import detail_metrics, protocol_columns
 from linear_eval.evaluators import EVALUATORS
 from linear_eval.evaluators.headline import matched
 from linear_eval.evaluators.headlines import HEADLINES, columns_of

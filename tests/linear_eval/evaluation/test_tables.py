@@ -1,11 +1,8 @@
-import json
-import math
-from pathlib import Path
-
 import pytest
 
 from linear_eval.evaluation.contestants import Contestant
-from linear_eval.evaluation.report import Row, format_report, versions, write_results
+from linear_eval.evaluation.row import Row
+from linear_eval.evaluation.tables import detail_lines, format_report, protocol_lines
 
 
 def _row(title: str, knn: float, *, is_file: bool = True) -> Row:
@@ -102,13 +99,71 @@ def test_a_title_cannot_break_the_table() -> None:
     )
 
 
-def test_results_are_written_as_json_and_never_with_nan(tmp_path: Path) -> None:
-    write_results(tmp_path / "results.json", {"metrics": {"a": 1.5}})
-    assert json.loads((tmp_path / "results.json").read_text()) == {"metrics": {"a": 1.5}}
-    with pytest.raises(ValueError, match="JSON"):
-        write_results(tmp_path / "other.json", {"metrics": {"a": math.nan}})
-    assert not (tmp_path / "other.json").exists()
+OF_PROTOCOLS = {
+    "knn/k=5/top1": 1.0,
+    "knn/k=20/top1": 71.25,
+    "linear_probe/top1": 80.0,
+    "linear_probe/top5": 99.0,
+    "moco/knn/k=200/top1": 60.04,
+    "moco/linear_probe/top1": 75.0,
+    "dino/knn/k=20/top1": 71.3,
+    "dino/knn/k=10/top1": 72.0,
+}
 
 
-def test_versions_name_what_computes() -> None:
-    assert {"linear_eval", "python", "torch", "torchvision", "numpy"} <= versions().keys()
+def two_rows() -> list[Row]:
+    first = Contestant(key="random", title="random", architecture="resnet18")
+    second = Contestant(key="ours", title="a longer title", architecture="resnet18")
+    return [
+        Row(first, metrics=dict.fromkeys(OF_PROTOCOLS, 10.0)),
+        Row(second, metrics=OF_PROTOCOLS),
+    ]
+
+
+def test_our_own_protocol_alone_needs_no_second_table() -> None:
+    assert protocol_lines(two_rows(), ("ours",)) == []
+
+
+def test_every_protocol_has_a_line_per_headline_number() -> None:
+    assert protocol_lines(two_rows(), ("moco", "ours", "dino")) == [
+        "percent            random  a longer title",
+        "moco k-NN (k=200)    10.0            60.0",
+        "moco linear top-1    10.0            75.0",
+        "ours k-NN (k=20)     10.0            71.2",
+        "ours linear top-1    10.0            80.0",
+        "dino k-NN (k=20)     10.0            71.3",
+    ]
+
+
+def titled(title: str, metrics: dict[str, float]) -> Row:
+    return Row(Contestant(key=title, title=title, architecture="resnet18"), metrics=metrics)
+
+
+def test_few_labels_show_their_spread_and_classes_their_frequency() -> None:
+    pixels = titled("raw pixels", {"low_shot/10%/top1": 5.0, "knn/k=20/many": 7.0})
+    judged = titled(
+        "mine",
+        {
+            "knn/k=1/top1": 1.0,
+            "knn/k=20/top1": 2.0,
+            "knn/k=1/many": 30.0,
+            "knn/k=20/many": 40.0,
+            "linear_probe/top1": 60.0,
+            "linear_probe/few": 3.0,
+            "low_shot/10%/top1": 51.26,
+            "low_shot/10%/top5": 90.0,
+            "fine_tune/10%/top1": 60.0,
+        },
+    )
+    judged.notes["low_shot/10%/spread"] = 1.04
+    assert detail_lines([pixels, judged]) == [
+        "percent             raw pixels         mine",
+        "low_shot/10%/top1          5.0  51.3 +- 1.0",
+        "fine_tune/10%/top1           -         60.0",
+        "knn/k=20/many              7.0         40.0",
+        "linear_probe/few             -          3.0",
+    ]
+
+
+def test_there_is_no_table_without_such_numbers() -> None:
+    assert detail_lines([titled("mine", {"knn/k=20/top1": 2.0, "retrieval/map": 3.0})]) == []

@@ -1,6 +1,6 @@
 from linear_eval.evaluation.contestants import Contestant
-from linear_eval.evaluation.report import Row
-from linear_eval.evaluation.run_notes import note_lines, run_notes
+from linear_eval.evaluation.notes import note_lines, run_notes
+from linear_eval.evaluation.row import Row
 
 
 def _row(title: str, **notes: float | str) -> Row:
