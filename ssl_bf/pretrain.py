@@ -20,7 +20,7 @@ from linear_eval.system.distributed import shut_down, start_from_environment, wo
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import ONLY_AT_START, RESUMABLE, PretrainConfig, decisive_settings
-from ssl_bf.earlier_versions import earlier_reading
+from ssl_bf.earlier_versions import earlier_reading, load_run_config
 from ssl_bf.hand_over import backbone_info
 from ssl_bf.pixels.identity import check_identity
 from ssl_bf.run import checkpoint
@@ -132,8 +132,7 @@ def _config_of(directory: Path, overrides: Sequence[str] = ()) -> PretrainConfig
             f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "
             "by `ssl-bf pretrain`; give the directory of a run"
         )
-    as_then = earlier_reading(file)
-    return load_config(PretrainConfig, str(file), [*as_then, *overrides], packaged="pretrain").value
+    return load_run_config(file, overrides)
 
 
 def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
