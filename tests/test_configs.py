@@ -13,6 +13,7 @@ from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.strict_config.reader import load_config, parse_config, to_yaml
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods import MethodConfig
+from ssl_bf.methods.method import Start
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
@@ -40,7 +41,9 @@ def test_every_pretraining_config_builds_its_method_and_accepts_its_batch(path: 
     config = load(path)
     width = feature_dim(config.backbone.architecture)
     with torch.device("meta"):  # shapes only: the ImageNet configs would take gigabytes
-        method = config.method.build(torch.nn.Identity(), width, config.relation, config.seed)
+        method = config.method.build(
+            Start(torch.nn.Identity(), width, config.relation, config.seed)
+        )
     method.check_batch(config.batch_size, 1)
 
 

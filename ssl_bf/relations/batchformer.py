@@ -12,20 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from linear_eval.system.errors import InputError
-from ssl_bf.relations.relation import Relation, TwoStreamConfig
+from ssl_bf.relations.relation import Context, OnOff, TrainedRelationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchTransformerConfig(TwoStreamConfig):
+class BatchTransformerConfig(TrainedRelationConfig):
     """Keys of the transformer over the batch."""
 
     layers: int = 1
     heads: int = 4
     feedforward: float = 1.0  # hidden width over D
     dropout: float = 0.5
+    key_dropout: OnOff = "on"
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Refuse sizes below 1 (feedforward: 0 and below) and a dropout outside [0, 1)."""
         super().__post_init__()
         if self.layers < 1 or self.heads < 1:
             raise ValueError(f"layers and heads: must be >= 1, got {self.layers}, {self.heads}")
@@ -40,24 +41,26 @@ class BatchFormerConfig(BatchTransformerConfig):
     """BatchFormer as relation."""
 
     name: Literal["batchformer"] = "batchformer"
-    context: int | Literal["local"] = 32
+    context: Context = 32  # rows per group; local: all of this logical shard
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
-        """Make the relation from torch's global generator (the caller seeds)."""
-        width = self.width(backbone_width, projection_width)
-        return Relation(
-            batch_transformer(self, width, group=self.context),
-            self,
-            parameters=self.parameters,
-            has_key_side=has_key_side,
-            key_dropout=self.key_dropout == "on",
-            context=self.context,
-            recentre=True,
-        )
+    def __post_init__(self) -> None:
+        """Refuse groups of fewer than 2 rows."""
+        super().__post_init__()
+        if isinstance(self.context, int) and self.context < 2:
+            raise ValueError(f"context: a group needs at least 2 rows, got {self.context}")
+
+    @property
+    def title(self) -> str:
+        """In a heading: with what a backbone was pretrained."""
+        return "with BatchFormer"
+
+    def relating(self, width: int) -> "BatchTransformer":
+        """Make the transformer; its groups are the context."""
+        return batch_transformer(self, width, group=self.context)
 
 
 def batch_transformer(
-    config: BatchTransformerConfig, width: int, *, group: int | Literal["local"]
+    config: BatchTransformerConfig, width: int, *, group: Context
 ) -> "BatchTransformer":
     """The module behind `batchformer` and its control `self_only`, equal in parameters."""
     if width % config.heads:
@@ -90,7 +93,7 @@ class BatchTransformer(nn.Module):
         heads: int,
         feedforward_width: int,
         dropout: float,
-        group: int | Literal["local"],
+        group: Context,
     ) -> None:
         """Initialise as the framework's encoder layer does: Xavier attention, zero biases."""
         super().__init__()
