@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from linear_eval.system.errors import InputError
+from ssl_bf.parts.self_attention import SelfAttention
 from ssl_bf.relations.relation import Context, OnOff, TrainedRelationConfig
 
 
@@ -131,9 +132,8 @@ class BatchTransformerLayer(nn.Module):
     def __init__(self, width: int, heads: int, feedforward_width: int, dropout: float) -> None:
         """Dropout `p` acts in four places, as published."""
         super().__init__()
-        self.heads = heads
         self.dropout = dropout
-        self.self_attn = nn.MultiheadAttention(width, heads)  # holds and initialises parameters
+        self.self_attn = SelfAttention(width, heads)
         self.linear1 = nn.Linear(width, feedforward_width)
         self.linear2 = nn.Linear(feedforward_width, width)
         self.norm1 = nn.LayerNorm(width)
@@ -142,20 +142,7 @@ class BatchTransformerLayer(nn.Module):
     def forward(self, rows: Tensor, *, dropout: bool) -> Tensor:
         """(B, g, D) -> (B, g, D): a row attends to all rows of its sequence, itself included."""
         p = self.dropout if dropout else 0.0
-        rows = self.norm1(rows + functional.dropout(self._attend(rows, p), p))
+        rows = self.norm1(rows + functional.dropout(self.self_attn(rows, p), p))
         hidden = functional.dropout(functional.relu(self.linear1(rows)), p)
         out: Tensor = self.norm2(rows + functional.dropout(self.linear2(hidden), p))
-        return out
-
-    def _attend(self, rows: Tensor, p: float) -> Tensor:
-        attention = self.self_attn
-        projected = functional.linear(rows, attention.in_proj_weight, attention.in_proj_bias)
-        query, key, value = (
-            part.reshape(*part.shape[:2], self.heads, -1).transpose(
-                1, 2
-            )  # (B, heads, g, D / heads)
-            for part in projected.chunk(3, dim=2)
-        )
-        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=p)
-        out: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
         return out

@@ -24,6 +24,7 @@ from ssl_bf.config import PretrainConfig
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import moco_v2
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.simsiam import SimSiam
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.run.hand_over import backbone_info
 from ssl_bf.schedules import Momentum
@@ -185,9 +186,10 @@ def test_without_a_hold_out_or_a_wish_there_is_no_monitor(off: str) -> None:
     assert any("no k-NN monitor" in note for note in run.notes) == (off == "data.holdout=0")
 
 
-def test_images_without_labels_are_all_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def nameless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the labels of the images away."""
     labelled = TexturesConfig(train_images=32).open_train()
-    nameless = ImageSplit(
+    without = ImageSplit(
         ids=labelled.ids,
         labels=torch.full((32,), -1),
         class_names=(),
@@ -195,11 +197,38 @@ def test_images_without_labels_are_all_trained_on(monkeypatch: pytest.MonkeyPatc
         fingerprint="0",
         pixels=labelled.pixels,
     )
-    monkeypatch.setattr(TexturesConfig, "open_train", lambda self: nameless)
+    monkeypatch.setattr(TexturesConfig, "open_train", lambda self: without)
+
+
+def test_images_without_labels_are_all_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    nameless(monkeypatch)
     run = build("simsiam")
     assert run.monitor is None
     assert run.loader.steps_per_epoch == 2
     assert run.notes[0].startswith("32 training images, 0 held out")
+
+
+def test_a_batch_has_the_views_and_labels_that_the_method_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = build("simsiam").loader.batch(0)
+    assert len(batch.views) == 2
+    assert batch.labels is None
+    monkeypatch.setattr(SimSiam, "needs_labels", True)
+    monkeypatch.setattr(SimSiam, "views_per_image", 1)
+    run = build("simsiam")
+    batch = run.loader.batch(0)
+    assert len(batch.views) == 1
+    assert batch.labels is not None
+    assert torch.equal(batch.labels, run.images.labels[batch.image_ids])
+
+
+def test_a_method_that_needs_labels_refuses_images_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimSiam, "needs_labels", True)
+    build("simsiam")
+    nameless(monkeypatch)
+    with pytest.raises(InputError, match=r"^data: the images of textures have no labels.*simsiam"):
+        build("simsiam")
 
 
 # Objects
