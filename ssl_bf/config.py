@@ -122,7 +122,7 @@ class SpeedConfig:
     deterministic: bool = False  # equal to the bit from run to run on one machine; slower
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Refuse fewer than one thread, negative memory, and adaptive threads if deterministic."""
         if isinstance(self.threads, int) and self.threads < 1:
             raise ValueError(f"threads: must be >= 1, got {self.threads}")
         if self.threads == "adaptive" and self.deterministic:
@@ -154,7 +154,7 @@ class RunConfig:
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Refuse periods and numbers below 1 (monitor_every: below 0)."""
         for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
@@ -196,7 +196,7 @@ class PretrainConfig:
     run: RunConfig
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Refuse numbers below 1, a batch of one image, and a `speed.like` that says nothing."""
         if self.epochs < 1:
             raise ValueError(f"epochs: must be >= 1, got {self.epochs}")
         if self.batch_size < 2:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and places checked before the work for them begins."""
+"""Files that appear whole or not at all, and checks of output places before the work begins."""
 
 from __future__ import annotations
 

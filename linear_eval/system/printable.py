@@ -1,4 +1,4 @@
-"""Text of others (file names, messages) as it is shown: nothing in it moves the cursor."""
+"""File names and messages of others, escaped for the screen: nothing in them moves the cursor."""
 
 
 def printable(text: str) -> str:
