@@ -24,8 +24,7 @@ from linear_eval.own_images.image_index import (
 from linear_eval.own_images.split_features import extract_split
 from linear_eval.search.faiss_index import Kind, build_index, measure_recall
 from linear_eval.search.faiss_library import open_faiss
-from linear_eval.system.printable import one_line
-from linear_eval.system.printed import shortened
+from linear_eval.system.printable import one_line, shortened
 
 
 def index_images(  # noqa: PLR0913 - one for every option of the command

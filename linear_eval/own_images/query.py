@@ -26,8 +26,7 @@ from linear_eval.own_images.image_index import (
 from linear_eval.own_images.query_features import query_features, read_query
 from linear_eval.system.atomic_file import Reads, check_output, check_suffix
 from linear_eval.system.errors import InputError
-from linear_eval.system.printable import printable
-from linear_eval.system.printed import shortened
+from linear_eval.system.printable import printable, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
