@@ -76,7 +76,7 @@ def run(
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a configuration names, opened and found to fit."""
+    """What a configuration names, opened and checked."""
 
     output: Path
     overwrite: bool
@@ -169,7 +169,7 @@ def _judged(main: Contestant, config: EvaluateConfig) -> Judged:
 
 
 def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, ImageBatches]:
-    """Images of every part, decoded once where they fit and are needed more than in passing."""
+    """Images of every part; those that are looked at again are decoded once, if they fit."""
     needed = needed_parts(config, splits)
     batches = {
         name: ImageBatches(
