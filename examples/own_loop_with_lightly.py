@@ -20,7 +20,7 @@ folder, epochs, batch_size = [*sys.argv[1:], "1", "64"][:3]
 images = LightlyDataset(folder, transform=SimCLRTransform(input_size=64))
 loader = DataLoader(images, int(batch_size), shuffle=True, drop_last=True)
 backbone = resnet18()
-backbone.fc = torch.nn.Identity()  # type: ignore[assignment]
+backbone.fc = torch.nn.Identity()
 relate = ssl_bf.BatchFormer(width=512, context=int(batch_size) // 2)
 head = SimCLRProjectionHead(512, 512, 128)
 contrast = NTXentLoss(temperature=0.2)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from linear_eval.backbones import opened
+from linear_eval.backbones.timm_models import build_timm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -43,14 +43,13 @@ def test_judge_a_timm_model(
     material: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("timm", reason="timm is not installed")
-    build = opened.build_timm
 
     def untrained(name: str, *, pretrained: bool) -> nn.Module:
         """Without a network there are no weights."""
         assert pretrained
-        return build(name, pretrained=False)
+        return build_timm(name, pretrained=False)
 
-    monkeypatch.setattr(opened, "build_timm", untrained)
+    monkeypatch.setattr("linear_eval.backbones.opened.build_timm", untrained)
     arguments = ["photos/train", "photos/test", "resnet10t.c3_in1k"]
     run("judge_a_timm_model.py", arguments, material, monkeypatch)
     knn, probe = capsys.readouterr().out.splitlines()
