@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from bench.options import parse
 from bench.rounds import append, compare, measure
+from bench.step import START
 from linear_eval.backbones.architectures import build_backbone
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import MethodConfig
+from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.method import Start
 from ssl_bf.methods.moco_v2 import MoCoV2Config
 from ssl_bf.methods.simsiam import SimSiamConfig
 from ssl_bf.optimizers import SgdConfig, build_optimizer
@@ -103,21 +106,22 @@ def step(
     config: MethodConfig, relation: RelationConfig, backbone: nn.Module, views: Tensor
 ) -> Callable[[], Tensor]:
     """A training step in bf16, as ssl_bf.train does it; returns the plain projections."""
-    method = config.build(backbone, WIDTH, relation, seed=0).to(views.device)
+    method = config.build(Start(backbone, WIDTH, relation)).to(views.device)
     method = method.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(SgdConfig(), method.parameter_groups(1.0))  # learning rate 0
+    optimizer = build_optimizer(SgdConfig(), method.parameter_groups())  # learning rate 0
     if views.dim() == 5:  # images
-        view_1, view_2 = (view.contiguous(memory_format=torch.channels_last) for view in views)
+        given = [view.contiguous(memory_format=torch.channels_last) for view in views]
     else:  # features, whose gradient the backbone would need
-        view_1, view_2 = (view.clone().requires_grad_() for view in views)
+        given = [view.clone().requires_grad_() for view in views]
+    batch = Batch(tuple(given), torch.arange(views.shape[1], device=views.device))
 
     def run() -> Tensor:
         with torch.autocast(views.device.type, torch.bfloat16):
-            loss: Tensor = method(view_1, view_2, StepContext(step=1))
+            loss: Tensor = method(batch, StepContext(step=1))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
-        method.after_step(config.momentum)
+        method.after_step(START)
         assert method.projections is not None
         return method.projections[0]
 

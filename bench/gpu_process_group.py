@@ -24,7 +24,7 @@ from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
 from ssl_bf.run.deterministic import deterministic_algorithms
-from ssl_bf.train import _one_step
+from ssl_bf.train import _update, prepare
 
 STEPS = 5
 
@@ -72,7 +72,10 @@ def own_run(options: Namespace) -> Run:
 def few_losses(run: Run) -> list[float]:
     """Of the first steps."""
     with run.loader:
-        return [float(_one_step(run, run.loader.batch(step), step)) for step in range(STEPS)]
+        return [
+            float(_update(run, run.loader.batch(step), *prepare(run, step)))
+            for step in range(STEPS)
+        ]
 
 
 def wrong_collectives(device: str) -> list[str]:

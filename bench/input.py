@@ -29,7 +29,7 @@ from ssl_bf.pixels.residency import Place, Residency, open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.views.lightly_views import lightly_transform
-from ssl_bf.views.loader import TwoViewLoader
+from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
 
 BATCH = 32
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def our_loader(source: Source, views: ViewsConfig, store: Path, place: Place) -> TwoViewLoader:
+def our_loader(source: Source, views: ViewsConfig, store: Path, place: Place) -> ViewLoader:
     """As `ssl-bf pretrain` opens it, for images that are read anew in every epoch."""
     images = open_images(
         source.split,
@@ -88,7 +88,7 @@ def our_loader(source: Source, views: ViewsConfig, store: Path, place: Place) ->
         device=CPU,
         on_bad_image="error",
     )
-    return TwoViewLoader(
+    return ViewLoader(
         images,
         views,
         seed=0,
@@ -100,11 +100,11 @@ def our_loader(source: Source, views: ViewsConfig, store: Path, place: Place) ->
     )
 
 
-def our_views(loader: TwoViewLoader, epochs: Iterator[int]) -> Views:
+def our_views(loader: ViewLoader, epochs: Iterator[int]) -> Views:
     """The next epoch: its first batch was read ahead, as that of the one after it will be."""
     first = next(epochs) * loader.steps_per_epoch
     batches = map(loader.batch, range(first, first + loader.steps_per_epoch))
-    return summary((batch.view_1, batch.view_2) for batch in batches)
+    return summary(batch.views for batch in batches)
 
 
 def lightly_views(source: Source, views: ViewsConfig, folder: Path) -> Views:

@@ -26,7 +26,9 @@ from bench.rounds import compare, measure
 from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
-from ssl_bf.views.loader import Batch, TwoViewLoader
+from ssl_bf.methods.batch import Batch
+from ssl_bf.train import _update, prepare
+from ssl_bf.views.loader import ViewLoader
 
 BATCH_SIZE = {"cpu": 128, "cuda": 512}
 STEPS = {"cpu": 2, "cuda": 60}
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     run = make_run(options.device, steps, data=options.data, quick=options.quick)
     batches = [run.loader.batch(step) for step in range(steps)]
     with FlopCounterMode(display=False) as counter:
-        ssl_bf.train._one_step(run, batches[0], 0)
+        _update(run, batches[0], *prepare(run, 0))
     preparing = [measure(partial(run.loader.batch, step), options.device)[0] for step in range(5)]
     with repeatable_training() as folder:
         rows = compare(
@@ -68,7 +70,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
 def repeatable_training() -> Iterator[Path]:
     """A run directory for `ssl_bf.train.train`, which may be called again and again inside."""
     with ExitStack() as stack:
-        stack.enter_context(patch.object(TwoViewLoader, "close"))  # it serves every round
+        stack.enter_context(patch.object(ViewLoader, "close"))  # it serves every round
         for rare in ("_save", "save_backbone"):
             stack.enter_context(patch.object(ssl_bf.train, rare))
         yield Path(stack.enter_context(TemporaryDirectory()))
@@ -95,7 +97,7 @@ def whole_loop(run: Run, folder: Path) -> int:
 
 def steps_alone(run: Run, batches: list[Batch]) -> int:
     """The same steps on views that are there."""
-    losses = [ssl_bf.train._one_step(run, batch, step) for step, batch in enumerate(batches)]
+    losses = [_update(run, batch, *prepare(run, step)) for step, batch in enumerate(batches)]
     assert torch.stack(losses).isfinite().all()  # the loop looks at them too
     return len(losses)
 

@@ -26,11 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.options import lacks_gpu, parse
 from bench.overhead import lars_loop
 from bench.rounds import compare, show_images_per_second
-from bench.step import BF16, Stepped, difference, gradients_of
+from bench.step import BF16, START, Stepped, difference, gradients_of
 from linear_eval.backbones.architectures import build_backbone, feature_dim
+from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.method import Start
 from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
 from ssl_bf.optimizers import LarsConfig, build_optimizer
-from ssl_bf.relations.no_relation import NoRelationConfig
 
 MOMENTUM, TEMPERATURE = 0.99, 1.0
 STEPS = 10  # timed together
@@ -76,7 +77,7 @@ def start(options: Namespace) -> tuple[MoCoV3, Tensor]:
     blots = F.interpolate(torch.randn(batch, 3, 4, 4), size)
     views = (blots + 0.3 * torch.randn(2, batch, 3, size, size)).to(options.device)
     width = feature_dim(architecture)
-    method = MoCoV3(config, build_backbone(architecture), width, NoRelationConfig())
+    method = config.build(Start(build_backbone(architecture), width))
     for slow, _ in method.slow_pairs():  # other weights, as after some training
         for p in slow.parameters():
             if p.ndim > 1:
@@ -87,17 +88,18 @@ def start(options: Namespace) -> tuple[MoCoV3, Tensor]:
 def our_steps(method: MoCoV3, views: Tensor, steps: int) -> Callable[[], Stepped]:
     """As ssl_bf.train does them, channels last."""
     method = method.to(memory_format=torch.channels_last)
-    view_1, view_2 = (view.contiguous(memory_format=torch.channels_last) for view in views)
-    optimizer = build_optimizer(LarsConfig(), method.parameter_groups(1.0))
+    channels_last = [view.contiguous(memory_format=torch.channels_last) for view in views]
+    batch = Batch(tuple(channels_last), torch.arange(len(views[0]), device=views.device))
+    optimizer = build_optimizer(LarsConfig(), method.parameter_groups())
 
     def run() -> Stepped:
         for _ in range(steps):
             optimizer.zero_grad()
             with torch.autocast(views.device.type, torch.bfloat16):
-                loss: Tensor = method(view_1, view_2)
+                loss: Tensor = method(batch)
             torch.autograd.backward(loss)
             optimizer.step()
-            method.after_step(MOMENTUM)
+            method.after_step(START)
         return Stepped("bf16", loss.detach(), gradients_of(method))
 
     return run

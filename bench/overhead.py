@@ -73,12 +73,13 @@ def our_steps(
         group["lr"] = RATE
     slow_copies = SlowCopies([(slow, network)])
     watched: list[Tensor] = []
+    images = torch.arange(len(keys), device=keys.device)
     changed = [*network, *slow, queue.keys]
 
     def steps() -> list[Tensor]:
         for _ in range(STEPS):
             optimizer.step()
-            queue.push(keys, None)
+            queue.push(keys, images)
             slow_copies.move(SLOW)
             watched.append(loss.detach())
         torch.stack(watched).tolist()  # once a logged line

@@ -149,7 +149,8 @@ def our_epochs(run: Run, folder: Path) -> Callable[[], Epoch]:
 
     def views() -> tuple[Tensor, Tensor]:
         batch = run.loader.batch(0)
-        return batch.view_1, batch.view_2
+        view_1, view_2 = batch.views
+        return view_1, view_2
 
     def epoch() -> Epoch:
         with patch.object(ssl_bf.train, "CapturedStep", lambda *_: held):
@@ -164,8 +165,8 @@ def first_step_difference(run: Run, device: str) -> str:
     """What differs in the first step, both in float32 and on the same views; `run` stays."""
     batch, method = run.loader.batch(0), copy.deepcopy(run.method)
     theirs = lightly_model(run)
-    their_loss = theirs.step(batch.view_1, batch.view_2)
-    loss = method(batch.view_1, batch.view_2)
+    their_loss = theirs.step(*batch.views)
+    loss = method(batch)
     loss.backward()
     return difference(
         Stepped("float32", loss.detach(), gradients_of(method)),

@@ -19,13 +19,16 @@ from bench.options import parse
 from bench.own_process import OwnProcess
 from bench.rounds import compare
 from linear_eval.backbones.architectures import build_backbone
+from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.method import Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.optimizers import SgdConfig, build_optimizer
-from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.schedules import Elapsed
 
 GFLOP_PER_IMAGE = 4.44  # forward and backward of the query, forward of the key
 WIDTH, MOMENTUM, TEMPERATURE = 512, 0.99, 0.2
+START = Elapsed(0.0, 1)  # of a run, where the momentum is the one configured
 # Largest relative difference of the loss and, in norm, of the gradient: before any training all
 # images look alike to the network, so the gradient hangs on the last digits of either precision.
 FLOAT32, BF16 = (1e-4, 1e-2), (2e-2, 0.4)
@@ -72,7 +75,7 @@ def start(options: Namespace) -> tuple[MoCoV2, Tensor]:
     config = MoCoV2Config(
         queue_size=queue_size, temperature=TEMPERATURE, momentum=MOMENTUM, mask_same_image=False
     )
-    method = MoCoV2(config, build_backbone("resnet18_cifar"), WIDTH, NoRelationConfig())
+    method = config.build(Start(build_backbone("resnet18_cifar"), WIDTH))
     return method.to(options.device), views
 
 
@@ -84,16 +87,17 @@ def our_step(options: Namespace, precision: str) -> Callable[[], Stepped]:
         torch.set_num_threads(options.threads)
     method, views = start(options)
     method = method.to(memory_format=torch.channels_last)
-    view_1, view_2 = (view.contiguous(memory_format=torch.channels_last) for view in views)
-    optimizer = build_optimizer(SgdConfig(), method.parameter_groups(1.0))
+    channels_last = [view.contiguous(memory_format=torch.channels_last) for view in views]
+    batch = Batch(tuple(channels_last), torch.arange(len(views[0]), device=views.device))
+    optimizer = build_optimizer(SgdConfig(), method.parameter_groups())
 
     def step() -> Stepped:
         with torch.autocast(views.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss: Tensor = method(view_1, view_2)
+            loss: Tensor = method(batch)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
-        method.after_step(MOMENTUM)
+        method.after_step(START)
         return Stepped(precision, loss.detach(), gradients_of(method))
 
     return step

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from linear_eval.backbones.backbone_file import load_backbone
@@ -23,18 +23,22 @@ from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
-from ssl_bf.methods.method import Method
+from ssl_bf.methods.method import Method, MethodSettings, Start
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
-from ssl_bf.relations.relation import TwoStreamConfig
 from ssl_bf.run.measured_choices import Choices, choose
-from ssl_bf.run.setting_checks import check_compiler, check_cuda_graph, setting_notes
+from ssl_bf.run.setting_checks import (
+    check_compiler,
+    check_cuda_graph,
+    check_labels,
+    setting_notes,
+)
 from ssl_bf.schedules import Plan
-from ssl_bf.views.loader import TwoViewLoader
+from ssl_bf.views.loader import ViewLoader
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,7 @@ class Run:
     model: nn.Module  # the method, inside DDP when there are several processes
     optimizer: torch.optim.Optimizer
     plan: Plan
-    loader: TwoViewLoader
+    loader: ViewLoader
     monitor: Monitor | None
     images: ImageSplit  # that are trained on
     notes: list[str]  # log lines
@@ -85,6 +89,7 @@ def build_run(
             "expected at least one whole batch; lower batch_size or add images"
         )
     method = _build_method(config).to(device)
+    check_labels(config, method, train)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
     if config.batch_size % world_size():
@@ -98,10 +103,9 @@ def build_run(
         method.compile_backbones()
 
     images = _open_images(config, train, source, device)
-    loader = _build_loader(config, images, device)
+    loader = _build_loader(config, images, method, train.labels, device)
     plan = _build_plan(config, loader.steps_per_epoch)
-    relation_lr = config.relation.lr_scale if isinstance(config.relation, TwoStreamConfig) else 1.0
-    optimizer = build_optimizer(config.optimizer, method.parameter_groups(relation_lr))
+    optimizer = build_optimizer(config.optimizer, method.parameter_groups())
     notes = [
         f"{len(train)} training images, {len(holdout)} held out; {loader.steps_per_epoch} steps "
         f"per epoch, {plan.total_steps} in all; peak learning rate {plan.peak_learning_rate:.4g}; "
@@ -134,8 +138,9 @@ def build_run(
 
 
 def _build_method(config: PretrainConfig) -> Method:
-    backbone = _build_backbone(config)
-    return config.method.build(backbone, config.backbone.width, config.relation, config.seed)
+    settings: MethodSettings = config.method
+    width = config.backbone.width
+    return settings.build(Start(_build_backbone(config), width, config.relation, config.seed))
 
 
 def _build_backbone(config: PretrainConfig) -> nn.Module:
@@ -173,11 +178,17 @@ def _open_images(
 
 
 def _build_loader(
-    config: PretrainConfig, images: ImageStore, device: torch.device
-) -> TwoViewLoader:
-    return TwoViewLoader(
+    config: PretrainConfig,
+    images: ImageStore,
+    method: Method,
+    labels: Tensor,
+    device: torch.device,
+) -> ViewLoader:
+    return ViewLoader(
         images,
         config.views,
+        views_per_image=method.views_per_image,
+        labels=labels if method.needs_labels else None,
         seed=config.seed,
         batch_size=config.batch_size,
         rank=rank(),
@@ -194,8 +205,6 @@ def _build_plan(config: PretrainConfig, steps_per_epoch: int) -> Plan:
         epochs=config.epochs,
         warmup_epochs=config.optimizer.warmup_epochs,
         peak_learning_rate=peak_learning_rate(config.optimizer, config.batch_size),
-        start_momentum=config.method.momentum,
-        momentum_schedule=config.method.momentum_schedule,
     )
 
 

@@ -17,11 +17,12 @@ from linear_eval.system.distributed import rank
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.views.loader import Batch
+from ssl_bf.methods.batch import Batch
+from ssl_bf.schedules import Elapsed
 
 WARM_UP = 3  # steps before the capture, in which optimizer and libraries make what they keep
 
-Update = Callable[[Batch, StepContext, Tensor], Tensor]
+Update = Callable[[Batch, StepContext, Elapsed], Tensor]
 Draw = Callable[[StepContext, str, int], Tensor]
 
 
@@ -42,7 +43,7 @@ class CapturedStep:
     """Steps equal to those that are not captured, but for rounding.
 
     A replay repeats the same kernels on the same memory. What differs from step to step is
-    therefore written to fixed places first: the batch, learning rates, momentum and permutations.
+    therefore written to fixed places first: the batch, learning rates, progress and permutations.
     Dropout follows the generator's seed, which a replay reads anew.
     """
 
@@ -51,7 +52,7 @@ class CapturedStep:
 
         Args:
             run: one process, one part of the batch at a time.
-            update: of everything trained, from a batch, its context and the momentum.
+            update: of everything trained, from a batch, its context and the progress.
             graph: None: a CUDA graph on the current device.
         """
         self._update = update
@@ -60,20 +61,21 @@ class CapturedStep:
         self._warm_up_left = WARM_UP
         self._batch: Batch | None = None
         self._context = _HeldContext(seed=run.config.seed, shard=rank(), device=run.device)
-        self._momentum = torch.zeros((), dtype=torch.float64, device=run.device)
+        epoch = torch.zeros((), dtype=torch.float64, device=run.device)
+        self._progress = Elapsed(epoch, run.plan.epochs)
         self._loss: Tensor | None = None
         for group in run.optimizer.param_groups:
             group["lr"] = torch.zeros((), device=run.device)
             if "capturable" in group:
                 group["capturable"] = True
 
-    def __call__(self, batch: Batch, step: int, momentum: float) -> Tensor:
+    def __call__(self, batch: Batch, context: StepContext, progress: Elapsed) -> Tensor:
         """One update; learning rates and the generator's seed are those of the step already.
 
         Raises:
             InputError: the step cannot be captured.
         """
-        self._hold(batch, step, momentum)
+        self._hold(batch, context, progress)
         if self._warm_up_left:
             self._warm_up_left -= 1
             return self._graph.warm_up(self._on_held)
@@ -95,20 +97,17 @@ class CapturedStep:
 
     def _on_held(self) -> Tensor:
         assert self._batch is not None
-        return self._update(self._batch, self._context, self._momentum)
+        return self._update(self._batch, self._context, self._progress)
 
-    def _hold(self, batch: Batch, step: int, momentum: float) -> None:
+    def _hold(self, batch: Batch, context: StepContext, progress: Elapsed) -> None:
         if self._batch is None:
-            self._batch = Batch(*(each.clone() for each in _tensors(batch)))
-        for place, value in zip(_tensors(self._batch), _tensors(batch), strict=True):
+            self._batch = batch.map(torch.clone)
+        for place, value in zip(self._batch.tensors(), batch.tensors(), strict=True):
             place.copy_(value)
-        self._context = replace(self._context, step=step, image_ids=self._batch.image_ids)
+        self._context = replace(self._context, step=context.step)
         self._context.write_permutations()
-        self._momentum.fill_(momentum)
-
-
-def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    return batch.view_1, batch.view_2, batch.image_ids
+        assert isinstance(self._progress.epoch, Tensor)
+        self._progress.epoch.fill_(progress.epoch)
 
 
 @dataclass(frozen=True)

@@ -131,13 +131,11 @@ class StepContext:
         seed: of the run.
         step: optimizer steps done before this one.
         shard: the logical shard, which is the rank unless shards are emulated.
-        image_ids: (N,) int64, the images of this shard's rows, where a method asks for them.
     """
 
     seed: int = 0
     step: int = 0
     shard: int = 0
-    image_ids: Tensor | None = None
 
     def permutation(self, purpose: str, n: int) -> Tensor:
         """(n,) int64 on the CPU: a permutation of this (seed, step, purpose, shard)."""

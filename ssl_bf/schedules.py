@@ -1,10 +1,12 @@
-"""Learning rate and momentum as pure functions of the step."""
+"""Learning rate and momentum as pure functions of how far a run is."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from torch import Tensor
 
 from linear_eval.system.errors import InputError
 
@@ -27,25 +29,49 @@ def warmup_cosine(epoch: float, *, peak: float, warmup_epochs: float, epochs: fl
     return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def cosine_momentum(epoch: float, *, start: float, epochs: float) -> float:
-    """Momentum of the slow copies, from `start` at epoch 0 along half a cosine to 1 at `epochs`.
+class Elapsed(NamedTuple):
+    """How far a run is: `epoch` in [0, epochs], with fractions, of `epochs`.
+
+    Two numbers, because published schedules multiply before they divide. As a scalar tensor in
+    float64, `epoch` is read on its device: a CUDA graph then reads it at every replay.
+    """
+
+    epoch: float | Tensor
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Of the slow copies: how much of itself one keeps when it moves.
+
+    Attributes:
+        start: at the start of the run, in [0, 1].
+        schedule: `constant`, or `cosine`: along half a cosine to 1 at the end.
 
     Source: Grill et al. 2020 (arXiv 2006.07733, section 3.2), as used by MoCo-v3.
     """
-    return 1.0 - (1.0 - start) * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
+
+    start: float
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    def at(self, progress: Elapsed) -> float | Tensor:
+        """In [start, 1]; a tensor where `progress` has one and the momentum changes."""
+        if self.schedule == "constant":
+            return self.start
+        angle = math.pi * progress.epoch / progress.epochs
+        cosine = angle.cos() if isinstance(angle, Tensor) else math.cos(angle)
+        return 1.0 - (1.0 - self.start) * 0.5 * (1.0 + cosine)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long a run is, and the learning rate and momentum at each of its steps.
+    """How long a run is, and the learning rate at each of its steps.
 
     Attributes:
         steps_per_epoch: optimizer updates in one pass over the data, >= 1.
         epochs: passes over the data, >= 1.
         warmup_epochs: length of the linear warm-up, in [0, epochs).
         peak_learning_rate: after scaling to the batch size; what `constant` groups keep throughout.
-        start_momentum: momentum of the slow copies at step 0, in [0, 1].
-        momentum_schedule: `constant`, or `cosine` from `start_momentum` to 1.
 
     Raises:
         InputError: the warm-up is as long as the run or longer.
@@ -55,13 +81,10 @@ class Plan:
     epochs: int
     warmup_epochs: float
     peak_learning_rate: float
-    start_momentum: float = 0.99
-    momentum_schedule: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self) -> None:
         assert self.steps_per_epoch >= 1, f"steps_per_epoch is {self.steps_per_epoch}"
         assert self.epochs >= 1, f"epochs is {self.epochs}"
-        assert 0.0 <= self.start_momentum <= 1.0, f"start_momentum is {self.start_momentum}"
         if not 0 <= self.warmup_epochs < self.epochs:
             raise InputError(
                 f"optimizer.warmup_epochs: is {self.warmup_epochs:g}, expected at least 0 and less "
@@ -83,9 +106,6 @@ class Plan:
             epochs=self.epochs,
         )
 
-    def momentum(self, step: int) -> float:
-        """Momentum of the slow copies at `step` (from 0 to total_steps)."""
-        if self.momentum_schedule == "constant":
-            return self.start_momentum
-        epoch = step / self.steps_per_epoch
-        return cosine_momentum(epoch, start=self.start_momentum, epochs=self.epochs)
+    def progress(self, step: int) -> Elapsed:
+        """How far the run is after so many updates (from 0 to total_steps)."""
+        return Elapsed(step / self.steps_per_epoch, self.epochs)

@@ -15,9 +15,10 @@ from linear_eval.system.all_reduce import all_reduce_sum
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run
-from ssl_bf.captured_step import CapturedStep
+from ssl_bf.captured_step import CapturedStep, Update
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
+from ssl_bf.methods.batch import Batch
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.pixels.identity import image_identity
@@ -31,7 +32,7 @@ from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
-from ssl_bf.views.loader import Batch
+from ssl_bf.schedules import Elapsed
 
 
 def train(
@@ -68,11 +69,11 @@ def train(
         for line in run.notes:
             log.note(line)
         run.model.train()
-        captured = CapturedStep(run, partial(_update, run)) if run.config.speed.cuda_graph else None
+        update = _update_of(run)
         after_step = _pace(run, log)
         for step in range(first_step, plan.total_steps):
             started = time.monotonic()
-            loss = _one_step(run, run.loader.batch(step), step, captured)
+            loss = update(run.loader.batch(step), *prepare(run, step))
             done = step + 1
             log.watch(done, loss)
             after_step(time.monotonic() - started)
@@ -120,28 +121,33 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     log.open()
 
 
-def _one_step(run: Run, batch: Batch, step: int, captured: CapturedStep | None = None) -> Tensor:
-    """One update; everything random in it is a function of (seed, step, shard)."""
+def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:
+    """Make everything in a step a function of (seed, step, shard): what `_update` does not see.
+
+    Returns:
+        The context of the step, and how far the run is after it: the slow copies follow the
+        update, and the next step's keys use them.
+    """
     seed, shard = run.config.seed, rank()
     set_learning_rates(run.optimizer, run.plan, step)
     torch.manual_seed(key(seed, "dropout", step, shard))
-    # The slow copies follow the update; the next step's keys use them, hence its momentum.
-    momentum = run.plan.momentum(step + 1)
-    if captured is not None:
-        return captured(batch, step, momentum)
-    context = StepContext(seed=seed, step=step, shard=shard, image_ids=batch.image_ids)
-    return _update(run, batch, context, momentum)
+    return StepContext(seed=seed, step=step, shard=shard), run.plan.progress(step + 1)
 
 
-def _update(run: Run, batch: Batch, context: StepContext, momentum: float | Tensor) -> Tensor:
+def _update_of(run: Run) -> Update:
+    update = partial(_update, run)
+    return CapturedStep(run, update) if run.config.speed.cuda_graph else update
+
+
+def _update(run: Run, batch: Batch, context: StepContext, progress: Elapsed) -> Tensor:
     """Change everything that is trained; for a CUDA graph, all numbers come as tensors."""
     run.optimizer.zero_grad()
     in_bf16 = run.choices.precision == "bf16"
     with torch.autocast(run.device.type, torch.bfloat16, enabled=in_bf16):
-        loss: Tensor = run.model(batch.view_1, batch.view_2, context)
+        loss: Tensor = run.model(batch, context)
     loss.backward()
     run.optimizer.step()
-    run.method.after_step(momentum)
+    run.method.after_step(progress)
     return loss
 
 
@@ -172,7 +178,7 @@ def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
         # Of the global batch; a process by itself knows its share only.
         "loss": all_reduce_sum(loss.detach()) / world_size(),
         "learning_rate": run.plan.learning_rate(step),
-        "momentum": run.plan.momentum(step),
+        **run.method.scheduled_values(run.plan.progress(step)),
         **run.method.measurements(),
     }
 

@@ -5,6 +5,7 @@ that none of them can pass because it sees nothing.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,14 @@ ROOMS = {
         *("commands", "from_python", "cli", "__main__"),
     ),
 }
+# Files that hold a member of a union: all of these rooms that define a class ...Config with a name.
+MEMBERS = {
+    f"ssl_bf.{room}.{path.stem}"
+    for room in ("methods", "relations")
+    for path in (ROOT / "ssl_bf" / room).glob("[!_]*.py")
+    if re.search(r"^    name: Literal\[", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+}
+DEFAULTS = {("ssl_bf.config", "ssl_bf.relations.no_relation")}  # what a config means that has none
 MAX_FILES = 17  # of a room, beside its __init__; data sets are as many as there are
 
 
@@ -216,6 +225,38 @@ def test_the_list_of_rooms_is_what_is_there_and_no_room_is_crowded(package: str)
     assert {*ROOMS[package]} == modules | rooms
     for room in rooms - {"datasets"}:
         assert len([*(ROOT / package / room).glob("[!_]*.py")]) <= MAX_FILES, room
+
+
+def asks_for_a_member(tree: ast.AST, module: str, known: set[str]) -> list[str]:
+    """What of a module outside `methods` and `relations` is about one of them by name."""
+    found = sorted(imported(tree, module, known) & MEMBERS)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and re.search(
+            r"\b(method|relation)\.name\b", ast.unparse(node)
+        ):
+            found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
+def test_nothing_outside_their_rooms_asks_for_a_method_or_relation_by_name(path: Path) -> None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    if not module.startswith(("ssl_bf.methods.", "ssl_bf.relations.")):
+        asked = asks_for_a_member(parse(path), module, set(MODULES))
+        assert [name for name in asked if (module, name) not in DEFAULTS] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from ssl_bf.methods.moco_v3 import MoCoV3",
+        "from ssl_bf.relations import controls",
+        "if config.method.name == 'moco_v3': pass",
+        "is_plain = run.relation.name in ('none', 'copy')",
+    ],
+)
+def test_the_check_finds_who_asks_for_a_member(code: str) -> None:
+    assert len(asks_for_a_member(ast.parse(code), "ssl_bf.build", set(MODULES))) == 1
 
 
 def test_no_module_imports_itself_through_others() -> None:

@@ -12,9 +12,7 @@ import torch
 from PIL import Image
 
 import ssl_bf.train
-from ssl_bf.build import Run
 from ssl_bf.run.signals import StopSignals
-from ssl_bf.views.loader import Batch
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 40},
@@ -59,7 +57,7 @@ def stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def step(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
+    def update(*_: object) -> torch.Tensor:
         raise AssertionError("a step was made")
 
-    monkeypatch.setattr(ssl_bf.train, "_one_step", step)
+    monkeypatch.setattr(ssl_bf.train, "_update", update)

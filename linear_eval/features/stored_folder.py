@@ -38,7 +38,7 @@ from linear_eval.features.table import (
 )
 from linear_eval.images.batches import ImageBatches
 from linear_eval.system import screen
-from linear_eval.system.atomic_file import sync_folder
+from linear_eval.system.atomic_folder import put_in_place
 from linear_eval.system.errors import InputError
 from linear_eval.system.folder_lock import take_lock
 from linear_eval.system.printable import one_line
@@ -114,7 +114,7 @@ class FeatureFolder:
                     _drop_if_empty(partial, with_parent=is_new)
                     raise
                 with disk_errors(self.place):
-                    self._publish(partial)
+                    put_in_place(partial, self.place)
             else:
                 shutil.rmtree(partial, ignore_errors=True)
         if found is not None:
@@ -197,16 +197,6 @@ class FeatureFolder:
         if blocks:
             say(f"{self.place}: going on behind image {blocks[-1].end} of {len(batches.split)}")
         return blocks
-
-    def _publish(self, partial: Path) -> None:
-        if self.place.exists():  # not sound; renamed first, so that it is never seen half deleted
-            trash = self.place.with_name(f".{self.place.name}.trash")
-            shutil.rmtree(trash, ignore_errors=True)
-            self.place.rename(trash)
-            shutil.rmtree(trash)
-        sync_folder(partial)
-        partial.rename(self.place)
-        sync_folder(self.place.parent)
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Rows of features on their way to the disk; `feature_blocks.py` says what lies there.
+"""Rows of features on their way to the disk; `stored_blocks.py` says what lies there.
 
 Shapes: N images of a batch, D feature width.
 """
@@ -6,9 +6,7 @@ Shapes: N images of a batch, D feature width.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,16 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from linear_eval.datasets.contents import DIGEST_BYTES, Contents
-from linear_eval.features.stored_blocks import DATA, DIGESTS, MANIFEST, Block, last_line, to_line
+from linear_eval.features.stored_blocks import DATA, DIGESTS, MANIFEST, Block, last_line
 from linear_eval.features.stored_contents import write_stamps
-from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.errors import InputError
+from linear_eval.system.sealed_blocks import BlockFile, append_line, to_line, write_all
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-BLOCK_BYTES = 2**24  # a block is sealed when it has as many,
-BLOCK_SECONDS = 10.0  # or is as old: what a killed extraction may lose
+BLOCK_BYTES = 2**24  # a block is sealed when it has as many
 
 
 class RowWriter:
@@ -49,13 +46,11 @@ class RowWriter:
         self._dtype = dtype
         self._blocks = list(blocks)
         self._open = _fresh(blocks[-1] if blocks else None)
-        self._digest = hashlib.sha256()
-        self._sealed_at = time.monotonic()
         self._failed = False
+        lines = [to_line(header), *(block.line() for block in blocks)]
+        sealed_bytes = sum(block.num_bytes(dtype) for block in blocks)
         with disk_errors(folder):
-            _set_manifest(folder / MANIFEST, [to_line(header), *(block.line() for block in blocks)])
-            self._data = (folder / DATA).open("ab", buffering=0)
-            self._data.truncate(self._sealed_bytes())
+            self._file = BlockFile(folder / DATA, folder / MANIFEST, lines, sealed_bytes)
             if contents is not None:
                 write_stamps(folder, contents.stamps)
 
@@ -68,11 +63,11 @@ class RowWriter:
         del reason
         try:
             if self._failed:
-                self._data.truncate(self._sealed_bytes())
+                self._file.drop_open()
             else:
                 self.seal()
         finally:
-            self._data.close()
+            self._file.close()
 
     def append(
         self, rows: Tensor, index: list[int], *, end: int, image_size: tuple[int, int]
@@ -98,12 +93,10 @@ class RowWriter:
             )
         content = rows.numpy().astype(self._dtype, copy=False).tobytes()
         with self._disk_errors():
-            _write_all(self._data, content)
-        self._digest.update(content)
+            self._file.append(content)
         skipped = sorted(set(range(block.end, end)) - set(index))
         self._open = Block(block.rows + len(index), *kind, end, (*block.skipped, *skipped))
-        is_old = time.monotonic() - self._sealed_at >= BLOCK_SECONDS
-        if is_old or self._open.num_bytes(self._dtype) >= BLOCK_BYTES:
+        if self._file.is_old or self._open.num_bytes(self._dtype) >= BLOCK_BYTES:
             self.seal()
 
     @property
@@ -115,16 +108,11 @@ class RowWriter:
         """Bring what was appended to the disk, then the block's line."""
         if self._open.end > (self._blocks[-1].end if self._blocks else 0):
             block = self._with_digests(self._open)
-            digest = self._digest.copy()  # an interruption may have this line run twice
-            digest.update(block.line())
-            block = replace(block, sha256=digest.hexdigest())
+            block = replace(block, sha256=self._file.sha256(block.line()))
             with self._disk_errors():
-                os.fsync(self._data.fileno())
-                _append(self._folder / MANIFEST, block.line())
+                self._file.seal(block.line())
             self._blocks.append(block)
             self._open = _fresh(block)
-            self._digest = hashlib.sha256()
-        self._sealed_at = time.monotonic()
 
     def finish(self, end: int) -> None:
         """Seal the last block and declare the rows complete.
@@ -137,7 +125,7 @@ class RowWriter:
         self.seal()
         with self._disk_errors():
             manifest = self._folder / MANIFEST
-            _append(manifest, last_line(manifest.read_bytes()))
+            append_line(manifest, last_line(manifest.read_bytes()))
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -156,12 +144,9 @@ class RowWriter:
         content = self._contents.digests(slice(start, block.end)).numpy().tobytes()
         with self._disk_errors(), (self._folder / DIGESTS).open("ab", buffering=0) as file:
             file.truncate(start * DIGEST_BYTES)
-            _write_all(file, content)
+            write_all(file, content)
             os.fsync(file.fileno())
         return replace(block, digests_sha256=hashlib.sha256(content).hexdigest())
-
-    def _sealed_bytes(self) -> int:
-        return sum(block.num_bytes(self._dtype) for block in self._blocks)
 
 
 @contextmanager
@@ -181,22 +166,3 @@ def _fresh(previous: Block | None) -> Block:
     if previous is None:
         return Block(0, 0, 0, 0, 0, ())
     return replace(previous, rows=0, skipped=(), sha256="", digests_sha256="")
-
-
-def _set_manifest(path: Path, lines: list[bytes]) -> None:
-    content = b"".join(lines)
-    if not path.exists() or path.read_bytes() != content:
-        with atomic_file(path) as file:  # never torn: what it says is what can be gone on from
-            file.write(content)
-
-
-def _write_all(file: io.FileIO, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-def _append(path: Path, content: bytes) -> None:
-    with path.open("ab", buffering=0) as file:
-        _write_all(file, content)
-        os.fsync(file.fileno())

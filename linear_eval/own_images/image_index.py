@@ -7,11 +7,6 @@ image; manifest.json what made it, and the sha256 of the other two.
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +15,7 @@ from linear_eval.datasets.contents import content_digest
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.search.faiss_index import Kind, read_faiss, search_index, write_faiss
 from linear_eval.system.atomic_file import check_new, check_stays, file_sha256
+from linear_eval.system.atomic_folder import atomic_folder
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import one_line, printable
 
@@ -140,17 +136,20 @@ def write_index(output: Path, made: ImageIndex) -> None:
     Raises:
         InputError: it cannot be written; what was at `output` is still there.
     """
-    with _folder_in_the_making(output) as part:
-        write_faiss(made.index, part / _INDEX)
-        folder = made.folder and str(made.folder)
-        names = {"folder": folder, "ids": made.ids, "digests": made.digests}
-        (part / _IDS).write_text(json.dumps(names), encoding="ascii")
-        files = {name: file_sha256(part / name) for name in (_INDEX, _IDS)}
-        manifest = json.dumps(asdict(replace(made.manifest, files=files)), indent=2)
-        (part / _MANIFEST).write_text(manifest + "\n", encoding="ascii")
-        for path in part.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    try:
+        with atomic_folder(output.absolute()) as part:
+            write_faiss(made.index, part / _INDEX)
+            folder = made.folder and str(made.folder)
+            names = {"folder": folder, "ids": made.ids, "digests": made.digests}
+            (part / _IDS).write_text(json.dumps(names), encoding="ascii")
+            files = {name: file_sha256(part / name) for name in (_INDEX, _IDS)}
+            manifest = json.dumps(asdict(replace(made.manifest, files=files)), indent=2)
+            (part / _MANIFEST).write_text(manifest + "\n", encoding="ascii")
+    except OSError as error:
+        raise InputError(
+            f"{output.absolute()}: cannot be written ({error.strerror or error}); "
+            "give a path in a folder that can be written to and has room"
+        ) from error
 
 
 def read_index(folder: Path) -> ImageIndex:
@@ -212,28 +211,3 @@ def read_manifest(folder: Path) -> IndexManifest:
             "with its keys; make the index again"
         )
     return IndexManifest(**said)
-
-
-@contextmanager
-def _folder_in_the_making(output: Path) -> Iterator[Path]:
-    """A folder that becomes `output` when the block ends well, and vanishes when it does not."""
-    output = output.absolute()
-    mark = secrets.token_hex(4)
-    part, old = (output.with_name(f".{output.name}.{mark}.{word}") for word in ("part", "old"))
-    try:
-        part.mkdir()
-        yield part
-        if output.exists():
-            output.rename(old)  # a folder that holds files cannot be renamed over
-        part.rename(output)
-    except OSError as error:
-        raise InputError(
-            f"{output}: cannot be written ({error.strerror or error}); "
-            "give a path in a folder that can be written to and has room"
-        ) from error
-    finally:
-        if old.exists() and not output.exists():
-            old.rename(output)
-        for rest in (part, old):
-            if rest.exists():
-                shutil.rmtree(rest)

@@ -1,11 +1,14 @@
-"""The contract of an SSL method: a loss from two views, and what follows the optimizer step.
+"""The contract of an SSL method: a loss from a batch, and what follows the optimizer step.
 
 Shapes: N local batch, S streams, P projection width.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,37 +16,83 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.measurements import feature_std
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
+from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.slow_copy import SlowCopies
-from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.relations.relation import Relation, RelationSettings
+from ssl_bf.schedules import Elapsed, Momentum
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a method is built from, whichever it is.
+
+    Attributes:
+        backbone: (N, 3, H, W) -> (N, width).
+        width: of its features.
+        relation: config of the batch relation.
+        seed: of all initial values but the backbone's.
+    """
+
+    backbone: nn.Module
+    width: int
+    relation: RelationSettings = field(default_factory=NoRelationConfig)
+    seed: int = 0
+
+    def initial_values(self, part: str) -> AbstractContextManager[None]:
+        """Inside, initial values depend on the seed and the part's name alone."""
+        return initial_values(self.seed, part)
+
+    def build_relation(self, projection_width: int, *, has_key_side: bool) -> Relation:
+        """Make the relation; `has_key_side` is False where one network makes both sides."""
+        with self.initial_values("relation"):
+            return self.relation.build(self.width, projection_width, has_key_side=has_key_side)
+
+
+class MethodSettings(Protocol):
+    """What other rooms ask of the config of a method, whichever it is."""
+
+    @property
+    def name(self) -> str:
+        """As `method.name` gives it."""
+
+    def build(self, start: Start) -> "Method":
+        """Make the method."""
 
 
 class Method(nn.Module, ABC):
     """Owns every trained module once: backbone, heads, relation, slow copies, queues.
 
-    One step of training is `loss = method(view_1, view_2, context)`, backward, optimizer step,
-    `method.after_step(momentum)`. `forward` writes nothing but BatchNorm buffers, and with
+    One step of training is `loss = method(batch, context)`, backward, optimizer step,
+    `method.after_step(progress)`. `forward` writes nothing but BatchNorm buffers, and with
     `backward_per_view` the gradients of all terms but the last: zero them before it.
     """
 
+    views_per_image: ClassVar[int] = 2
+    needs_labels: ClassVar[bool] = False  # an unlabelled data set is then refused
+
+    config: MethodSettings
     backbone: nn.Module
     projector: nn.Module
     relation: Relation
+    momentum: Momentum | None = None  # None: there are no slow copies
     projections: Tensor | None = None  # (S, N, P) of the last forward, detached: for monitoring
     backward_per_view: bool = False
     parts: int = 1  # in which the trained backbone runs; see compute_in_parts
 
     @abstractmethod
-    def forward(
-        self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
-    ) -> Tensor:
-        """Two views (N, 3, H, W) of the same N images to a scalar loss.
+    def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
+        """A batch to a scalar loss; `context` keys the randomness of the step."""
 
-        `context` keys the randomness of the step and names the images.
-        """
+    @property
+    def has_separate_terms(self) -> bool:
+        """Whether the loss is a sum of terms that share no graph, each `settled` but the last."""
+        return False
 
     def features(self, view: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts."""
@@ -96,12 +145,17 @@ class Method(nn.Module, ABC):
     def _slow_copies(self) -> SlowCopies:
         return SlowCopies([*self.slow_pairs(), *self.relation.slow_pairs()])
 
-    def after_step(self, momentum: float | Tensor) -> None:
-        """Follow the optimizer step; `momentum` is that of the next step, whose keys use it."""
+    def after_step(self, progress: Elapsed) -> None:
+        """Follow the optimizer step; `progress` is that of the next step, whose keys use this."""
         self.push_keys()
-        self.move_slow_copies(momentum)
+        if self.momentum is not None:
+            self.move_slow_copies(self.momentum.at(progress))
 
-    def parameter_groups(self, relation_lr_scale: float) -> list[ParameterGroup]:
+    def scheduled_values(self, progress: Elapsed) -> dict[str, float | Tensor]:
+        """What follows from how far the run is, for the log."""
+        return {} if self.momentum is None else {"momentum": self.momentum.at(progress)}
+
+    def parameter_groups(self) -> list[ParameterGroup]:
         """Trainable parameters by learning-rate rule; each exactly once."""
         apart = [*self.constant_rate_modules(), self.relation]
         main = _trainable(self, exclude=apart)
@@ -110,7 +164,7 @@ class Method(nn.Module, ABC):
             named = _trainable(self, only=module)
             groups.append(ParameterGroup("constant", named, schedule="constant"))
         if related := _trainable(self, only=self.relation):
-            groups.append(ParameterGroup("relation", related, relation_lr_scale))
+            groups.append(ParameterGroup("relation", related, self.relation.lr_scale))
         return groups
 
     def constant_rate_modules(self) -> list[nn.Module]:
@@ -135,22 +189,23 @@ class Method(nn.Module, ABC):
                     f"method.batch_norm: groups:{groups} does not cut the {local_batch} images per "
                     "device into equal groups of at least 2; choose another number of groups"
                 )
-        group = self.relation.context
-        if isinstance(group, int) and self.relation.relating is not None and local_batch % group:
-            raise InputError(
-                f"relation.context: groups of {group} do not divide the {local_batch} images per "
-                "device; choose a divisor of it, or 'local'"
-            )
+        self.relation.check_batch(local_batch)
 
     def notes(self) -> list[str]:
         """What a user should know about this combination of settings before it trains."""
+        notes = []
         if self.parts > 1 and any(_normalises_parts(m) for m in self.backbone.modules()):
-            return [
+            notes.append(
                 f"accumulate={self.parts}: BatchNorm of the trained backbone normalises each part "
                 "of the batch by itself; all else sees the whole batch. With method.batch_norm="
                 f"groups:{self.parts} (or a multiple) the parts change nothing"
-            ]
-        return []
+            )
+        if self.backward_per_view and not self.has_separate_terms:
+            notes.append(
+                f"speed.per_view_backward does nothing here: the loss of this {self.config.name} "
+                "has no two terms that share no graph"
+            )
+        return notes
 
     def measurements(self) -> dict[str, float]:
         """Monitoring values of the last forward; reads from the device, so call it when logging."""

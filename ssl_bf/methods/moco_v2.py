@@ -17,19 +17,19 @@ from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.measurements import context_gap
-from ssl_bf.methods.method import Method
+from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.parts.gathered_keys import gather_keys, own_share
-from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.key_queue import KeyQueue
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives, queued_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
-from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
+from ssl_bf.schedules import Momentum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,9 @@ class MoCoV2Config:
         """Refuse values without meaning."""
         check_ranges(self)
 
-    def build(
-        self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int
-    ) -> "MoCoV2":
-        """Make the method around a backbone (N, 3, H, W) -> (N, width)."""
-        return MoCoV2(self, backbone, width, relation, seed)
+    def build(self, start: Start) -> "MoCoV2":
+        """Make the method."""
+        return MoCoV2(self, start)
 
 
 class MoCoV2(Method):
@@ -69,56 +67,58 @@ class MoCoV2(Method):
     symmetric form averages its two directions, so the loss keeps its scale.
     """
 
-    pending: tuple[Tensor, Tensor | None] | None = None  # keys of all devices, own image ids
+    config: MoCoV2Config
+    pending: tuple[Tensor, Tensor] | None = None  # keys of all devices, own image ids
     observed: tuple[Tensor, Tensor] | None = None  # own queries and keys, detached: for monitoring
 
-    def __init__(
-        self,
-        config: MoCoV2Config,
-        backbone: nn.Module,
-        width: int,
-        relation: RelationConfig,
-        seed: int = 0,
-    ) -> None:
-        """Build heads, relation and queues from `seed`; the slow copies start equal."""
+    def __init__(self, config: MoCoV2Config, start: Start) -> None:
+        """Build heads, relation and queues; the slow copies start equal."""
         super().__init__()
         self.config = config
-        self.backbone = backbone
-        hidden = [config.hidden_dim or width] * config.hidden_layers
-        with initial_values(seed, "projector"):
+        self.backbone = start.backbone
+        hidden = [config.hidden_dim or start.width] * config.hidden_layers
+        with start.initial_values("projector"):
             self.projector = mlp_head(
-                [width, *hidden, config.projection_dim],
+                [start.width, *hidden, config.projection_dim],
                 batch_norm=config.head_batch_norm,
                 hidden_bias=True,
                 last_bias=True,
             )
-        with initial_values(seed, "relation"):
-            self.relation = relation.build(width, config.projection_dim, has_key_side=True)
-        self.slow_backbone = make_slow_copy(backbone)
+        self.relation = start.build_relation(config.projection_dim, has_key_side=True)
+        self.slow_backbone = make_slow_copy(self.backbone)
         self.slow_projector = make_slow_copy(self.projector)
+        self.momentum = Momentum(config.momentum, config.momentum_schedule)
         self.queues = nn.ModuleList()
         for number in range(2 if config.queue_streams == "dual" and self._key_streams > 1 else 1):
-            with initial_values(seed, f"queue/{number}"):
+            with start.initial_values(f"queue/{number}"):
                 self.queues.append(KeyQueue(config.queue_size, config.projection_dim))
         set_batch_norm_mode(self, config.batch_norm)
 
-    def forward(
-        self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
-    ) -> Tensor:
+    def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Contrast queries of view 1 with keys of view 2 (symmetric: and the reverse)."""
+        view_1, view_2 = batch.views
+        loss_of, rules = partial(info_nce, temperature=self.config.temperature), self.relation.rules
+        own = own_share(len(view_1))
         queries = self.query(view_1, context, 1)  # (S, N, P)
         keys = self.key(view_2, context, 2)  # (S, W * N, P)
-        ids = context.image_ids
-        loss = self.contrast(queries, keys, ids)
-        self.observed = queries.detach(), keys[:, own_share(queries.shape[1])]
+        negatives = self.negatives(keys, batch.image_ids)
+        loss = mean_over_stream_pairs(loss_of, queries, keys[:, own], rules, negatives)
+        self.observed = queries.detach(), keys[:, own]
         if self.config.symmetric:
             loss = self.settled(loss / 2)
-            reverse_keys = self.key(view_1, context, 1)
-            reverse = self.contrast(self.query(view_2, context, 2), reverse_keys, ids)
-            loss = loss + reverse / 2
-            keys = torch.cat([keys, reverse_keys], dim=1)
-        self.pending = keys, ids
+            back_keys = self.key(view_1, context, 1)
+            queries = self.query(view_2, context, 2)
+            negatives = self.negatives(back_keys, batch.image_ids)
+            back = mean_over_stream_pairs(loss_of, queries, back_keys[:, own], rules, negatives)
+            loss = loss + back / 2
+            keys = torch.cat([keys, back_keys], dim=1)
+        self.pending = keys, batch.image_ids
         return loss
+
+    @property
+    def has_separate_terms(self) -> bool:
+        """The two directions of the symmetric form."""
+        return self.config.symmetric
 
     def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> (S, N, P) with gradient."""
@@ -145,17 +145,16 @@ class MoCoV2(Method):
         )
         return gather_keys(keys, order)
 
-    def contrast(self, queries: Tensor, keys: Tensor, image_ids: Tensor | None) -> Tensor:
-        """InfoNCE of queries (S, N, P) against keys (S, W * N, P) and those of the queues."""
-
-        def loss(queries: Tensor, key: Tensor, key_stream: int) -> Tensor:
-            negatives = [self._queued(key_stream, image_ids)]
+    def negatives(self, keys: Tensor, image_ids: Tensor) -> list[list[Negatives]]:
+        """For each stream of `keys` (S, W * N, P), what queries of images (N,) must not pick."""
+        masked = image_ids if self.config.mask_same_image else None
+        found = []
+        for stream, of_batch in enumerate(keys):
+            queue = self.queue(min(stream, len(self.queues) - 1))
+            found.append([queued_negatives(queue, masked)])
             if self.config.in_batch_negatives:
-                negatives.append(batch_negatives(keys[key_stream], len(key)))
-            return info_nce(queries, key, negatives, self.config.temperature)
-
-        own = keys[:, own_share(queries.shape[1])]
-        return mean_over_stream_pairs(loss, queries, own, self.relation.rules)
+                found[-1].append(batch_negatives(of_batch, len(image_ids)))
+        return found
 
     def queue(self, number: int) -> KeyQueue:
         """Queue 0, or with `queue_streams: dual` the queue of that key stream."""
@@ -171,9 +170,8 @@ class MoCoV2(Method):
         self.pending = None
         if self.config.queue_streams == "both":
             keys = keys.flatten(0, 1).unsqueeze(0)  # plain, then related
-        if ids is not None:
-            ids = all_gather_rows(ids)
-            ids = ids.repeat(keys.shape[1] // len(ids))  # for each view and stream
+        ids = all_gather_rows(ids)
+        ids = ids.repeat(keys.shape[1] // len(ids))  # for each view and stream
         for number in range(len(self.queues)):  # plain: the related stream goes nowhere
             self.queue(number).push(keys[number], ids)
 
@@ -222,7 +220,3 @@ class MoCoV2(Method):
     @property
     def _key_streams(self) -> int:
         return 2 if self.relation.relating is not None and self.relation.rules.relates_keys else 1
-
-    def _queued(self, key_stream: int, image_ids: Tensor | None) -> Negatives:
-        queue = self.queue(min(key_stream, len(self.queues) - 1))
-        return queued_negatives(queue, image_ids if self.config.mask_same_image else None)

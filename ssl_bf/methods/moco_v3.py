@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.losses.info_nce import info_nce
+from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
-from ssl_bf.methods.method import Method
+from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.gathered_keys import gather_keys, own_share
-from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
-from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
+from ssl_bf.schedules import Momentum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,48 +42,53 @@ class MoCoV3Config:
         """Refuse values without meaning."""
         check_ranges(self)
 
-    def build(
-        self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int
-    ) -> "MoCoV3":
-        """Make the method around a backbone (N, 3, H, W) -> (N, width)."""
-        return MoCoV3(self, backbone, width, relation, seed)
+    def build(self, start: Start) -> "MoCoV3":
+        """Make the method."""
+        return MoCoV3(self, start)
 
 
 class MoCoV3(Method):
     """Query encoder with predictor, slow key encoder; the heads are those for ResNets."""
 
-    def __init__(
-        self,
-        config: MoCoV3Config,
-        backbone: nn.Module,
-        width: int,
-        relation: RelationConfig,
-        seed: int = 0,
-    ) -> None:
-        """Build heads and relation from `seed`; the slow copies start equal."""
+    config: MoCoV3Config
+
+    def __init__(self, config: MoCoV3Config, start: Start) -> None:
+        """Build heads and relation; the slow copies start equal."""
         super().__init__()
         self.config = config
-        self.backbone = backbone
+        self.backbone = start.backbone
         no_bias = partial(mlp_head, batch_norm=True, hidden_bias=False, last_bias=False)
         hidden, out = config.hidden_dim, config.projection_dim
-        with initial_values(seed, "projector"):
-            self.projector = no_bias([width, hidden, out], last_batch_norm="affine_free")
-        with initial_values(seed, "predictor"):
+        with start.initial_values("projector"):
+            self.projector = no_bias([start.width, hidden, out], last_batch_norm="affine_free")
+        with start.initial_values("predictor"):
             self.predictor = no_bias([out, hidden, out])
-        with initial_values(seed, "relation"):
-            self.relation = relation.build(width, out, has_key_side=True)
-        self.slow_backbone = make_slow_copy(backbone)
+        self.relation = start.build_relation(out, has_key_side=True)
+        self.slow_backbone = make_slow_copy(self.backbone)
         self.slow_projector = make_slow_copy(self.projector)
+        self.momentum = Momentum(config.momentum, config.momentum_schedule)
         set_batch_norm_mode(self, config.batch_norm)
 
-    def forward(
-        self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
-    ) -> Tensor:
-        """Sum of both directions, as published: ctr(q1, k2) + ctr(q2, k1)."""
+    def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
+        """Sum of both directions, as published: ctr(q1, k2) + ctr(q2, k1), times 2 temperature."""
+        (view_1, view_2), rules = batch.views, self.relation.rules
+        loss_of = partial(info_nce, temperature=self.config.temperature)
+        scale, own = 2 * self.config.temperature, own_share(len(view_1))
         keys = torch.stack([self.key(view_1, context, 1), self.key(view_2, context, 2)])
         keys_1, keys_2 = gather_keys(keys)  # (S, W * N, P) each
-        forth = self.settled(self.contrast(self.query(view_1, context, 1), keys_2))
-        return forth + self.contrast(self.query(view_2, context, 2), keys_1)
+        queries_1 = self.query(view_1, context, 1)  # (S, N, P)
+        others = self.negatives(keys_2, len(view_1))
+        forth = mean_over_stream_pairs(loss_of, queries_1, keys_2[:, own], rules, others)
+        forth = self.settled(scale * forth)
+        queries_2 = self.query(view_2, context, 2)
+        others = self.negatives(keys_1, len(view_2))
+        back = mean_over_stream_pairs(loss_of, queries_2, keys_1[:, own], rules, others)
+        return forth + scale * back
+
+    @property
+    def has_separate_terms(self) -> bool:
+        """The two directions."""
+        return True
 
     def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> predictions (S, N, P) with gradient."""
@@ -103,17 +108,9 @@ class MoCoV3(Method):
             )
         )
 
-    def contrast(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Queries (S, N, P) against keys (S, W * N, P), stream by stream; times 2 * temperature."""
-        temperature, count = self.config.temperature, queries.shape[1]
-
-        def loss(queries: Tensor, key: Tensor, key_stream: int) -> Tensor:
-            negatives = batch_negatives(keys[key_stream], count)  # of the key's own stream only
-            return info_nce(queries, key, [negatives], temperature)
-
-        own = keys[:, own_share(count)]
-        pairs = mean_over_stream_pairs(loss, queries, own, self.relation.rules)
-        return 2 * temperature * pairs
+    def negatives(self, keys: Tensor, count: int) -> list[list[Negatives]]:
+        """For each stream of `keys` (S, W * N, P), those of the same stream; `count` is N."""
+        return [[batch_negatives(stream, count)] for stream in keys]
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Backbone and projector of the key encoder; the predictor has no slow copy."""

@@ -27,5 +27,6 @@ def check_ranges(config: Any) -> None:
     temperature = getattr(config, "temperature", 1.0)
     if temperature <= 0:
         raise ValueError(f"temperature: must be > 0, got {temperature}")
-    if not 0 <= config.momentum <= 1:
-        raise ValueError(f"momentum: must lie in [0, 1], got {config.momentum}")
+    momentum = getattr(config, "momentum", 1.0)
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum: must lie in [0, 1], got {momentum}")

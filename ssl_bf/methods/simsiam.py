@@ -6,19 +6,18 @@ SimSiam is this project's own combination. Shapes: N local batch, S streams, P p
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.negative_cosine import negative_cosine
-from ssl_bf.methods.method import Method
+from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
-from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.mlp_head import mlp_head
-from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
 
 
@@ -33,18 +32,14 @@ class SimSiamConfig:
     predictor_hidden_dim: int = 512
     constant_predictor_rate: bool = True
     batch_norm: str = "synchronised"
-    momentum: ClassVar[float] = 1.0  # there is no slow copy to move
-    momentum_schedule: ClassVar[Literal["constant", "cosine"]] = "constant"
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
         check_ranges(self)
 
-    def build(
-        self, backbone: nn.Module, width: int, relation: RelationConfig, seed: int
-    ) -> "SimSiam":
-        """Make the method around a backbone (N, 3, H, W) -> (N, width)."""
-        return SimSiam(self, backbone, width, relation, seed)
+    def build(self, start: Start) -> "SimSiam":
+        """Make the method."""
+        return SimSiam(self, start)
 
 
 class SimSiam(Method):
@@ -54,23 +49,18 @@ class SimSiam(Method):
     random values, is kept (frozen) so that its weights load; it has no effect in training.
     """
 
-    def __init__(
-        self,
-        config: SimSiamConfig,
-        backbone: nn.Module,
-        width: int,
-        relation: RelationConfig,
-        seed: int = 0,
-    ) -> None:
-        """Build heads and relation from `seed`."""
+    config: SimSiamConfig
+
+    def __init__(self, config: SimSiamConfig, start: Start) -> None:
+        """Build heads and relation."""
         super().__init__()
         self.config = config
-        self.backbone = backbone
-        hidden = [config.hidden_dim or width] * config.hidden_layers
+        self.backbone = start.backbone
+        hidden = [config.hidden_dim or start.width] * config.hidden_layers
         out = config.projection_dim
-        with initial_values(seed, "projector"):
+        with start.initial_values("projector"):
             self.projector = mlp_head(
-                [width, *hidden, out],
+                [start.width, *hidden, out],
                 batch_norm=True,
                 hidden_bias=False,
                 last_bias=True,
@@ -79,38 +69,29 @@ class SimSiam(Method):
         last_linear = self.projector[-2]
         assert isinstance(last_linear, nn.Linear)
         last_linear.bias.requires_grad_(False)
-        with initial_values(seed, "predictor"):
+        with start.initial_values("predictor"):
             self.predictor = mlp_head(
                 [out, config.predictor_hidden_dim, out],
                 batch_norm=True,
                 hidden_bias=False,
                 last_bias=True,
             )
-        with initial_values(seed, "relation"):
-            self.relation = relation.build(width, out, has_key_side=False)
+        self.relation = start.build_relation(out, has_key_side=False)
         self.recentre: nn.Sequential | None = None
-        if self.relation.recentre and self.relation.rules.insert_at == "projection":
+        if self.relation.may_be_constant and self.relation.rules.insert_at == "projection":
             # Without it a constant related stream would satisfy the loss.
             self.recentre = nn.Sequential(nn.BatchNorm1d(out, affine=False))
         set_batch_norm_mode(self, config.batch_norm)
 
-    def forward(
-        self, view_1: Tensor, view_2: Tensor, context: StepContext = StepContext()
-    ) -> Tensor:
+    def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Mean of both directions: (D(p1, z2) + D(p2, z1)) / 2, in [-1, 1]."""
-        projections_1, projections_2 = (
-            self.project(view_1, context, 1),
-            self.project(view_2, context, 2),
-        )
+        view_1, view_2 = batch.views
+        projections_1 = self.project(view_1, context, 1)
+        projections_2 = self.project(view_2, context, 2)
         predictions_1, predictions_2 = self.predict(projections_1), self.predict(projections_2)
-
-        def loss(predictions: Tensor, target: Tensor, stream: int) -> Tensor:
-            del stream
-            return negative_cosine(predictions, target)  # the target is detached there
-
-        rules = self.relation.rules
-        forth = mean_over_stream_pairs(loss, predictions_1, projections_2, rules)
-        back = mean_over_stream_pairs(loss, predictions_2, projections_1, rules)
+        rules = self.relation.rules  # targets are detached in the loss
+        forth = mean_over_stream_pairs(negative_cosine, predictions_1, projections_2, rules)
+        back = mean_over_stream_pairs(negative_cosine, predictions_2, projections_1, rules)
         return (forth + back) / 2
 
     def project(self, view: Tensor, context: StepContext, number: int) -> Tensor:

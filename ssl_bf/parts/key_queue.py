@@ -31,19 +31,16 @@ class KeyQueue(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
-    def push(self, keys: Tensor, image_ids: Tensor | None) -> None:
+    def push(self, keys: Tensor, image_ids: Tensor) -> None:
         """Overwrite the oldest rows; the ring wraps exactly, nothing is dropped.
 
         Args:
             keys: (N, P) unit length, N <= K.
-            image_ids: (N,) or None when the images are unknown.
+            image_ids: (N,) int64, the images that they show.
         """
         size, count = len(self.keys), len(keys)
         assert count <= size, f"{count} keys do not fit into a queue of {size}"
         rows = torch.arange(count, device=keys.device).add_(self.pointer).remainder_(size)
         self.keys.index_copy_(0, rows, keys.to(self.keys.dtype))
-        if image_ids is None:
-            self.image_ids.index_fill_(0, rows, NO_IMAGE)
-        else:
-            self.image_ids.index_copy_(0, rows, image_ids)
+        self.image_ids.index_copy_(0, rows, image_ids)
         self.pointer.add_(count).remainder_(size)  # stays on the device: no sync

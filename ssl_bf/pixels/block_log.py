@@ -1,16 +1,12 @@
-"""Images on their way into a store: appended to one file, in blocks that are sealed by checksums.
+"""Images on their way into a store: appended to one file, as sealed blocks.
 
-`progress.jsonl` has a first line that says what is packed, and a line per block. Whatever was
-lost, torn or flipped ends the sound part there, and packing goes on after it.
+The first line of the log, `progress.jsonl`, says what is packed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-import time
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, takewhile
 from pathlib import Path
@@ -21,14 +17,12 @@ import torch
 
 from linear_eval.datasets.contents import DIGEST_BYTES, Contents
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.features.stored_blocks import to_line
 from linear_eval.features.stored_contents import changed_images, write_stamps
-from linear_eval.system.atomic_file import atomic_file
+from linear_eval.system.sealed_blocks import BlockFile, Seal, count_sound, to_line
 from ssl_bf.pixels.packed_store import DATA
 
 PROGRESS = "progress.jsonl"
-BLOCK_BYTES = 2**26  # a block is sealed when it has as many,
-BLOCK_SECONDS = 10.0  # or is as old: what a killed packer may lose
+BLOCK_BYTES = 2**26  # a block is sealed when it has as many
 
 Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -90,14 +84,10 @@ class BlockWriter:
         """Drop whatever the folder holds behind `blocks`; keep digests if there are `contents`."""
         self.blocks = list(blocks)
         self._contents = contents
-        self._log = folder / PROGRESS
         self._open = Packed()
-        self._digest = hashlib.sha256()
-        self._sealed_at = time.monotonic()
-        with atomic_file(self._log) as file:
-            file.writelines([to_line(header), *(block.line() for block in blocks)])
-        self._data = (folder / DATA).open("ab", buffering=0)
-        self._data.truncate(sum(block.num_bytes for block in blocks))
+        lines = [to_line(header), *(block.line() for block in blocks)]
+        sealed_bytes = sum(block.num_bytes for block in blocks)
+        self._file = BlockFile(folder / DATA, folder / PROGRESS, lines, sealed_bytes)
         if contents is not None:
             write_stamps(folder, contents.stamps)
 
@@ -108,9 +98,9 @@ class BlockWriter:
         """Leave nothing behind that is not sealed: a full disk gets its room back."""
         del reason
         try:
-            self._data.truncate(sum(block.num_bytes for block in self.blocks))
+            self._file.drop_open()
         finally:
-            self._data.close()
+            self._file.close()
 
     def append(self, content: Bytes, size: tuple[int, int]) -> None:
         """Add an image, its bytes and its height and width.
@@ -118,8 +108,7 @@ class BlockWriter:
         Raises:
             OSError: the disk is full or fails.
         """
-        _write_all(self._data, content.data)
-        self._digest.update(content.data)
+        self._file.append(content.data)
         self._note(len(content), size)
 
     def append_bad(self, name: str, message: str) -> None:
@@ -134,14 +123,10 @@ class BlockWriter:
             OSError: the disk is full or fails.
         """
         if self._open.lengths:
-            block = replace(self._open, sha256=self._digest.hexdigest(), digests=self._digests())
-            os.fsync(self._data.fileno())
-            with self._log.open("ab", buffering=0) as file:
-                _write_all(file, memoryview(block.line()))
-                os.fsync(file.fileno())
+            block = replace(self._open, sha256=self._file.sha256(), digests=self._digests())
+            self._file.seal(block.line())
             self.blocks.append(block)
-            self._open, self._digest = Packed(), hashlib.sha256()
-        self._sealed_at = time.monotonic()
+            self._open = Packed()
 
     def _digests(self) -> list[str]:
         """Of the files of the images that are not sealed yet."""
@@ -154,8 +139,7 @@ class BlockWriter:
     def _note(self, length: int, size: tuple[int, int]) -> None:
         self._open.lengths.append(length)
         self._open.sizes.append(size)
-        is_old = time.monotonic() - self._sealed_at >= BLOCK_SECONDS
-        if is_old or self._open.num_bytes >= BLOCK_BYTES:
+        if self._file.is_old or self._open.num_bytes >= BLOCK_BYTES:
             self.seal()
 
 
@@ -172,22 +156,18 @@ def sound_blocks(
     """
     try:
         lines = (folder / PROGRESS).read_bytes().splitlines(keepends=True)
-        data = (folder / DATA).open("rb")
-    except FileNotFoundError:
-        return []
-    blocks: list[Packed] = []
-    with data:
         if lines[:1] != [to_line(header)]:
             return []
+        blocks: list[Packed] = []
         for line in lines[1:]:
             block = Packed.from_line(line)
             if block is None or (block.bad_images and on_bad_image == "error"):
                 break
-            content = data.read(block.num_bytes)
-            digest = hashlib.sha256(content).hexdigest()
-            if len(content) != block.num_bytes or digest != block.sha256:
-                break
             blocks.append(block)
+        seals = [Seal(block.num_bytes, block.sha256) for block in blocks]
+        del blocks[count_sound(folder / DATA, seals) :]
+    except FileNotFoundError:
+        return []
     return _unchanged(folder, blocks, split)
 
 
@@ -205,8 +185,3 @@ def _unchanged(folder: Path, blocks: list[Packed], split: ImageSplit) -> list[Pa
     first = int(changed[0]) if len(changed) else len(digests)
     ends = accumulate(len(block.lengths) for block in blocks)
     return [block for block, end in zip(blocks, ends, strict=True) if end <= first]
-
-
-def _write_all(file: io.FileIO, content: memoryview) -> None:
-    while content:
-        content = content[file.write(content) :]

@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from linear_eval.system.atomic_file import atomic_file, check_outside, sync_folder
+from linear_eval.system.atomic_file import atomic_file, check_outside
+from linear_eval.system.atomic_folder import put_in_place
 from linear_eval.system.errors import InputError
 from linear_eval.system.folder_lock import LOCK, take_lock
 from ssl_bf.pixels.block_log import PROGRESS, BlockWriter, Packed, sound_blocks
@@ -185,11 +186,7 @@ def _publish(
     for name, content in ((INDEX, index), (MANIFEST, json.dumps(manifest, indent=1).encode())):
         with atomic_file(partial / name) as file:
             file.write(content)
-    sync_folder(partial)
-    if place.exists():
-        place.rmdir()  # empty, or `open_store` would have complained
-    partial.rename(place)
-    sync_folder(place.parent)
+    put_in_place(partial, place)  # what is there is empty, or `open_store` would have complained
     for name in (PROGRESS, LOCK):
         (place / name).unlink(missing_ok=True)
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +28,10 @@ from torch import Tensor
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_files import few
 from linear_eval.system.errors import InputError
+from linear_eval.system.sealed_blocks import Seal, are_sound
 from ssl_bf.pixels.packed_images import PackedImages
 from ssl_bf.pixels.preparation import Preparation, decoded
 from ssl_bf.pixels.source import Source
-from ssl_bf.pixels.store import decode_threads
 from ssl_bf.pixels.store_origin import ANEW, check_contents, check_origin, check_preparation
 
 DATA, INDEX, MANIFEST = "images.bin", "index.safetensors", "manifest.json"
@@ -108,16 +106,8 @@ class PackedStore:
         Raises:
             InputError: a block is damaged.
         """
-        content = self.data.numpy().data
-        ends = list(accumulate(length for length, _ in self.blocks))
-
-        def is_sound(number: int) -> bool:
-            length, digest = self.blocks[number]
-            part = content[ends[number] - length : ends[number]]
-            return hashlib.sha256(part).hexdigest() == digest
-
-        with ThreadPoolExecutor(decode_threads()) as threads:
-            sound = list(threads.map(is_sound, range(len(self.blocks))))
+        seals = [Seal(length, digest) for length, digest in self.blocks]
+        sound = are_sound(self.data.numpy().data, seals)
         if not all(sound):
             raise InputError(
                 f"{self.place}: {DATA} is damaged in {sound.count(False)} of {len(sound)} blocks, "

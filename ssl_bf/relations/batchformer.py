@@ -12,20 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from linear_eval.system.errors import InputError
-from ssl_bf.relations.relation import Relation, TwoStreamConfig
+from ssl_bf.parts.self_attention import SelfAttention
+from ssl_bf.relations.relation import Context, OnOff, TrainedRelationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchTransformerConfig(TwoStreamConfig):
+class BatchTransformerConfig(TrainedRelationConfig):
     """Keys of the transformer over the batch."""
 
     layers: int = 1
     heads: int = 4
     feedforward: float = 1.0  # hidden width over D
     dropout: float = 0.5
+    key_dropout: OnOff = "on"
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Refuse sizes below 1 (feedforward: 0 and below) and a dropout outside [0, 1)."""
         super().__post_init__()
         if self.layers < 1 or self.heads < 1:
             raise ValueError(f"layers and heads: must be >= 1, got {self.layers}, {self.heads}")
@@ -40,24 +42,26 @@ class BatchFormerConfig(BatchTransformerConfig):
     """BatchFormer as relation."""
 
     name: Literal["batchformer"] = "batchformer"
-    context: int | Literal["local"] = 32
+    context: Context = 32  # rows per group; local: all of this logical shard
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
-        """Make the relation from torch's global generator (the caller seeds)."""
-        width = self.width(backbone_width, projection_width)
-        return Relation(
-            batch_transformer(self, width, group=self.context),
-            self,
-            parameters=self.parameters,
-            has_key_side=has_key_side,
-            key_dropout=self.key_dropout == "on",
-            context=self.context,
-            recentre=True,
-        )
+    def __post_init__(self) -> None:
+        """Refuse groups of fewer than 2 rows."""
+        super().__post_init__()
+        if isinstance(self.context, int) and self.context < 2:
+            raise ValueError(f"context: a group needs at least 2 rows, got {self.context}")
+
+    @property
+    def title(self) -> str:
+        """In a heading: with what a backbone was pretrained."""
+        return "with BatchFormer"
+
+    def relating(self, width: int) -> "BatchTransformer":
+        """Make the transformer; its groups are the context."""
+        return batch_transformer(self, width, group=self.context)
 
 
 def batch_transformer(
-    config: BatchTransformerConfig, width: int, *, group: int | Literal["local"]
+    config: BatchTransformerConfig, width: int, *, group: Context
 ) -> "BatchTransformer":
     """The module behind `batchformer` and its control `self_only`, equal in parameters."""
     if width % config.heads:
@@ -90,7 +94,7 @@ class BatchTransformer(nn.Module):
         heads: int,
         feedforward_width: int,
         dropout: float,
-        group: int | Literal["local"],
+        group: Context,
     ) -> None:
         """Initialise as the framework's encoder layer does: Xavier attention, zero biases."""
         super().__init__()
@@ -128,9 +132,8 @@ class BatchTransformerLayer(nn.Module):
     def __init__(self, width: int, heads: int, feedforward_width: int, dropout: float) -> None:
         """Dropout `p` acts in four places, as published."""
         super().__init__()
-        self.heads = heads
         self.dropout = dropout
-        self.self_attn = nn.MultiheadAttention(width, heads)  # holds and initialises parameters
+        self.self_attn = SelfAttention(width, heads)
         self.linear1 = nn.Linear(width, feedforward_width)
         self.linear2 = nn.Linear(feedforward_width, width)
         self.norm1 = nn.LayerNorm(width)
@@ -139,20 +142,7 @@ class BatchTransformerLayer(nn.Module):
     def forward(self, rows: Tensor, *, dropout: bool) -> Tensor:
         """(B, g, D) -> (B, g, D): a row attends to all rows of its sequence, itself included."""
         p = self.dropout if dropout else 0.0
-        rows = self.norm1(rows + functional.dropout(self._attend(rows, p), p))
+        rows = self.norm1(rows + functional.dropout(self.self_attn(rows, p), p))
         hidden = functional.dropout(functional.relu(self.linear1(rows)), p)
         out: Tensor = self.norm2(rows + functional.dropout(self.linear2(hidden), p))
-        return out
-
-    def _attend(self, rows: Tensor, p: float) -> Tensor:
-        attention = self.self_attn
-        projected = functional.linear(rows, attention.in_proj_weight, attention.in_proj_bias)
-        query, key, value = (
-            part.reshape(*part.shape[:2], self.heads, -1).transpose(
-                1, 2
-            )  # (B, heads, g, D / heads)
-            for part in projected.chunk(3, dim=2)
-        )
-        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=p)
-        out: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
         return out

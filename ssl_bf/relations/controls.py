@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_bf.relations.batchformer import BatchTransformerConfig, batch_transformer
-from ssl_bf.relations.relation import Relation, TwoStreamConfig
+from ssl_bf.relations.relation import OnOff, TwoStreamConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,15 @@ class CopyConfig(TwoStreamConfig):
 
     name: Literal["copy"] = "copy"
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
-        """Make the relation; it owns no parameter."""
-        del backbone_width, projection_width
-        return Relation(Copy(), self, has_key_side=has_key_side)
+    @property
+    def may_be_constant(self) -> bool:
+        """It is as the plain stream, which cannot be constant."""
+        return False
+
+    def relating(self, width: int) -> "Copy":
+        """Make the module; it owns no parameter."""
+        del width
+        return Copy()
 
 
 class Copy(nn.Module):
@@ -42,19 +47,18 @@ class DropoutOnlyConfig(TwoStreamConfig):
 
     name: Literal["dropout_only"] = "dropout_only"
     dropout: float = 0.5
+    key_dropout: OnOff = "on"
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Refuse a probability outside [0, 1)."""
         super().__post_init__()
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: must lie in [0, 1), got {self.dropout}")
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
-        """Make the relation; it owns no parameter."""
-        del backbone_width, projection_width
-        relating = DropoutOnly(self.dropout)
-        drops = self.key_dropout == "on"
-        return Relation(relating, self, has_key_side=has_key_side, key_dropout=drops, recentre=True)
+    def relating(self, width: int) -> "DropoutOnly":
+        """Make the module; it owns no parameter."""
+        del width
+        return DropoutOnly(self.dropout)
 
 
 class DropoutOnly(nn.Module):
@@ -77,14 +81,6 @@ class SelfOnlyConfig(BatchTransformerConfig):
 
     name: Literal["self_only"] = "self_only"
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
-        """Make the relation; attention over a group of one returns the sample's own value."""
-        width = self.width(backbone_width, projection_width)
-        return Relation(
-            batch_transformer(self, width, group=1),
-            self,
-            parameters=self.parameters,
-            has_key_side=has_key_side,
-            key_dropout=self.key_dropout == "on",
-            recentre=True,
-        )
+    def relating(self, width: int) -> nn.Module:
+        """Make the module; attention over a group of one returns the sample's own value."""
+        return batch_transformer(self, width, group=1)

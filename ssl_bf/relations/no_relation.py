@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.relation import Relation, TwoStreamConfig
+
+PLAIN = TwoStreamConfig(name="none", pairs=((1.0, 0.0), (0.0, 0.0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +14,12 @@ class NoRelationConfig:
 
     name: Literal["none"] = "none"
 
+    @property
+    def title(self) -> str:
+        """In a heading: with what a backbone was pretrained."""
+        return "without relation"
+
     def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
         """Make a relation that adds no stream and owns no parameter."""
-        del backbone_width, projection_width, has_key_side
-        return Relation(None)
+        del backbone_width, projection_width
+        return Relation(PLAIN, None, has_key_side=has_key_side)

@@ -5,6 +5,8 @@ stream 1 the related ones. In evaluation only stream 0 exists, so stripping cost
 Views are related one at a time; a relation never sees both views of an image.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -12,9 +14,29 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.slow_copy import make_slow_copy
-from ssl_bf.relations.streams import PLAIN, StreamRules
+from ssl_bf.relations.streams import StreamRules
+
+Policy = Literal["ema", "shared", "frozen"]
+Context = int | Literal["local"]
+OnOff = Literal["on", "off"]
+
+
+class RelationSettings(Protocol):
+    """What other rooms ask of the config of a relation, whichever it is."""
+
+    @property
+    def name(self) -> str:
+        """As `relation.name` gives it."""
+
+    @property
+    def title(self) -> str:
+        """In a heading: with what a backbone was pretrained."""
+
+    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+        """Make the relation from torch's global generator (the caller seeds)."""
 
 
 class Relating(Protocol):
@@ -26,20 +48,66 @@ class Relating(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TwoStreamConfig(StreamRules):
-    """Keys that every relation with two streams has."""
+    """Keys of every relation with two streams, and how it is built.
 
-    parameters: Literal["ema", "shared", "frozen"] = "ema"
+    A property stands for a key that acts in some relations only: those declare it as a field, all
+    others have the value given here, which changes nothing.
+    """
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        """In a heading: with what a backbone was pretrained."""
+        return f"with {self.name}"
+
+    @property
+    def parameters(self) -> Policy:
+        """Whose parameters make the keys, and what trains; see `Relation`."""
+        return "shared"
+
+    @property
+    def lr_scale(self) -> float:
+        """The relation's learning rate over that of the rest, > 0."""
+        return 1.0
+
+    @property
+    def key_dropout(self) -> OnOff:
+        """Whether the key side drops out, with its own masks."""
+        return "on"
+
+    @property
+    def context(self) -> Context:
+        """Rows that see each other: groups of so many, or `local`: all of this logical shard."""
+        return "local"
+
+    @property
+    def may_be_constant(self) -> bool:
+        """Whether the related stream could satisfy SimSiam as a constant."""
+        return True
+
+    def relating(self, width: int) -> nn.Module:
+        """Make the `Relating` module for features of this width; each relation says how."""
+        raise NotImplementedError
+
+    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+        """Make the relation from torch's global generator (the caller seeds)."""
+        width = backbone_width if self.insert_at == "backbone" else projection_width
+        return Relation(self, self.relating(width), has_key_side=has_key_side)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRelationConfig(TwoStreamConfig):
+    """Further keys of a relation that has parameters."""
+
+    parameters: Policy = "ema"
     lr_scale: float = 1.0  # the relation's learning rate over that of the rest
-    key_dropout: Literal["on", "off"] = "on"
-    context: int | Literal["local"] = "local"
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Refuse a learning rate that is not positive."""
         super().__post_init__()
         if self.lr_scale <= 0:
             raise ValueError(f"lr_scale: must be > 0, got {self.lr_scale}")
-        if isinstance(self.context, int) and self.context < 2:
-            raise ValueError(f"context: a group needs at least 2 rows, got {self.context}")
 
 
 class Relation(nn.Module):
@@ -50,39 +118,28 @@ class Relation(nn.Module):
     """
 
     def __init__(
-        self,
-        relating: nn.Module | None,
-        rules: StreamRules = PLAIN,
-        *,
-        parameters: Literal["ema", "shared", "frozen"] = "shared",
-        has_key_side: bool = True,
-        key_dropout: bool = True,
-        context: int | Literal["local"] = "local",
-        recentre: bool = False,
+        self, config: TwoStreamConfig, relating: nn.Module | None, *, has_key_side: bool
     ) -> None:
-        """Take the module over; see `TwoStreamConfig` for the keys.
+        """Take the module over.
 
         Args:
+            config: keys of the relation.
             relating: a `Relating` module, or None.
-            rules: placement and pairs.
-            parameters: see the class.
             has_key_side: False where queries and targets come from one network (SimSiam).
-            key_dropout: whether the key side drops out, with its own masks.
-            context: group size, or `local` for all rows of this logical shard.
-            recentre: whether the related stream could satisfy SimSiam as a constant.
         """
         super().__init__()
         self.relating = relating
-        self.rules = rules
-        self.context: int | Literal["local"] = context
-        self.key_dropout = key_dropout
-        self.recentre = recentre
+        self.rules: StreamRules = config
+        self.lr_scale = config.lr_scale
+        self.context = config.context
+        self.drops_keys = config.key_dropout == "on"
+        self.may_be_constant = relating is not None and config.may_be_constant
         self.slow_relating: nn.Module | None = None
         if relating is None:
             return
-        if parameters == "frozen" or not rules.relates_queries:
+        if config.parameters == "frozen" or not config.relates_queries:
             relating.requires_grad_(False)  # nothing would ever reach them
-        if parameters == "ema" and has_key_side and rules.relates_keys:
+        if config.parameters == "ema" and has_key_side and config.relates_keys:
             self.slow_relating = make_slow_copy(relating)
 
     def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
@@ -96,13 +153,25 @@ class Relation(nn.Module):
         if self.relating is None or not self.training or not self.rules.relates_keys:
             return features.unsqueeze(0)
         module = self.slow_relating if self.slow_relating is not None else self.relating
-        return self._streams(module, features, context, f"key/{view}", dropout=self.key_dropout)
+        return self._streams(module, features, context, f"key/{view}", dropout=self.drops_keys)
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(slow, fast) modules to move after a step; empty unless `parameters: ema`."""
         if self.slow_relating is None or self.relating is None:
             return []
         return [(self.slow_relating, self.relating)]
+
+    def check_batch(self, local_batch: int) -> None:
+        """Refuse a batch that its groups do not divide.
+
+        Raises:
+            InputError: naming the key and what would do.
+        """
+        if isinstance(self.context, int) and local_batch % self.context:
+            raise InputError(
+                f"relation.context: groups of {self.context} do not divide the {local_batch} "
+                "images per device; choose a divisor of it, or 'local'"
+            )
 
     def _streams(
         self,

@@ -4,9 +4,9 @@ A stream is one version of the batch's features. Stream 0 is always the plain fe
 (when there is one) the related ones. Shapes: S streams, N local batch, D and P widths.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +50,6 @@ class StreamRules:
         """Weight of each (query stream, key stream) pair, 2 x 2."""
         return PAIR_WEIGHTS[self.pairs] if isinstance(self.pairs, str) else self.pairs
 
-    def width(self, backbone_width: int, projection_width: int) -> int:
-        """Width of the features that the relation sees at its place."""
-        return backbone_width if self.insert_at == "backbone" else projection_width
-
     @property
     def relates_queries(self) -> bool:
         """Whether any pair uses the related query stream."""
@@ -63,9 +59,6 @@ class StreamRules:
     def relates_keys(self) -> bool:
         """Whether any pair uses the related key stream."""
         return max(row[1] for row in self.weights) > 0
-
-
-PLAIN = StreamRules(pairs=((1.0, 0.0), (0.0, 0.0)))
 
 
 def per_row(head: nn.Module, streams: Tensor, batch_norm: Literal["joint", "split"]) -> Tensor:
@@ -103,25 +96,27 @@ def project_and_relate(
 
 
 def mean_over_stream_pairs(
-    loss: Callable[[Tensor, Tensor, int], Tensor],
+    loss: Callable[..., Tensor],
     queries: Tensor,
     keys: Tensor,
     rules: StreamRules,
+    *of_key_stream: Sequence[Any],
 ) -> Tensor:
     """Weighted mean of a loss over pairs of streams.
 
     Args:
-        loss: takes queries (A, N, P), one key stream (N, P) and its index; returns (A,). It is
-            asked once per key stream, for all query streams that pair with it.
+        loss: takes queries (A, N, P), one key stream (N, P) and what `of_key_stream` holds for it;
+            returns (A,). It is asked once per key stream, for all query streams that pair with it.
         queries: (S_q, N, P). A stream that is absent (relation off, evaluation) drops its pairs.
         keys: (S_k, N, P).
         rules: weights and reduction; `sum` skips the division by the sum of weights.
+        of_key_stream: further arguments of the loss, each S_k long (negatives, for instance).
 
     Returns:
         Scalar. With one stream on both sides it is that loss itself.
     """
     if len(queries) == len(keys) == 1:
-        return loss(queries, keys[0], 0)[0]
+        return loss(queries, keys[0], *(each[0] for each in of_key_stream))[0]
     terms: list[Tensor] = []
     total_weight = 0.0
     for c, key in enumerate(keys):
@@ -129,7 +124,8 @@ def mean_over_stream_pairs(
         if not used:
             continue
         chosen = queries if len(used) == len(queries) else torch.stack([queries[a] for a in used])
-        for a, value in zip(used, loss(chosen, key, c).unbind(), strict=True):
+        values = loss(chosen, key, *(each[c] for each in of_key_stream))
+        for a, value in zip(used, values.unbind(), strict=True):
             terms.append(rules.weights[a][c] * value)
             total_weight += rules.weights[a][c]
     assert terms, f"no pair of {len(queries)} x {len(keys)} streams in {rules.weights}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -17,13 +16,13 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from linear_eval.system.atomic_file import sync_folder
+from linear_eval.system.atomic_folder import LEFTOVERS, atomic_folder, delete_folder
 from linear_eval.system.errors import InputError
 
 FORMAT_VERSION = 1
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"
 _PUBLISHED = re.compile(r"step-(\d{9})")
-_LEFTOVER = re.compile(r"\.(tmp|trash)-step-\d{9}")
+_LEFTOVER = re.compile(rf"({'|'.join(map(re.escape, LEFTOVERS))})step-\d{{9}}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,22 +138,9 @@ def _manifest(step: int, files: dict[str, bytes]) -> dict[str, Any]:
 
 
 def _commit(final: Path, files: dict[str, bytes]) -> None:
-    """Write `files` beside `final`, reach the disk, and rename: the rename is the commit."""
-    temporary = final.with_name(f".tmp-{final.name}")
-    try:
-        temporary.mkdir()
+    with atomic_folder(final) as folder:  # a damaged one in its place gives way
         for name, content in files.items():
-            with (temporary / name).open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        sync_folder(temporary)
-        if final.exists():  # damaged, or save() would not have come here
-            _discard(final)
-        temporary.rename(final)
-        sync_folder(final.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (folder / name).write_bytes(content)
 
 
 def _step(path: Path) -> int:
@@ -221,13 +207,6 @@ def _delete_older(folder: Path, step: int, keep: int) -> None:
         if _step(path) >= step:
             continue  # newer ones were found damaged when this run resumed: they count for nothing
         if sound >= keep:
-            _discard(path)
+            delete_folder(path)
         elif _damage(path) is None:
             sound += 1
-
-
-def _discard(path: Path) -> None:
-    # Renamed first, so that a half-deleted checkpoint is never seen as a published one.
-    trash = path.with_name(f".trash-{path.name}")
-    path.rename(trash)
-    shutil.rmtree(trash)

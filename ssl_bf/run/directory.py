@@ -10,6 +10,7 @@ from pathlib import Path
 from linear_eval.backbones.backbone_file import file_sha256
 from linear_eval.results.results_file import read_results
 from linear_eval.system.atomic_file import atomic_file, check_new
+from linear_eval.system.atomic_folder import LEFTOVERS
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError
 from linear_eval.system.folder_lock import InUseError, sole_use
@@ -27,8 +28,7 @@ RUN_ENTRIES = (
     "environment.json",
     CONFIG_FILE,
     f"checkpoints/step-{_NUMBER}",
-    f"checkpoints/.tmp-step-{_NUMBER}",
-    f"checkpoints/.trash-step-{_NUMBER}",
+    *(f"checkpoints/{leftover}step-{_NUMBER}" for leftover in LEFTOVERS),
     "tensorboard/events.out.tfevents.*",
 )
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.

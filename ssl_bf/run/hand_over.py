@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from linear_eval.backbones.backbone_header import BackboneInfo
 from ssl_bf.config import PretrainConfig, config_to_share
-
-RELATION_TITLES = {"none": "without relation", "batchformer": "with BatchFormer"}
+from ssl_bf.relations.relation import RelationSettings
 
 
 def backbone_info(
     config: PretrainConfig, *, commit: str | None, step: int, precision: str
 ) -> BackboneInfo:
     """What a backbone file of this run says of itself; `precision` is that of its steps."""
-    architecture, relation = config.backbone.architecture, config.relation.name
+    architecture = config.backbone.architecture
+    relation: RelationSettings = config.relation
     return BackboneInfo(
         architecture=architecture,
         feature_dim=config.backbone.width,
@@ -20,9 +20,9 @@ def backbone_info(
         mean=config.views.mean,
         std=config.views.std,
         provenance={
-            "title": f"pretrained {RELATION_TITLES.get(relation, f'with {relation}')}",
+            "title": f"pretrained {relation.title}",
             "method": config.method.name,
-            "relation": relation,
+            "relation": relation.name,
             "seed": config.seed,
             "precision": precision,
             "step": step,

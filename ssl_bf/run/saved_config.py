@@ -8,12 +8,20 @@ from typing import Any
 
 import yaml
 
-from linear_eval.strict_config.reader import load_config
+from linear_eval.strict_config.reader import parse_config
+from linear_eval.strict_config.source import read_config_file
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
 from ssl_bf.run.directory import CONFIG_FILE
 
 IMAGE_ORDER = {"image_order": "bijection"}  # kept in checkpoints; earlier versions kept none
+
+# Keys of `relation:` that these relations had and ignored.
+IGNORED = {
+    "copy": {"parameters", "lr_scale", "key_dropout", "context"},
+    "dropout_only": {"parameters", "lr_scale", "context"},
+    "self_only": {"context"},
+}
 
 
 def saved_config(directory: Path, overrides: Sequence[str] = ()) -> PretrainConfig:
@@ -30,8 +38,17 @@ def saved_config(directory: Path, overrides: Sequence[str] = ()) -> PretrainConf
             f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "
             "by `ssl-bf pretrain`; give the directory of a run"
         )
-    as_then = earlier_reading(file)
-    return load_config(PretrainConfig, str(file), [*as_then, *overrides], packaged="pretrain").value
+    mapping = without_ignored_keys(read_config_file(str(file), "pretrain"))
+    return parse_config(PretrainConfig, mapping, [*earlier_reading(file), *overrides]).value
+
+
+def without_ignored_keys(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same without the keys that had no effect and are unknown by now."""
+    relation = mapping.get("relation")
+    ignored = IGNORED.get(str(relation.get("name")), ()) if isinstance(relation, dict) else ()
+    if not isinstance(relation, dict) or not ignored:
+        return mapping
+    return {**mapping, "relation": {k: v for k, v in relation.items() if k not in ignored}}
 
 
 def earlier_reading(file: Path) -> list[str]:

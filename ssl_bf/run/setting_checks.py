@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from linear_eval.backbones.backbone_file import backbone_notes
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
+from ssl_bf.methods.method import Method
 from ssl_bf.run.environment import compiler_fault
 
 
@@ -46,9 +48,23 @@ def check_compiler(config: PretrainConfig, device: torch.device) -> None:
         )
 
 
+def check_labels(config: PretrainConfig, method: Method, train: ImageSplit) -> None:
+    """Refuse images without labels where the method needs them.
+
+    Raises:
+        InputError: naming `data`.
+    """
+    if method.needs_labels and bool((train.labels < 0).any()):
+        raise InputError(
+            f"data: the images of {config.data.name} have no labels, which method.name="
+            f"{config.method.name} needs, expected a data set with classes (a folder per class "
+            "below train/); choose one, or another method"
+        )
+
+
 def setting_notes(config: PretrainConfig, device: torch.device) -> list[str]:
     """Log lines on settings that do nothing or harm here."""
-    notes, method, views = [], config.method, config.views
+    notes, views = [], config.views
     if config.backbone.init is not None:
         notes += backbone_notes(Path(config.backbone.init))
     if views.short_side is not None and views.short_side < views.size:
@@ -58,10 +74,4 @@ def setting_notes(config: PretrainConfig, device: torch.device) -> list[str]:
         )
     if config.speed.compile and device.type == "cpu":
         notes.append("warning: speed.compile is slower than none on a CPU; leave it off there")
-    is_symmetric = method.name == "moco_v3" or getattr(method, "symmetric", False)
-    if config.speed.per_view_backward and not is_symmetric:
-        notes.append(
-            f"speed.per_view_backward does nothing here: the loss of this {method.name} has no two "
-            "terms that share no graph"
-        )
     return notes

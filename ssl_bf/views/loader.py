@@ -1,11 +1,10 @@
-"""The batches of a run: two views of each image, as a pure function of the step.
+"""The batches of a run: views of each image, as a pure function of the step.
 
 Shapes: N images on this device, S x S pixels of a view, M images in the store.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from types import TracebackType
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from linear_eval.system.errors import InputError
 from linear_eval.system.serial_threads import serial_threads
 from ssl_bf.keyed_random import key, shuffled
+from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.packed_images import Images, LooseImages, PackedImages
 from ssl_bf.pixels.store import ImageStore, decode_threads
 from ssl_bf.views.recipes import ViewsConfig, make_views
@@ -22,22 +22,7 @@ from ssl_bf.views.view_draws import ViewDraws
 Read = tuple[PackedImages | LooseImages, Tensor]  # of N images, and (N,) their indices in the split
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Two views of the same images.
-
-    Attributes:
-        view_1: (N, 3, S, S) float32, normalised.
-        view_2: (N, 3, S, S), row i from the image of row i in `view_1`.
-        image_ids: (N,) int64, the index of each image in the split.
-    """
-
-    view_1: Tensor
-    view_2: Tensor
-    image_ids: Tensor
-
-
-class TwoViewLoader:
+class ViewLoader:
     """Makes the batch of any step.
 
     The order of the images is a function of (seed, epoch), a view of (seed, epoch, image, view):
@@ -62,6 +47,8 @@ class TwoViewLoader:
         device: torch.device,
         channels_last: bool,
         compiled: bool = False,
+        views_per_image: int = 2,
+        labels: Tensor | None = None,
     ) -> None:
         """Check that at least one whole batch exists.
 
@@ -75,9 +62,12 @@ class TwoViewLoader:
             device: where views are made and left.
             channels_last: memory format of the views.
             compiled: see `make_views`.
+            views_per_image: how many views of each image a batch has.
+            labels: (M,) int64, where batches shall have labels.
 
         Raises:
-            InputError: fewer images than a batch, or a batch that the ranks cannot share.
+            InputError: fewer images than a batch, a batch that the ranks cannot share, or more
+                views than lightly makes.
         """
         if batch_size % world_size:
             raise InputError(
@@ -90,6 +80,11 @@ class TwoViewLoader:
                 f"batch_size: {batch_size} is more than the {good} training images that can be "
                 "decoded, expected at least one whole batch; lower batch_size or add images"
             )
+        if views.engine == "lightly" and views_per_image > 2:
+            raise InputError(
+                f"views.engine: lightly makes 2 views of an image, and this method takes "
+                f"{views_per_image}; set views.engine=batched"
+            )
         self.steps_per_epoch = len(images) // batch_size
         self._images = images
         self._views = views
@@ -99,6 +94,8 @@ class TwoViewLoader:
         self._device = _with_index(device)
         self._channels_last = channels_last
         self._compiled = compiled
+        self._views_per_image = views_per_image
+        self._labels = labels
         self._ahead: tuple[int, Future[Read]] | None = None
         one_core = device.type == "cpu" and decode_threads() == 1
         reads_ahead = images.takes_time and not one_core
@@ -113,11 +110,14 @@ class TwoViewLoader:
         packed, ids = self._read_ahead(step)
         epoch = step // self.steps_per_epoch
         if self._views.engine == "lightly":
-            view_1, view_2 = self._lightly_views(packed.images(), ids, epoch=epoch)
+            views = self._lightly_views(packed.images(), ids, epoch=epoch)
         else:
-            images = packed.to(self._device).for_views()  # once for both
-            view_1, view_2 = self._views_of(images, ids, epoch=epoch)
-        return Batch(view_1, view_2, ids.to(self._device, non_blocking=True))
+            images = packed.to(self._device).for_views()  # once for all of them
+            views = self._views_of(images, ids, epoch=epoch)
+        labels = None
+        if self._labels is not None:
+            labels = self._labels[ids].to(self._device, non_blocking=True)
+        return Batch(views, ids.to(self._device, non_blocking=True), labels)
 
     def close(self) -> None:
         """Stop the threads; a batch that is being read is dropped."""
@@ -125,7 +125,7 @@ class TwoViewLoader:
             self._reader.shutdown(cancel_futures=True)
         self._images.close()
 
-    def __enter__(self) -> "TwoViewLoader":
+    def __enter__(self) -> "ViewLoader":
         """Return the loader itself."""
         return self
 
@@ -138,30 +138,31 @@ class TwoViewLoader:
         """Close the loader."""
         self.close()
 
-    def _lightly_views(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, Tensor]:
-        """Both views, made on the CPU."""
+    def _lightly_views(self, images: Images, ids: Tensor, *, epoch: int) -> tuple[Tensor, ...]:
+        """The views, made on the CPU."""
         from ssl_bf.views.lightly_views import make_lightly_views
 
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
         images = [image.cpu() for image in images]
         pair = make_lightly_views(images, ids, self._views, seed=self._seed, epoch=epoch)
-        view_1, view_2 = (
-            view.to(self._device, memory_format=layout, non_blocking=True) for view in pair
+        return tuple(
+            view.to(self._device, memory_format=layout, non_blocking=True)
+            for view in pair[: self._views_per_image]
         )
-        return view_1, view_2
 
     def _views_of(
         self, images: Images | PackedImages, ids: Tensor, *, epoch: int
-    ) -> tuple[Tensor, Tensor]:
-        """Both views, made on the device."""
-        view_1, view_2 = make_views(
+    ) -> tuple[Tensor, ...]:
+        """The views, made on the device."""
+        numbers = range(1, self._views_per_image + 1)
+        views = make_views(
             images,
-            [ViewDraws(self._seed, epoch, view, ids) for view in (1, 2)],
+            [ViewDraws(self._seed, epoch, number, ids) for number in numbers],
             self._views,
             channels_last=self._channels_last,
             compiled=self._compiled,
         )
-        return view_1, view_2
+        return tuple(views)
 
     def _read_ahead(self, step: int) -> Read:
         """The images of a step; those of the next are read meanwhile if that takes time."""

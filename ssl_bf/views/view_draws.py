@@ -17,7 +17,7 @@ class ViewDraws:
     Attributes:
         seed: of the run.
         epoch: from 0.
-        view: 1 or 2.
+        view: of the image, from 1.
         image_ids: (N,) int64 on the CPU, indices in the split.
     """
 

@@ -20,11 +20,12 @@ from linear_eval.strict_config.reader import parse_config
 from ssl_bf.build import build_run
 from ssl_bf.captured_step import WARM_UP
 from ssl_bf.config import PretrainConfig
+from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.packed_images import PackedImages
 from ssl_bf.pixels.store import HeldImages
-from ssl_bf.train import _one_step, train
+from ssl_bf.train import _update, prepare, train
 from ssl_bf.views.batch_ops import crop_and_resize
-from ssl_bf.views.loader import Batch, TwoViewLoader
+from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
 from ssl_bf.views.uniform_views import finish
 from tests.pretended_cuda import is_on_cuda, pretended_cuda
@@ -94,9 +95,9 @@ def test_a_step_runs_on_the_gpu_and_the_host_never_waits(method: str, overrides:
         with run.loader:
             for step in range(3):
                 batch = run.loader.batch(step)
-                assert is_on_cuda(batch.view_1)
+                assert is_on_cuda(batch.views[0])
                 waits.clear()
-                loss = _one_step(run, batch, step)
+                loss = _update(run, batch, *prepare(run, step))
                 assert waits == []
         assert is_on_cuda(loss)
         assert all(is_on_cuda(x) for x in run.method.state_dict().values())
@@ -130,7 +131,7 @@ def test_photographs_of_unequal_size_become_views_all_at_once(
     )
 
     def batch_of(count: int, device: str) -> Batch:
-        loader = TwoViewLoader(
+        loader = ViewLoader(
             HeldImages(stored, bad_images={}, note=""),
             ViewsConfig(recipe="moco_v3", size=24),
             seed=0,
@@ -149,13 +150,13 @@ def test_photographs_of_unequal_size_become_views_all_at_once(
         with pretended_cuda() as waits, _OnCuda() as counted:  # type: ignore[no-untyped-call]
             batch = batch_of(count, "cuda")
         assert waits == []
-        assert is_on_cuda(batch.view_1)
+        assert is_on_cuda(batch.views[0])
         operations.append(counted.operations)
     # not compiled, hue is shifted for those rows whose turn it is, in up to four parts
     assert operations[0] == pytest.approx(operations[1], abs=0 if compiled else 100)
     expected = batch_of(40, "cpu")
-    for view in ("view_1", "view_2"):
-        difference = (getattr(batch, view) - getattr(expected, view)).abs()
+    for view, as_expected in zip(batch.views, expected.views, strict=True):
+        difference = (view - as_expected).abs()
         assert (difference < 1e-4).float().mean() > 0.999  # but where solarize's threshold lies
 
 

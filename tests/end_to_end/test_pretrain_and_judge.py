@@ -17,10 +17,10 @@ from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import build_run
 from ssl_bf.cli import main as ssl_bf
 from ssl_bf.config import PretrainConfig
-from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.method import Method
 from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.training_state import restore
+from tests.pairs import pair
 
 METHODS = ("moco_v2", "moco_v3", "simsiam")
 RELATIONS = ("none", "batchformer")
@@ -154,7 +154,7 @@ def test_stripping_changes_no_bit_of_the_plain_stream(
     images = some_images(8)
     features = stripped(images)
     assert torch.equal(features, trained.backbone(images))
-    trained(images, images, StepContext(image_ids=torch.arange(8)))
+    trained(pair(images, images))
     assert trained.projections is not None
     assert len(trained.projections) == 1  # the plain stream alone
     assert torch.equal(trained.projections[0], trained.projector(features))

@@ -20,9 +20,11 @@ import linear_eval
 import ssl_bf.train
 from ssl_bf.build import Run
 from ssl_bf.cli import main
+from ssl_bf.keyed_random import StepContext
+from ssl_bf.methods.batch import Batch
 from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.signals import StopSignals
-from ssl_bf.views.loader import Batch
+from ssl_bf.schedules import Elapsed
 
 ROOT = Path(linear_eval.__file__).parents[1]
 STEPS = 6
@@ -157,15 +159,15 @@ def test_what_a_crash_left_after_its_last_checkpoint_is_made_again(
 ) -> None:
     expected = whole("moco_v2")
     monkeypatch.chdir(tmp_path)
-    one_step = ssl_bf.train._one_step
+    update = ssl_bf.train._update
 
-    def crash(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
-        if step == 4:
+    def crash(run: Run, batch: Batch, context: StepContext, progress: Elapsed) -> torch.Tensor:
+        if context.step == 4:
             raise MemoryError("as out of memory")
-        return one_step(run, batch, step)
+        return update(run, batch, context, progress)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(ssl_bf.train, "_one_step", crash)
+        patch.setattr(ssl_bf.train, "_update", crash)
         main(arguments(tiny, "moco_v2"))
     assert reproducible(Path("run"))[-1]["step"] == 4  # past the checkpoint of step 3
     assert json.loads(Path("run/status.json").read_text())["state"] == "failed"
@@ -186,18 +188,18 @@ import os, signal, sys
 import ssl_bf.train
 from ssl_bf.cli import main
 
-one_step = ssl_bf.train._one_step
+update = ssl_bf.train._update
 number, at = signal.Signals[sys.argv[1]], int(sys.argv[2])
 
 
-def step_with_signal(run, batch, step, captured):
-    loss = one_step(run, batch, step)
-    if step == at:
+def update_with_signal(run, batch, context, progress):
+    loss = update(run, batch, context, progress)
+    if context.step == at:
         os.kill(os.getpid(), number)
     return loss
 
 
-ssl_bf.train._one_step = step_with_signal
+ssl_bf.train._update = update_with_signal
 sys.exit(main(sys.argv[3:]))
 """
 

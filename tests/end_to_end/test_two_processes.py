@@ -26,7 +26,8 @@ from linear_eval.system.all_reduce import all_reduce_sum
 from linear_eval.system.distributed import all_gather_rows, rank, world_size
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
-from ssl_bf.methods.method import Method
+from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3Config
 from ssl_bf.methods.simsiam import SimSiamConfig
@@ -249,10 +250,14 @@ class InOrder(StepContext):
         return torch.arange(n)
 
 
-def context_of(step: int, *, in_order: bool) -> StepContext:
+def batch_of(step: int) -> Batch:
     ids = own_rows((torch.arange(N) * 3 + step) % 11)  # some images come back in the next step
+    return Batch(views(step), ids)
+
+
+def context_of(step: int, *, in_order: bool) -> StepContext:
     kind = InOrder if in_order else StepContext
-    return kind(seed=1, step=step, shard=rank(), image_ids=ids)
+    return kind(seed=1, step=step, shard=rank())
 
 
 def train(
@@ -261,7 +266,7 @@ def train(
     *flags: str,
 ) -> Result:
     """Some steps as a run makes them; flags: `batch norm`, `fixed statistics`, `in order`, ..."""
-    method: Method = config.build(backbone("batch norm" in flags), WIDTH, relation, seed=2)
+    method: Method = config.build(Start(backbone("batch norm" in flags), WIDTH, relation, seed=2))
     method.double()
     method.compute_in_parts(2 if "in parts" in flags else 1, N // world_size())
     method.backward_per_view = "backward per view" in flags
@@ -270,7 +275,7 @@ def train(
             module.eval()
     several = world_size() > 1
     model = DistributedDataParallel(method, broadcast_buffers=False) if several else method
-    optimizer = build_optimizer(SgdConfig(), method.parameter_groups(1.0))
+    optimizer = build_optimizer(SgdConfig(), method.parameter_groups())
     for group in optimizer.param_groups:
         group["lr"] = 0.1
     result: Result = {}
@@ -278,7 +283,7 @@ def train(
         optimizer.zero_grad()
         with torch.random.fork_rng():
             torch.manual_seed(10 * step + rank())  # dropout
-            loss = model(*views(step), context_of(step, in_order="in order" in flags))
+            loss = model(batch_of(step), context_of(step, in_order="in order" in flags))
         torch.autograd.backward(loss)
         result[f"mean/loss of step {step}"] = loss.detach()
         if step == 0:
@@ -286,7 +291,8 @@ def train(
                 if p.grad is not None:
                     result[f"same/gradient of {name}"] = p.grad.clone()
         optimizer.step()
-        method.after_step(0.7)
+        method.push_keys()
+        method.move_slow_copies(0.7)
     for name, value in method.state_dict().items():
         is_local = "running_" in name and "synchronised" not in config.batch_norm
         result[f"{'mean' if is_local else 'same'}/{name}"] = value
@@ -396,7 +402,7 @@ def test_moco_v2_symmetric_trains_as_one_process(two_processes: TwoProcesses) ->
 
 def gathers_of_a_step(config: MoCoV2Config | MoCoV3Config, relation: RelationConfig) -> Result:
     """Elements that each gather of keys and image ids brings together; the views are larger."""
-    method = config.build(backbone(False), WIDTH, relation, seed=2).double()
+    method = config.build(Start(backbone(False), WIDTH, relation, seed=2)).double()
     gathered: list[int] = []
     gather = dist.all_gather
 
@@ -405,8 +411,9 @@ def gathers_of_a_step(config: MoCoV2Config | MoCoV3Config, relation: RelationCon
         gather(parts, rows)
 
     with patch.object(dist, "all_gather", counted):
-        method(*views(0), context_of(0, in_order=True))
-        method.after_step(0.7)
+        method(batch_of(0), context_of(0, in_order=True))
+        method.push_keys()
+        method.move_slow_copies(0.7)
     return {"same/gathered": torch.tensor(gathered)}
 
 
@@ -423,7 +430,7 @@ def test_keys_and_image_ids_are_gathered_once(two_processes: TwoProcesses) -> No
 
 
 def keys_in_local_batch_norm() -> Result:
-    method = MOCO_V2.build(backbone(True), WIDTH, NoRelationConfig(), seed=2).double()
+    method = MOCO_V2.build(Start(backbone(True), WIDTH, NoRelationConfig(), seed=2)).double()
     _, view = views(0)
     return {"same/keys": method.key(view, context_of(0, in_order=False), 2)[0]}
 
@@ -432,7 +439,7 @@ def test_keys_normalised_in_shuffled_company_return_to_their_images(
     two_processes: TwoProcesses,
 ) -> None:
     keys = joined(two_processes(keys_in_local_batch_norm))["same/keys"]
-    method = MOCO_V2.build(backbone(True), WIDTH, NoRelationConfig(), seed=2).double()
+    method = MOCO_V2.build(Start(backbone(True), WIDTH, NoRelationConfig(), seed=2)).double()
     assert isinstance(method, MoCoV2)
     encoder = nn.Sequential(method.slow_backbone, method.slow_projector)
     _, view = views(0)
@@ -457,7 +464,7 @@ def test_relations_of_every_policy_train_alike_on_both_processes(
     first, second = two_processes(train, config, relation, "batch norm")
     assert first["mean/loss of step 0"] != second["mean/loss of step 0"]
     whole = joined([first, second])  # fails where a parameter, a queue or a slow copy differs
-    initial = config.build(backbone(True), WIDTH, relation, seed=2).double().state_dict()
+    initial = config.build(Start(backbone(True), WIDTH, relation, seed=2)).double().state_dict()
     moved = {
         name: not torch.equal(whole[f"same/{name}"], value)
         for name, value in initial.items()

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bf.losses.unit_length import unit_length
-from ssl_bf.methods.method import Method
+from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3Config
 from ssl_bf.methods.simsiam import SimSiamConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
-from ssl_bf.relations.no_relation import NoRelationConfig
+from tests.pairs import pair
 
 Recording = dict[str, np.ndarray]
 AssertAgrees = Callable[[Any, Any, str], None]
@@ -78,7 +78,7 @@ def step_moco_v2(
     queue.pointer.copy_(tensor(recording["before/queue_ptr"])[0])
     h_query = tensor(recording["h_query"]).requires_grad_()
     method.move_slow_copies(float(recording["momentum"]))
-    loss = method(h_query, tensor(recording["h_key"]))
+    loss = method(pair(h_query, tensor(recording["h_key"])))
     loss.backward()
 
     agrees(loss, recording["loss"], "loss")
@@ -114,7 +114,7 @@ def test_moco_v2_step_equals_the_published_one(
 ) -> None:
     recording = parity_file("mocov2")
     width = recording["h_query"].shape[1]
-    method = MoCoV2(moco_v2_config(recording), nn.Identity(), width, NoRelationConfig()).double()
+    method = moco_v2_config(recording).build(Start(nn.Identity(), width)).double()
     names = moco_v2_names(recording, {"0": "0", "2": "2"})
     step_moco_v2(method, recording, assert_agrees, names)
 
@@ -128,7 +128,7 @@ def test_moco_v2_with_batchformer_step_equals_the_published_one(
         insert_at="backbone", parameters="shared", pairs="all", context="local", dropout=0.0
     )
     config = moco_v2_config(recording, head_batch_norm=True, hidden_layers=2, queue_streams="both")
-    method = MoCoV2(config, nn.Identity(), width, relation).double()
+    method = config.build(Start(nn.Identity(), width, relation)).double()
     names = moco_v2_names(recording, {"1": "0", "2": "1", "4.0": "3", "4.1": "4", "4.3": "6"})
     names |= prefixed(recording, f"encoder_q.fc.0.{LAYER}", OUR_LAYER)
     step_moco_v2(method, recording, assert_agrees, names)
@@ -145,7 +145,7 @@ def step_symmetric(
     h2 = tensor(recording["h2"]).requires_grad_()
     if "momentum" in recording:
         method.move_slow_copies(float(recording["momentum"]))
-    loss = method(h1, h2)
+    loss = method(pair(h1, h2))
     loss.backward()
     method.push_keys()
     agrees(loss, recording["loss"], "loss")
@@ -165,9 +165,7 @@ def test_moco_v3_step_equals_the_published_one(
     parity_file: Callable[[str], Recording], assert_agrees: AssertAgrees
 ) -> None:
     recording = parity_file("mocov3")
-    method = moco_v3_config(recording).build(
-        nn.Identity(), recording["h1"].shape[1], NoRelationConfig(), seed=0
-    )
+    method = moco_v3_config(recording).build(Start(nn.Identity(), recording["h1"].shape[1]))
     names = (
         prefixed(recording, "base_encoder.fc.", "projector.")
         | prefixed(recording, "momentum_encoder.fc.", "slow_projector.")
@@ -185,7 +183,7 @@ def test_moco_v3_with_batchformer_step_equals_the_published_one(
         reduction="sum",
     )  # fmt: skip
     method = moco_v3_config(recording).build(
-        nn.Identity(), recording["h1"].shape[1], relation, seed=0
+        Start(nn.Identity(), recording["h1"].shape[1], relation)
     )
     names = prefixed(recording, f"encoder_global.{LAYER}", OUR_LAYER)
     names |= prefixed(recording, "predictor.", "predictor.")
@@ -203,7 +201,7 @@ def test_simsiam_step_equals_the_published_one(
     recording = parity_file("simsiam")
     hidden, out = recording["before/predictor.0.weight"].shape
     config = SimSiamConfig(projection_dim=out, predictor_hidden_dim=hidden)
-    method = config.build(nn.Identity(), recording["h1"].shape[1], NoRelationConfig(), seed=0)
+    method = config.build(Start(nn.Identity(), recording["h1"].shape[1]))
     names = prefixed(recording, "encoder.fc.", "projector.")
     names |= prefixed(recording, "predictor.", "predictor.")
     step_symmetric(method.double(), recording, assert_agrees, names)
@@ -214,9 +212,7 @@ def test_a_wrong_temperature_would_be_noticed(
 ) -> None:
     recording = parity_file("mocov3")
     recording = {**recording, "temperature": recording["temperature"] * (1 + 1e-8)}
-    method = moco_v3_config(recording).build(
-        nn.Identity(), recording["h1"].shape[1], NoRelationConfig(), seed=0
-    )
+    method = moco_v3_config(recording).build(Start(nn.Identity(), recording["h1"].shape[1]))
     names = (
         prefixed(recording, "base_encoder.fc.", "projector.")
         | prefixed(recording, "momentum_encoder.fc.", "slow_projector.")

@@ -23,9 +23,11 @@ from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import moco_v2
+from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.simsiam import SimSiam
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.run.hand_over import backbone_info
-from ssl_bf.views.loader import Batch
+from ssl_bf.schedules import Momentum
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 64},
@@ -58,8 +60,8 @@ def build(method: str, *overrides: str) -> Run:
 
 
 def assert_equal_batches(ours: Batch, theirs: Batch) -> None:
-    for name in ("view_1", "view_2", "image_ids"):
-        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    for one, other in zip(ours.tensors(), theirs.tensors(), strict=True):
+        assert torch.equal(one, other)
 
 
 # Paired arms: adding a relation changes nothing else.
@@ -96,8 +98,7 @@ def test_a_relation_changes_nothing_of_the_shuffle(monkeypatch: pytest.MonkeyPat
     for relation in (["relation.name=none"], [*RELATED, "relation.pairs=all"]):
         run = build("moco_v2", *relation)
         for step in (0, 1):
-            batch = run.loader.batch(step)
-            run.method(batch.view_1, batch.view_2, StepContext(3, step, 0, batch.image_ids))
+            run.method(run.loader.batch(step), StepContext(3, step, 0))
         used.append(orders.copy())
         orders.clear()
     assert len(used[0]) == 2
@@ -113,7 +114,7 @@ def test_the_seed_changes_initial_values_order_and_views() -> None:
     assert not torch.equal(a.image_ids, b.image_ids)
     common = set(a.image_ids.tolist()) & set(b.image_ids.tolist())
     for image in common:
-        views = [batch.view_1[batch.image_ids == image] for batch in (a, b)]
+        views = [batch.views[0][batch.image_ids == image] for batch in (a, b)]
         assert not torch.equal(*views)
 
 
@@ -185,9 +186,10 @@ def test_without_a_hold_out_or_a_wish_there_is_no_monitor(off: str) -> None:
     assert any("no k-NN monitor" in note for note in run.notes) == (off == "data.holdout=0")
 
 
-def test_images_without_labels_are_all_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def nameless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the labels of the images away."""
     labelled = TexturesConfig(train_images=32).open_train()
-    nameless = ImageSplit(
+    without = ImageSplit(
         ids=labelled.ids,
         labels=torch.full((32,), -1),
         class_names=(),
@@ -195,11 +197,38 @@ def test_images_without_labels_are_all_trained_on(monkeypatch: pytest.MonkeyPatc
         fingerprint="0",
         pixels=labelled.pixels,
     )
-    monkeypatch.setattr(TexturesConfig, "open_train", lambda self: nameless)
+    monkeypatch.setattr(TexturesConfig, "open_train", lambda self: without)
+
+
+def test_images_without_labels_are_all_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    nameless(monkeypatch)
     run = build("simsiam")
     assert run.monitor is None
     assert run.loader.steps_per_epoch == 2
     assert run.notes[0].startswith("32 training images, 0 held out")
+
+
+def test_a_batch_has_the_views_and_labels_that_the_method_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = build("simsiam").loader.batch(0)
+    assert len(batch.views) == 2
+    assert batch.labels is None
+    monkeypatch.setattr(SimSiam, "needs_labels", True)
+    monkeypatch.setattr(SimSiam, "views_per_image", 1)
+    run = build("simsiam")
+    batch = run.loader.batch(0)
+    assert len(batch.views) == 1
+    assert batch.labels is not None
+    assert torch.equal(batch.labels, run.images.labels[batch.image_ids])
+
+
+def test_a_method_that_needs_labels_refuses_images_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimSiam, "needs_labels", True)
+    build("simsiam")
+    nameless(monkeypatch)
+    with pytest.raises(InputError, match=r"^data: the images of textures have no labels.*simsiam"):
+        build("simsiam")
 
 
 # Objects
@@ -221,7 +250,7 @@ def test_the_plan_follows_from_images_batch_and_config_and_is_reported() -> None
     assert run.plan.steps_per_epoch == 3  # 54 images in batches of 16, the rest dropped
     assert run.plan.total_steps == 9
     assert run.plan.peak_learning_rate == pytest.approx(0.8 * 16 / 256)
-    assert (run.plan.start_momentum, run.plan.momentum_schedule) == (0.9, "cosine")
+    assert run.method.momentum == Momentum(0.9, "cosine")
     assert run.notes[0] == (
         "54 training images, 10 held out; 3 steps per epoch, 9 in all; peak learning rate 0.05; "
         "1 process(es) on cpu"
@@ -235,7 +264,7 @@ def test_the_plan_follows_from_images_batch_and_config_and_is_reported() -> None
 def test_the_memory_format_is_as_configured(channels_last: bool) -> None:
     run = build("simsiam", f"speed.channels_last={str(channels_last).lower()}")
     weight = run.method.state_dict()["backbone.layers.1.0.weight"]
-    for tensor in (weight, run.loader.batch(0).view_1):
+    for tensor in (weight, run.loader.batch(0).views[0]):
         assert tensor.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 

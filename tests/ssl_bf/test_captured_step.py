@@ -16,7 +16,7 @@ from ssl_bf.build import Run, build_run
 from ssl_bf.captured_step import WARM_UP, CapturedStep, Graph
 from ssl_bf.config import PretrainConfig
 from ssl_bf.run.training_state import training_tensors
-from ssl_bf.train import _one_step, _update
+from ssl_bf.train import _update, prepare
 from tests.recorded_graph import RecordedGraph
 
 CONFIG: dict[str, Any] = {
@@ -56,9 +56,10 @@ def build(method: str, *overrides: str) -> Run:
 def trained(run: Run, captured: CapturedStep | None) -> tuple[list[float], dict[str, Tensor]]:
     """Losses, and everything that the steps changed."""
     run.model.train()
+    update = captured or partial(_update, run)
     with run.loader:
         losses = [
-            _one_step(run, run.loader.batch(step), step, captured).item() for step in range(STEPS)
+            update(run.loader.batch(step), *prepare(run, step)).item() for step in range(STEPS)
         ]
     measured = {name: torch.tensor(value) for name, value in run.method.measurements().items()}
     return losses, training_tensors(run.method, run.optimizer) | measured
@@ -107,7 +108,7 @@ def test_losses_of_earlier_steps_keep_their_values() -> None:
     captured = CapturedStep(run, partial(_update, run), RecordedGraph())
     run.model.train()
     with run.loader:
-        losses = [_one_step(run, run.loader.batch(step), step, captured) for step in range(STEPS)]
+        losses = [captured(run.loader.batch(step), *prepare(run, step)) for step in range(STEPS)]
     assert len({loss.item() for loss in losses}) == STEPS
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from linear_eval.system.errors import InputError
-from ssl_bf.schedules import Plan
+from ssl_bf.schedules import Elapsed, Momentum, Plan
 
 
 def plan(**changes: object) -> Plan:
@@ -16,8 +17,6 @@ def plan(**changes: object) -> Plan:
         "epochs": 12,
         "warmup_epochs": 3,
         "peak_learning_rate": 0.6,
-        "start_momentum": 0.9,
-        "momentum_schedule": "cosine",
     }
     return Plan(**(settings | changes))  # type: ignore[arg-type]  # a dict of mixed values
 
@@ -37,8 +36,8 @@ def test_every_step_equals_a_loop_over_epochs_and_batches(
                 angle = math.pi * (now - warmup) / (epochs - warmup)
                 expected = 0.6 * (math.cos(angle) + 1) / 2
             assert subject.learning_rate(step) == pytest.approx(expected, rel=1e-12, abs=1e-15)
-            momentum = 1 - (1 - 0.9) * (math.cos(math.pi * now / epochs) + 1) / 2
-            assert subject.momentum(step) == pytest.approx(momentum, rel=1e-12)
+            assert subject.progress(step).epoch == pytest.approx(now, rel=1e-12)
+            assert subject.progress(step).epochs == epochs
             step += 1
     assert step == subject.total_steps
 
@@ -67,17 +66,39 @@ def test_fractional_warm_up_is_kept() -> None:
     assert subject.learning_rate(2) == 0.6
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(12, 7), (5, 11), (300, 3)])
+def test_momentum_is_that_of_the_published_formula(epochs: int, steps: int) -> None:
+    subject = plan(epochs=epochs, steps_per_epoch=steps)
+    for step in range(subject.total_steps + 1):
+        # facebookresearch/moco-v3 c349e6e, main_moco.py, adjust_moco_momentum
+        epoch = step / steps
+        cosine = 1.0 + math.cos(math.pi * epoch / epochs)
+        found = Momentum(0.99, "cosine").at(subject.progress(step))
+        assert isinstance(found, float)
+        assert found == 1.0 - (1.0 - 0.99) * 0.5 * cosine
+        assert abs(found - (1.0 - 0.5 * cosine * (1.0 - 0.99))) <= math.ulp(1.0)  # as written there
+
+
 def test_momentum_starts_at_its_start_and_ends_at_one() -> None:
-    subject = plan()
-    assert subject.momentum(0) == pytest.approx(0.9, rel=1e-15)
-    assert subject.momentum(subject.total_steps) == 1.0
-    values = [subject.momentum(step) for step in range(85)]
+    subject, momentum = plan(), Momentum(0.9, "cosine")
+    values = [float(momentum.at(subject.progress(step))) for step in range(85)]
+    assert values[0] == pytest.approx(0.9, rel=1e-15)
+    assert values[-1] == 1.0
     assert values == sorted(values)
 
 
 def test_constant_momentum_never_moves() -> None:
-    subject = plan(momentum_schedule="constant")
-    assert {subject.momentum(step) for step in range(85)} == {0.9}
+    subject = plan()
+    assert {Momentum(0.9).at(subject.progress(step)) for step in range(85)} == {0.9}
+
+
+def test_progress_on_a_device_gives_the_momentum_there() -> None:
+    momentum, subject = Momentum(0.9, "cosine"), plan()
+    for step in range(subject.total_steps + 1):
+        now = subject.progress(step)
+        there = momentum.at(Elapsed(torch.tensor(now.epoch, dtype=torch.float64), now.epochs))
+        assert isinstance(there, torch.Tensor)
+        assert there.item() == pytest.approx(float(momentum.at(now)), rel=1e-15)
 
 
 @pytest.mark.parametrize("warmup", [12, 40, -1])

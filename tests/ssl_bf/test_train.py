@@ -20,13 +20,15 @@ from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, build_run
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig, decisive_settings
+from ssl_bf.keyed_random import StepContext
+from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.identity import image_identity
 from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.log import NonFiniteLoss, RunLog
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
+from ssl_bf.schedules import Elapsed, Momentum
 from ssl_bf.train import train
-from ssl_bf.views.loader import Batch
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 64},
@@ -49,7 +51,7 @@ TINY: dict[str, Any] = {
 }
 STEPS_PER_EPOCH, STEPS = 3, 9
 
-OneStep = Callable[[Run, Batch, int, None], torch.Tensor]
+OneUpdate = Callable[[Run, Batch, StepContext, Elapsed], torch.Tensor]
 
 
 def build(*overrides: str) -> Run:
@@ -65,13 +67,15 @@ def checkpoints(directory: Path) -> list[int]:
     return sorted(int(path.name[5:]) for path in folder.iterdir()) if folder.exists() else []
 
 
-def breaking(at: int, loss: float, *, network: bool) -> OneStep:
+def breaking(at: int, loss: float, *, network: bool) -> OneUpdate:
     """A step whose loss number `at` is broken, and the network too from then on."""
-    one_step = ssl_bf.train._one_step
+    update = ssl_bf.train._update
 
-    def step_that_breaks(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
-        value = one_step(run, batch, step)
-        if step + 1 == at:
+    def step_that_breaks(
+        run: Run, batch: Batch, context: StepContext, progress: Elapsed
+    ) -> torch.Tensor:
+        value = update(run, batch, context, progress)
+        if context.step + 1 == at:
             value = torch.full_like(value, loss)
             if network:
                 with torch.no_grad():
@@ -88,7 +92,7 @@ def test_every_step_is_planned_logged_and_counted(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [*range(1, STEPS + 1)]
     for step, line in enumerate(lines):
         assert line["learning_rate"] == run.plan.learning_rate(step)
-        assert line["momentum"] == run.plan.momentum(step)
+        assert line["momentum"] == Momentum(0.9, "cosine").at(run.plan.progress(step))
         assert line["epoch"] == pytest.approx((step + 1) / STEPS_PER_EPOCH, abs=1e-4)
     assert {"feature_std/stream_0", "feature_std/stream_1"} <= lines[0].keys()
     assert {"context_gap/stream_0", "context_gap/stream_1"} <= lines[0].keys()
@@ -100,7 +104,7 @@ def test_a_step_uses_the_learning_rate_and_momentum_of_the_plan(
     run = build("optimizer.warmup_epochs=1", "method.momentum_schedule=cosine")
     rates: list[set[float]] = []
     momenta: list[float] = []
-    step, after_step = run.optimizer.step, run.method.after_step
+    step, move = run.optimizer.step, run.method.move_slow_copies
 
     def record_rates() -> None:
         rates.append({group["lr"] for group in run.optimizer.param_groups})
@@ -109,13 +113,15 @@ def test_a_step_uses_the_learning_rate_and_momentum_of_the_plan(
     def record_momentum(momentum: float) -> None:
         assert len(rates) == len(momenta) + 1  # the slow copies follow the optimizer
         momenta.append(momentum)
-        after_step(momentum)
+        move(momentum)
 
     monkeypatch.setattr(run.optimizer, "step", record_rates)
-    monkeypatch.setattr(run.method, "after_step", record_momentum)
+    monkeypatch.setattr(run.method, "move_slow_copies", record_momentum)
     train(run, tmp_path)
     assert rates == [{run.plan.learning_rate(number)} for number in range(STEPS)]
-    assert momenta == [run.plan.momentum(number + 1) for number in range(STEPS)]
+    assert run.method.momentum == Momentum(0.999, "cosine")
+    after = [run.plan.progress(number + 1) for number in range(STEPS)]
+    assert momenta == [run.method.momentum.at(progress) for progress in after]
     assert momenta[-1] == 1.0
 
 
@@ -143,7 +149,7 @@ class NumbersRead(TorchDispatchMode):
 def test_no_number_is_read_from_the_device_between_log_lines(
     method: str, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_step, watch = ssl_bf.train._one_step, RunLog.watch
+    update, watch = ssl_bf.train._update, RunLog.watch
     seen: dict[str, int] = {}
 
     def counted(name: str, do: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,7 +162,7 @@ def test_no_number_is_read_from_the_device_between_log_lines(
 
         return call
 
-    monkeypatch.setattr(ssl_bf.train, "_one_step", counted("step", one_step))
+    monkeypatch.setattr(ssl_bf.train, "_update", counted("step", update))
     monkeypatch.setattr(RunLog, "watch", counted("watch", watch))
     reads = counted("one number", torch.Tensor.item)
     reads(torch.ones(()))
@@ -223,7 +229,7 @@ def test_no_test_split_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(
     bad: float, log_every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssl_bf.train, "_one_step", breaking(5, bad, network=False))
+    monkeypatch.setattr(ssl_bf.train, "_update", breaking(5, bad, network=False))
     with pytest.raises(NonFiniteLoss, match=f"loss: is {bad} at step 5, "):
         train(build(f"run.log_every={log_every}"), tmp_path)
     assert checkpoints(tmp_path) == [3]
@@ -237,7 +243,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(
 def test_the_step_is_named_even_where_the_monitor_comes_first(
     at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssl_bf.train, "_one_step", breaking(at, float("nan"), network=True))
+    monkeypatch.setattr(ssl_bf.train, "_update", breaking(at, float("nan"), network=True))
     with pytest.raises(NonFiniteLoss, match=f"at step {at}, "):
         train(build("run.monitor_every=1", "run.log_every=100"), tmp_path)
     assert max(checkpoints(tmp_path)) < at
@@ -291,7 +297,7 @@ def test_the_threads_of_the_loader_end_with_the_run(
     closed: list[bool] = []
     run = build()
     monkeypatch.setattr(run.loader, "close", lambda: closed.append(True))
-    monkeypatch.setattr(ssl_bf.train, "_one_step", breaking(2, float("nan"), network=False))
+    monkeypatch.setattr(ssl_bf.train, "_update", breaking(2, float("nan"), network=False))
     with pytest.raises(NonFiniteLoss):
         train(run, tmp_path)
     assert closed == [True]

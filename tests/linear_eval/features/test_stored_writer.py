@@ -1,3 +1,4 @@
+import hashlib
 import resource
 import signal
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def test_a_second_writer_goes_on_behind_the_sound_blocks(tmp_path: Path) -> None
 def test_blocks_are_sealed_by_age_and_by_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, num_bytes: int
 ) -> None:
-    monkeypatch.setattr(feature_writer, "BLOCK_SECONDS", seconds)
+    monkeypatch.setattr("linear_eval.system.sealed_blocks.BLOCK_SECONDS", seconds)
     monkeypatch.setattr(feature_writer, "BLOCK_BYTES", num_bytes)
     with RowWriter(tmp_path, HEADER, [], "float32") as writer:
         for start in (0, 2, 4):
@@ -108,3 +109,21 @@ def test_a_disk_without_room_is_one_line_and_keeps_what_was_sealed(
         writer.finish(20)
     assert (tmp_path / DATA).read_bytes() == ROWS.numpy().tobytes()
     assert read_blocks(tmp_path, HEADER, "float32")[1]
+
+
+def test_the_files_are_to_the_bit_what_earlier_versions_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_writer, "BLOCK_BYTES", 16)
+    with RowWriter(tmp_path, HEADER, [], "float32") as writer:
+        for start in (0, 4, 8):  # the fourth image of each batch could not be read
+            rows = ROWS[start : start + 3]
+            writer.append(rows, [start, start + 1, start + 2], end=start + 4, image_size=SIZE)
+        writer.finish(12)
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()
+    }
+    assert found == {
+        DATA: "520a61af5d12150dfbfde084c9971076fd0fd7113b85eebf7bbbbcc37f10fb85",
+        MANIFEST: "cc54c3f58de6c286473c1a5c31ce0c61a02d8cafd3c0e88dc69228eeea14652e",
+    }

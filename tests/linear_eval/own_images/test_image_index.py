@@ -148,7 +148,7 @@ def test_the_old_index_comes_back_when_the_new_one_cannot_take_its_place(
     rename = Path.rename
 
     def refuse_the_new_one(path: Path, target: Path) -> Path:
-        if path.name.endswith(".part"):
+        if path.name.startswith(".tmp-"):
             raise OSError(5, "Input/output error")
         return rename(path, target)
 

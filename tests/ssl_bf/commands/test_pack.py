@@ -86,7 +86,7 @@ def test_ctrl_c_tells_where_the_whole_blocks_lie(
             raise KeyboardInterrupt
         append(writer, *image)
 
-    monkeypatch.setattr("ssl_bf.pixels.block_log.BLOCK_SECONDS", 0.0)  # every image is one
+    monkeypatch.setattr("linear_eval.system.sealed_blocks.BLOCK_SECONDS", 0.0)  # every image is one
     monkeypatch.setattr(BlockWriter, "append", interrupt)
     command = ["pack", str(folder), str(tmp_path / "{store}"), "data.on_bad_image=skip"]
     assert main(command) == 130

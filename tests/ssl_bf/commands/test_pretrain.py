@@ -19,8 +19,10 @@ from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.commands.resume import resume
 from ssl_bf.config import PretrainConfig
+from ssl_bf.keyed_random import StepContext
+from ssl_bf.methods.batch import Batch
 from ssl_bf.run.log import NonFiniteLoss
-from ssl_bf.views.loader import Batch
+from ssl_bf.schedules import Elapsed
 from tests.tiny_run import Start, save_images, snapshot
 
 
@@ -105,15 +107,17 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(start: Start) -> 
 
 def fail_at_step(at: int, how: BaseException | float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let step `at` (from 0) raise, or have this loss."""
-    one_step = ssl_bf.train._one_step
+    update = ssl_bf.train._update
 
-    def step(run: Run, batch: Batch, step: int, captured: None) -> torch.Tensor:
-        loss = one_step(run, batch, step)
-        if step == at and isinstance(how, BaseException):
+    def failing(run: Run, batch: Batch, context: StepContext, progress: Elapsed) -> torch.Tensor:
+        loss = update(run, batch, context, progress)
+        if context.step != at:
+            return loss
+        if isinstance(how, BaseException):
             raise how
-        return torch.full_like(loss, how) if step == at else loss  # type: ignore[arg-type]
+        return torch.full_like(loss, how)
 
-    monkeypatch.setattr(ssl_bf.train, "_one_step", step)
+    monkeypatch.setattr(ssl_bf.train, "_update", failing)
 
 
 FAILURES = [BadImageError("9.jpg: bad"), MemoryError(), SystemExit(137), float("nan")]

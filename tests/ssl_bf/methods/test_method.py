@@ -17,7 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import MethodConfig
-from ssl_bf.methods.method import Method
+from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
 from ssl_bf.methods.simsiam import SimSiam, SimSiamConfig
@@ -30,14 +31,15 @@ from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyCon
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
 from ssl_bf.run.training_state import training_tensors
+from ssl_bf.schedules import Elapsed, Momentum
+from tests.unions import members_of, small
 
 N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
-METHODS = ["moco_v2", "moco_v3", "simsiam"]
-CONFIGS: dict[str, MethodConfig] = {
-    "moco_v2": MoCoV2Config(projection_dim=OUT, hidden_dim=8, queue_size=QUEUE),
-    "moco_v3": MoCoV3Config(projection_dim=OUT, hidden_dim=16, temperature=0.5),
-    "simsiam": SimSiamConfig(projection_dim=OUT, hidden_dim=8, predictor_hidden_dim=4),
-}
+METHODS = members_of(MethodConfig)
+SMALL = {"projection_dim": OUT, "hidden_dim": 8, "predictor_hidden_dim": 4, "queue_size": QUEUE}
+CONFIGS: dict[str, MethodConfig] = {name: small(each, **SMALL) for name, each in METHODS.items()}
+CONFIGS["moco_v3"] = MoCoV3Config(projection_dim=OUT, hidden_dim=16, temperature=0.5)
+SHOWN = ["moco_v2", "moco_v3", "simsiam"]  # whose streams can be had with their gradient
 PAIRS: list[Pairs] = ["plain_keys", "all", "matched", "plain_queries", "related"]
 PLACES: list[Literal["projection", "backbone"]] = ["projection", "backbone"]
 POLICIES: list[Literal["ema", "shared", "frozen"]] = ["ema", "shared", "frozen"]
@@ -52,8 +54,12 @@ def backbone() -> nn.Sequential:
 
 
 def build(name: str, relation: RelationConfig | None = None, **keys: Any) -> Method:
-    config = replace(CONFIGS[name], **keys)
-    return config.build(backbone(), WIDTH, relation or NoRelationConfig(), seed=3).double()
+    settings: Any = CONFIGS[name]
+    start = Start(backbone(), WIDTH, relation or NoRelationConfig(), seed=3)
+    method: Method = replace(settings, **keys).build(start).double()
+    if method.momentum is not None:
+        method.momentum = Momentum(0.9)
+    return method
 
 
 def batchformer(**keys: Any) -> BatchFormerConfig:
@@ -66,16 +72,30 @@ def views(seed: int = 0) -> tuple[Tensor, Tensor]:
     return both[0], both[1]
 
 
-CONTEXT = StepContext(seed=1, image_ids=torch.arange(N))
+def batch(method: Method, *views: Tensor) -> Batch:
+    """As many of the views as the method takes, and labels where it needs them."""
+    labels = torch.arange(N) % 3 if method.needs_labels else None
+    return Batch(views[: method.views_per_image], torch.arange(N), labels)
+
+
+def loss_of(method: Method, context: StepContext) -> float:
+    return method(batch(method, *views()), context).item()  # type: ignore[no-any-return]
+
+
+CONTEXT = StepContext(seed=1)
+HALFWAY = Elapsed(0.5, 1)
 
 
 def streams_of(method: Method, view: Tensor) -> dict[str, Tensor]:
-    """What the loss is made of, each (S, N, P)."""
+    """What the loss is made of, each (S, N, P); of methods that are not `SHOWN`, projections."""
     if isinstance(method, MoCoV2 | MoCoV3):
         return {"query": method.query(view, CONTEXT, 1), "key": method.key(view, CONTEXT, 1)}
-    assert isinstance(method, SimSiam)
-    projections = method.project(view, CONTEXT, 1)
-    return {"query": method.predict(projections), "key": projections}
+    if isinstance(method, SimSiam):
+        projections = method.project(view, CONTEXT, 1)
+        return {"query": method.predict(projections), "key": projections}
+    method(batch(method, view, view), CONTEXT)
+    assert method.projections is not None
+    return {"projection": method.projections}
 
 
 def gradients(method: Method) -> dict[str, Tensor]:
@@ -86,26 +106,28 @@ def snapshot(method: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in method.state_dict().items()}
 
 
-def step(method: Method, momentum: float = 0.9, seed: int = 0) -> Tensor:
+def step(method: Method, seed: int = 0) -> Tensor:
     """One training step with an optimizer built as for a run."""
-    optimizer = build_optimizer(SgdConfig(weight_decay=0.1), method.parameter_groups(1.0))
+    optimizer = build_optimizer(SgdConfig(weight_decay=0.1), method.parameter_groups())
     for group in optimizer.param_groups:
         group["lr"] = 0.1
     optimizer.zero_grad()
-    loss: Tensor = method(*views(seed), CONTEXT)
+    loss: Tensor = method(batch(method, *views(seed)), CONTEXT)
     torch.autograd.backward(loss)
     optimizer.step()
-    method.after_step(momentum)
+    method.after_step(HALFWAY)
     return loss.detach()
 
 
 EVERY_RELATION: dict[str, RelationConfig] = {
-    "batchformer": batchformer(pairs="all"),
+    **{
+        name: small(member, pairs="all", heads=2, context=4)
+        for name, member in members_of(RelationConfig).items()
+        if name != "none"
+    },
     "batchformer at the backbone": batchformer(pairs="all", insert_at="backbone", dropout=0.5),
     "batchformer with split heads": batchformer(batch_norm="split"),
-    "copy": CopyConfig(pairs="all"),
-    "dropout_only": DropoutOnlyConfig(pairs="all", insert_at="backbone"),
-    "self_only": SelfOnlyConfig(heads=2),
+    "dropout_only at the backbone": DropoutOnlyConfig(pairs="all", insert_at="backbone"),
 }
 each_relation = pytest.mark.parametrize("relation", EVERY_RELATION)
 
@@ -125,7 +147,10 @@ def test_in_evaluation_a_relation_leaves_no_trace(name: str, relation: str) -> N
     for kind, streams in streams_of(related, view_1).items():
         assert streams.shape == (1, N, OUT)
         assert torch.equal(streams, expected[kind])
-    assert torch.equal(related(view_1, view_2, CONTEXT), plain(view_1, view_2, CONTEXT))
+    assert torch.equal(
+        related(batch(related, view_1, view_2), CONTEXT),
+        plain(batch(plain, view_1, view_2), CONTEXT),
+    )
 
 
 @each_method
@@ -154,10 +179,10 @@ def test_a_relation_changes_nothing_of_the_other_initial_values(name: str, relat
 @each_method
 def test_building_draws_nothing_from_the_global_generator(name: str) -> None:
     before = torch.get_rng_state()
-    method = CONFIGS[name].build(nn.Identity(), WIDTH, batchformer(), seed=0)
+    method = CONFIGS[name].build(Start(nn.Identity(), WIDTH, batchformer(), seed=0))
     assert torch.equal(torch.get_rng_state(), before)
-    again = CONFIGS[name].build(nn.Identity(), WIDTH, batchformer(), seed=0)
-    other = CONFIGS[name].build(nn.Identity(), WIDTH, batchformer(), seed=1)
+    again = CONFIGS[name].build(Start(nn.Identity(), WIDTH, batchformer(), seed=0))
+    other = CONFIGS[name].build(Start(nn.Identity(), WIDTH, batchformer(), seed=1))
     for (key, value), same, different in zip(
         method.state_dict().items(),
         again.state_dict().values(),
@@ -187,14 +212,19 @@ WIRINGS: dict[str, RelationConfig] = {
 }
 
 
-def is_undone(name: str, parameter: str, relation: RelationConfig) -> bool:
+def is_undone(method: Method, parameter: str, relation: RelationConfig) -> bool:
     """Whether BatchNorm takes back what the parameter does, so that its gradient is rounding."""
     if not isinstance(relation, BatchFormerConfig | SelfOnlyConfig):
         return False
-    if name == "simsiam" and relation.insert_at == "projection":  # BatchNorm follows directly
+    if isinstance(method, SimSiam) and method.recentre is not None:  # BatchNorm follows directly
         return parameter.endswith(("norm2.weight", "norm2.bias"))
-    has_norm = name != "moco_v2"  # Linear, BatchNorm: a shift common to all rows of the stream
+    # Linear, BatchNorm: a shift common to all rows of the stream
+    has_norm = any(isinstance(m, _BatchNorm) for m in method.projector.modules())
     return has_norm and relation.batch_norm == "split" and parameter.endswith("norm2.bias")
+
+
+def trained_parts(method: Method) -> set[str]:
+    return {name.split(".")[0] for name, p in method.named_parameters() if p.requires_grad}
 
 
 @each_method
@@ -202,20 +232,19 @@ def is_undone(name: str, parameter: str, relation: RelationConfig) -> bool:
 def test_every_trainable_parameter_receives_a_gradient_and_no_other(name: str, wiring: str) -> None:
     relation = WIRINGS[wiring]
     method = build(name, relation)
-    torch.autograd.backward(method(*views(), CONTEXT))
+    torch.autograd.backward(method(batch(method, *views()), CONTEXT))
     for parameter, p in method.named_parameters():
         if not p.requires_grad:
             assert p.grad is None, parameter
         else:
             assert p.grad is not None, parameter
             size = p.grad.abs().max().item()
-            assert size > 1e-8 or is_undone(name, parameter, relation), (parameter, size)
-    trained = {
-        parameter.split(".")[0] for parameter, p in method.named_parameters() if p.requires_grad
-    }
-    heads = {"backbone", "projector"} | ({"predictor"} if name != "moco_v2" else set())
-    trains = wiring not in ("none",) and not ("frozen" in wiring or "plain_queries" in wiring)
-    assert trained == heads | ({"relation"} if trains else set())
+            assert size > 1e-8 or is_undone(method, parameter, relation), (parameter, size)
+    heads = trained_parts(build(name))
+    assert {"backbone", "projector"} <= heads
+    assert "relation" not in heads
+    trains = wiring != "none" and not ("frozen" in wiring or "plain_queries" in wiring)
+    assert trained_parts(method) == heads | ({"relation"} if trains else set())
 
 
 @each_method
@@ -246,14 +275,14 @@ def test_slow_copies_follow_the_optimizer_step_with_the_momentum(
     name: str, momentum: float
 ) -> None:
     method = build(name, batchformer(parameters="ema", pairs="all"))
+    if method.momentum is not None:
+        method.momentum = Momentum(momentum)
     before = snapshot(method)
-    step(method, momentum)
+    step(method)
     after = method.state_dict()
     slow = [key for key, _ in method.named_parameters() if "slow_" in key]
     parts = {key.split(".")[0] for key in slow}
-    assert parts == (
-        set() if name == "simsiam" else {"slow_backbone", "slow_projector", "relation"}
-    )
+    assert (not parts) if method.momentum is None else {"slow_backbone", "relation"} <= parts
     for key in slow:
         fast = key.replace("slow_", "")
         assert not torch.equal(after[fast], before[fast])
@@ -293,10 +322,10 @@ def test_a_relation_is_owned_once(
 ) -> None:
     method = build(name, batchformer(parameters=parameters, pairs="all"))
     slow = [f"relation.slow_relating.{LAYER}"]
-    has_slow = parameters == "ema" and name != "simsiam"
+    has_slow = parameters == "ema" and method.momentum is not None
     found = [key for key in method.state_dict() if key.endswith(LAYER)]
     assert found == [f"relation.relating.{LAYER}", *(slow if has_slow else [])]
-    optimizer = build_optimizer(SgdConfig(), method.parameter_groups(0.1))
+    optimizer = build_optimizer(SgdConfig(), method.parameter_groups())
     given = [id(p) for group in optimizer.param_groups for p in group["params"]]
     owned = [id(p) for p in method.relation.parameters() if p.requires_grad]
     assert bool(owned) == (parameters != "frozen")
@@ -310,8 +339,8 @@ def test_a_relation_is_owned_once(
 def test_parameter_groups_hold_what_trains_exactly_once(
     name: str, parameters: Literal["ema", "shared", "frozen"]
 ) -> None:
-    method = build(name, batchformer(parameters=parameters, pairs="all"))
-    groups = method.parameter_groups(0.25)
+    method = build(name, batchformer(parameters=parameters, pairs="all", lr_scale=0.25))
+    groups = method.parameter_groups()
     named = [pair for group in groups for pair in group.parameters]
     expected = {key: p for key, p in method.named_parameters() if p.requires_grad}
     assert len(named) == len(expected)
@@ -322,7 +351,7 @@ def test_parameter_groups_hold_what_trains_exactly_once(
         assert is_relation or "relation" not in parts
         assert group.learning_rate_scale == (0.25 if is_relation else 1.0)
         assert (group.schedule == "constant") == (name == "simsiam" and parts == {"predictor"})
-    assert len(groups) == 1 + (name == "simsiam") + (parameters != "frozen")
+    assert len(groups) == 1 + len(method.constant_rate_modules()) + (parameters != "frozen")
 
 
 @each_method
@@ -332,7 +361,7 @@ def test_forward_and_backward_write_nothing_but_batch_norm_buffers(
 ) -> None:
     method = build(name, EVERY_RELATION[relation])
     before = snapshot(method)
-    torch.autograd.backward(method(*views(), CONTEXT))
+    torch.autograd.backward(method(batch(method, *views()), CONTEXT))
     changed = {k for k, v in method.state_dict().items() if not torch.equal(v, before[k])}
     assert {key.rsplit(".", 1)[1] for key in changed} == {
         "running_mean",
@@ -366,7 +395,7 @@ def test_copy_equals_none(
     plain = build(name, **keys)
     copied = build(name, CopyConfig(pairs=pairs, insert_at=place, batch_norm=batch_norm), **keys)
     same_queues(copied)
-    losses = [method(*views(), CONTEXT) for method in (plain, copied)]
+    losses = [method(batch(method, *views()), CONTEXT) for method in (plain, copied)]
     torch.autograd.backward(losses)
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(gradients(copied), gradients(plain), rtol=1e-9, atol=1e-10)
@@ -376,8 +405,10 @@ def test_copy_equals_none(
 def test_the_sum_over_all_pairs_of_copies_is_four_times_the_loss(name: str) -> None:
     plain, copied = build(name), build(name, CopyConfig(pairs="all", reduction="sum"))
     same_queues(copied)
-    expected = 4 * plain(*views(), CONTEXT)
-    torch.testing.assert_close(copied(*views(), CONTEXT), expected, rtol=1e-9, atol=0)
+    expected = 4 * plain(batch(plain, *views()), CONTEXT)
+    torch.testing.assert_close(
+        copied(batch(copied, *views()), CONTEXT), expected, rtol=1e-9, atol=0
+    )
 
 
 @each_method
@@ -392,9 +423,9 @@ def test_the_loss_does_not_depend_on_the_order_of_the_batch_unless_dropout_acts(
     order = torch.tensor([3, 7, 0, 4, 6, 1, 2, 5])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        loss = method(view_1, view_2)
+        loss = method(batch(method, view_1, view_2))
         torch.manual_seed(0)
-        permuted = method(view_1[order], view_2[order])
+        permuted = method(batch(method, view_1[order], view_2[order]))
     difference = (permuted - loss).abs().item()
     assert difference < 1e-12 if dropout == 0 else difference > 1e-6
 
@@ -406,7 +437,7 @@ def freeze_batch_norms(method: Method) -> None:
             module.eval()
 
 
-@each_method
+@pytest.mark.parametrize("name", SHOWN)
 @pytest.mark.parametrize("place", PLACES)
 def test_only_the_related_stream_lets_samples_meet_and_only_those_of_one_group(
     name: str, place: Literal["projection", "backbone"]
@@ -439,10 +470,10 @@ def test_a_relation_sees_one_view_at_a_time(
     assert isinstance(method.relation.relating, BatchTransformer)
     method.relation.relating.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     view_1, view_2 = views()
-    method(view_1, view_2, CONTEXT)
+    method(batch(method, view_1, view_2), CONTEXT)
     first = list(seen)
     seen.clear()
-    method(view_1, views(8)[1], CONTEXT)  # another second view
+    method(batch(method, view_1, views(8)[1]), CONTEXT)  # another second view
     assert all(features.shape == (N, WIDTH) for features in first)
     unchanged = [torch.equal(a, b) for a, b in zip(first, seen, strict=True)]
     assert unchanged.count(True) == len(first) // 2
@@ -452,7 +483,7 @@ def test_a_relation_sees_one_view_at_a_time(
 def test_the_same_step_gives_the_same_loss_and_another_step_other_groups(name: str) -> None:
     relation = batchformer(pairs="all", context=2)
     losses = [
-        build(name, relation)(*views(), StepContext(seed=1, step=number, shard=shard)).item()
+        loss_of(build(name, relation), StepContext(seed=1, step=number, shard=shard))
         for number, shard in [(0, 0), (0, 0), (1, 0), (0, 1)]
     ]
     assert losses[0] == losses[1]
@@ -475,13 +506,13 @@ def test_it_survives_the_state_dict(name: str) -> None:
 @pytest.mark.parametrize("relation", [NoRelationConfig(), batchformer(), batchformer(pairs="all")])
 def test_one_batch_can_be_learned_by_heart(name: str, relation: RelationConfig) -> None:
     method = build(name, relation)
-    optimizer = build_optimizer(SgdConfig(weight_decay=0.0), method.parameter_groups(1.0))
+    optimizer = build_optimizer(SgdConfig(weight_decay=0.0), method.parameter_groups())
     for group in optimizer.param_groups:
         group["lr"] = 0.05
     losses: list[float] = []
     for _ in range(30):
         optimizer.zero_grad()
-        loss = method(*views(), CONTEXT)
+        loss = method(batch(method, *views()), CONTEXT)
         torch.autograd.backward(loss)
         optimizer.step()
         method.move_slow_copies(0.9)
@@ -494,22 +525,22 @@ def test_the_loss_and_its_ingredients_are_float32_under_bf16(name: str) -> None:
     method = build(name, batchformer(pairs="all", dropout=0.5)).float()
     view_1, view_2 = (view.float() for view in views())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = method(view_1, view_2, CONTEXT)
-        key = streams_of(method, view_1)["key"]
+        loss = method(batch(method, view_1, view_2), CONTEXT)
+        streams = streams_of(method, view_1)
     torch.autograd.backward(loss)
     assert loss.dtype == torch.float32
     assert loss.isfinite()
     assert all(value.isfinite().all() for value in gradients(method).values())
-    if name != "simsiam":
-        assert key.dtype == torch.float32
-    method.after_step(0.9)
+    if name in ("moco_v2", "moco_v3"):
+        assert streams["key"].dtype == torch.float32
+    method.after_step(HALFWAY)
 
 
 @each_method
 def test_measurements_follow_the_last_forward(name: str) -> None:
     method = build(name, batchformer(pairs="all"))
     assert method.measurements() == {}
-    method(*views(), CONTEXT)
+    method(batch(method, *views()), CONTEXT)
     values = method.measurements()
     for stream in range(2):
         assert 0 < values[f"feature_std/stream_{stream}"] < 2
@@ -633,7 +664,7 @@ def test_backward_per_view_frees_the_first_view_before_the_second() -> None:
     method = build("moco_v3")
     method.backward_per_view = True
     view_1, view_2 = (view.requires_grad_() for view in views())
-    loss = method(view_1, view_2, CONTEXT)
+    loss = method(batch(method, view_1, view_2), CONTEXT)
     assert view_1.grad is not None
     assert view_2.grad is None
     again = torch.autograd.grad(loss, [view_1, view_2], allow_unused=True)
@@ -644,13 +675,13 @@ def test_backward_per_view_frees_the_first_view_before_the_second() -> None:
 @each_method
 def test_slow_copies_queues_and_momentum_stay_where_they_are_in_memory(name: str) -> None:
     method = build(name, batchformer(pairs="all"))
-    optimizer = build_optimizer(SgdConfig(momentum=0.9), method.parameter_groups(1.0))
+    optimizer = build_optimizer(SgdConfig(momentum=0.9), method.parameter_groups())
     places: list[list[int]] = []
     for number in range(3):
         optimizer.zero_grad()
-        torch.autograd.backward(method(*views(number), CONTEXT))
+        torch.autograd.backward(method(batch(method, *views(number)), CONTEXT))
         optimizer.step()
-        method.after_step(0.9)
+        method.after_step(HALFWAY)
         places.append([value.data_ptr() for value in training_tensors(method, optimizer).values()])
     assert places[0] == places[1] == places[2]
 
@@ -668,4 +699,4 @@ def test_compiled_backbones_compute_the_same_under_the_same_names(
     torch.testing.assert_close(one_step_of(compiled), one_step_of(build(name)))
     assert list(compiled.state_dict()) == names
     calls = [m._compiled_call_impl for m in compiled.modules() if m._compiled_call_impl]
-    assert len(calls) == (1 if name == "simsiam" else 2)
+    assert len(calls) == (1 if compiled.momentum is None else 2)

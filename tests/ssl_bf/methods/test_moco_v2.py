@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.measurements import context_gap
+from ssl_bf.methods.method import Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
@@ -21,14 +23,16 @@ from ssl_bf.parts.key_queue import NO_IMAGE
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.no_relation import NoRelationConfig
-from ssl_bf.relations.streams import Pairs
+from ssl_bf.relations.streams import Pairs, mean_over_stream_pairs
+from ssl_bf.schedules import Elapsed
+from tests.pairs import pair
 
 N, WIDTH, OUT, QUEUE = 6, 8, 4, 24
 PAIRS: list[Pairs] = ["plain_keys", "all", "matched", "plain_queries", ((0.5, 0.0), (2.0, 1.0))]
 QueueStreams = Literal["dual", "both", "plain"]
 QUEUE_STREAMS: list[QueueStreams] = ["dual", "both", "plain"]
 IDS = torch.tensor([11, 5, 7, 2, 13, 3])
-CONTEXT = StepContext(seed=1, step=4, image_ids=IDS)
+CONTEXT = StepContext(seed=1, step=4)
 
 
 def build(
@@ -36,7 +40,8 @@ def build(
 ) -> MoCoV2:
     """Rows go straight into a head without BatchNorm, unless said otherwise."""
     config = MoCoV2Config(**{"projection_dim": OUT, "queue_size": QUEUE, **keys})
-    return MoCoV2(config, backbone or nn.Identity(), WIDTH, relation or NoRelationConfig()).double()
+    start = Start(backbone or nn.Identity(), WIDTH, relation or NoRelationConfig())
+    return config.build(start).double()
 
 
 def batchformer(**keys: Any) -> BatchFormerConfig:
@@ -57,6 +62,12 @@ def fill_queues(method: MoCoV2) -> None:
         method.queue(number).push(
             unit_length(keys), torch.tensor([2, 40, 5, 5, 41, 13, 42, 11, 43])
         )
+
+
+def contrast(method: MoCoV2, queries: Tensor, keys: Tensor, ids: Tensor) -> Tensor:
+    """The loss of one direction."""
+    loss, rules = partial(info_nce, temperature=method.config.temperature), method.relation.rules
+    return mean_over_stream_pairs(loss, queries, keys, rules, method.negatives(keys, ids))
 
 
 def dot(a: list[float], b: list[float]) -> float:
@@ -100,7 +111,7 @@ def test_the_loss_equals_its_definition(
     fill_queues(method)
     view_1, view_2 = views()
     expected = by_loops(method, method.query(view_1, CONTEXT, 1), method.key(view_2, CONTEXT, 2))
-    assert method(view_1, view_2, CONTEXT).item() == pytest.approx(expected, rel=1e-12)
+    assert method(pair(view_1, view_2, IDS), CONTEXT).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("in_batch_negatives", [True, False])
@@ -109,7 +120,7 @@ def test_the_loss_without_a_relation_equals_its_definition(in_batch_negatives: b
     fill_queues(method)
     view_1, view_2 = views()
     expected = by_loops(method, method.query(view_1, CONTEXT, 1), method.key(view_2, CONTEXT, 2))
-    assert method(view_1, view_2, CONTEXT).item() == pytest.approx(expected, rel=1e-12)
+    assert method(pair(view_1, view_2, IDS), CONTEXT).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_random_networks_give_about_the_log_of_the_number_of_candidates() -> None:
@@ -117,7 +128,7 @@ def test_random_networks_give_about_the_log_of_the_number_of_candidates() -> Non
     with initial_values(1, "keys"):  # the key encoder starts equal, which makes positives similar
         for p in method.slow_projector.parameters():
             nn.init.normal_(p)
-    assert method(*views()).item() == pytest.approx(math.log(61), abs=0.1)
+    assert method(pair(*views(), IDS)).item() == pytest.approx(math.log(61), abs=0.1)
 
 
 @pytest.mark.parametrize("pairs", ["plain_keys", "all"])
@@ -126,9 +137,9 @@ def test_the_symmetric_loss_is_the_mean_of_its_two_directions(pairs: Pairs) -> N
     view_1, view_2 = views()
     queries = [one_way.query(view, CONTEXT, n) for n, view in ((1, view_1), (2, view_2))]
     keys = [one_way.key(view, CONTEXT, n) for n, view in ((1, view_1), (2, view_2))]
-    forth = one_way.contrast(queries[0], keys[1], IDS)
-    back = one_way.contrast(queries[1], keys[0], IDS)
-    torch.testing.assert_close(method(view_1, view_2, CONTEXT), (forth + back) / 2)
+    forth = contrast(one_way, queries[0], keys[1], IDS)
+    back = contrast(one_way, queries[1], keys[0], IDS)
+    torch.testing.assert_close(method(pair(view_1, view_2, IDS), CONTEXT), (forth + back) / 2)
 
 
 def test_an_older_key_of_the_same_image_is_no_negative_of_that_query_alone() -> None:
@@ -136,7 +147,7 @@ def test_an_older_key_of_the_same_image_is_no_negative_of_that_query_alone() -> 
     for masks in (True, False):
         method = build(mask_same_image=masks)
         method.queue(0).push(keys[0, 3:4], torch.tensor([2]))  # image 2 is row 3
-        method.queue(0).push(keys[0, 2:3], None)
+        method.queue(0).push(keys[0, 2:3], torch.tensor([NO_IMAGE]))
         before = per_image_losses(method, queries, keys)
         with torch.no_grad():
             method.queue(0).keys[0].neg_()
@@ -147,16 +158,7 @@ def test_an_older_key_of_the_same_image_is_no_negative_of_that_query_alone() -> 
 
 def per_image_losses(method: MoCoV2, queries: Tensor, keys: Tensor) -> list[float]:
     rows = [slice(i, i + 1) for i in range(N)]
-    return [method.contrast(queries[:, r], keys[:, r], IDS[r]).item() for r in rows]
-
-
-def test_images_without_ids_are_never_taken_for_the_same() -> None:
-    method = build(mask_same_image=True)
-    method(*views())
-    method.push_keys()
-    assert method.queue(0).image_ids.tolist() == [NO_IMAGE] * QUEUE
-    masked, unmasked = build(mask_same_image=True), build(mask_same_image=False)
-    assert torch.equal(masked(*views()), unmasked(*views()))
+    return [contrast(method, queries[:, r], keys[:, r], IDS[r]).item() for r in rows]
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -178,7 +180,7 @@ def test_a_step_pushes_its_keys_in_order_and_moves_the_pointer(
     expected = streams if queue_streams == "dual" else streams[:1]
     before = [method.queue(number).keys.clone() for number in range(len(method.queues))]
 
-    method(view_1, view_2, CONTEXT)
+    method(pair(view_1, view_2, IDS), CONTEXT)
     assert all(torch.equal(method.queue(i).keys, b) for i, b in enumerate(before))
     method.push_keys()
     assert len(method.queues) == len(expected)
@@ -192,20 +194,20 @@ def test_a_step_pushes_its_keys_in_order_and_moves_the_pointer(
 
 
 def test_after_the_optimizer_step_keys_are_pushed_and_slow_copies_moved() -> None:
-    method = build()
+    method = build(momentum=0.0)
     _, view_2 = views()
     expected = method.key(view_2, CONTEXT, 2)[0]
-    method(*views(), CONTEXT)
+    method(pair(*views(), IDS), CONTEXT)
     with torch.no_grad():
         method.get_parameter("projector.0.weight").zero_()
-    method.after_step(0.0)
+    method.after_step(Elapsed(0.5, 1))
     torch.testing.assert_close(method.queue(0).keys[:N], expected)
     assert not method.get_parameter("slow_projector.0.weight").any()
 
 
 def test_keys_are_pushed_once() -> None:
     method = build()
-    method(*views(), CONTEXT)
+    method(pair(*views(), IDS), CONTEXT)
     method.push_keys()
     before = method.queue(0).keys.clone()
     method.push_keys()
@@ -226,28 +228,28 @@ def test_no_key_of_the_batch_is_in_the_queue_during_its_own_loss(
     monkeypatch: pytest.MonkeyPatch, queue_streams: QueueStreams
 ) -> None:
     method = build(batchformer(), queue_streams=queue_streams, symmetric=True)
-    contrast, calls = method.contrast, []
+    negatives, calls = method.negatives, []
 
-    def watched(queries: Tensor, keys: Tensor, ids: Tensor | None) -> Tensor:
+    def watched(keys: Tensor, ids: Tensor) -> list[list[Negatives]]:
         past = torch.cat([method.queue(i).keys for i in range(len(method.queues))])
         calls.append((keys.flatten(0, 1) @ past.T).max().item())
-        return contrast(queries, keys, ids)
+        return negatives(keys, ids)
 
-    monkeypatch.setattr(method, "contrast", watched)
-    method(*views(), CONTEXT)
+    monkeypatch.setattr(method, "negatives", watched)
+    method(pair(*views(), IDS), CONTEXT)
     assert len(calls) == 2
     assert max(calls) < 1 - 1e-6
     method.push_keys()
-    method(*views(), CONTEXT)  # the same images once more: now their keys are past ones
+    method(pair(*views(), IDS), CONTEXT)  # the same images once more: now their keys are past ones
     assert min(calls[2:]) > 1 - 1e-12
 
 
 def test_forward_pushes_nothing_that_backward_still_needs() -> None:
     method = build(batchformer())
-    loss = method(*views(), CONTEXT)
+    loss = method(pair(*views(), IDS), CONTEXT)
     torch.autograd.backward(loss)
     method.push_keys()
-    method(*views(1), CONTEXT)
+    method(pair(*views(1), IDS), CONTEXT)
     assert method.pending is not None
     assert not method.pending[0].requires_grad
 
@@ -255,7 +257,7 @@ def test_forward_pushes_nothing_that_backward_still_needs() -> None:
 def test_the_gradient_reaches_the_query_side_only() -> None:
     method = build(batchformer(parameters="shared"))
     view_1, view_2 = (view.requires_grad_() for view in views())
-    torch.autograd.backward(method(view_1, view_2, CONTEXT))
+    torch.autograd.backward(method(pair(view_1, view_2, IDS), CONTEXT))
     assert view_1.grad is not None
     assert view_1.grad.abs().amax(dim=1).min() > 1e-6
     assert view_2.grad is None
@@ -264,9 +266,9 @@ def test_the_gradient_reaches_the_query_side_only() -> None:
 def test_the_gradient_of_a_shared_relation_comes_through_the_queries_alone() -> None:
     method = build(batchformer(parameters="shared"))
     view_1, view_2 = views()
-    torch.autograd.backward(method(view_1, view_2, CONTEXT))
+    torch.autograd.backward(method(pair(view_1, view_2, IDS), CONTEXT))
     keys = method.key(view_2, CONTEXT, 2).clone()  # plain numbers
-    loss = method.contrast(method.query(view_1, CONTEXT, 1), keys, IDS)
+    loss = contrast(method, method.query(view_1, CONTEXT, 1), keys, IDS)
     for p in (p for p in method.parameters() if p.requires_grad):
         (expected,) = torch.autograd.grad(loss, p, retain_graph=True)
         torch.testing.assert_close(p.grad, expected)
@@ -337,10 +339,10 @@ def test_one_device_with_one_group_does_not_shuffle(
         raise AssertionError("shuffled")
 
     monkeypatch.setattr(StepContext, "global_permutation", refuse)
-    build(batch_norm=mode)(*views(), CONTEXT)
-    build(batch_norm="groups:2").eval()(*views(), CONTEXT)
+    build(batch_norm=mode)(pair(*views(), IDS), CONTEXT)
+    build(batch_norm="groups:2").eval()(pair(*views(), IDS), CONTEXT)
     with pytest.raises(AssertionError, match="shuffled"):
-        build(batch_norm="groups:2")(*views(), CONTEXT)
+        build(batch_norm="groups:2")(pair(*views(), IDS), CONTEXT)
 
 
 def test_the_key_encoder_starts_equal_and_follows_batch_norm_of_its_own() -> None:
@@ -348,7 +350,7 @@ def test_the_key_encoder_starts_equal_and_follows_batch_norm_of_its_own() -> Non
     for slow, fast in method.slow_pairs():
         torch.testing.assert_close(dict(slow.state_dict()), dict(fast.state_dict()), rtol=0, atol=0)
     view_1, view_2 = views()
-    method(view_1, view_2, CONTEXT)
+    method(pair(view_1, view_2, IDS), CONTEXT)
     reference = norm_backbone().double()
     reference(view_2)
     torch.testing.assert_close(
@@ -421,7 +423,7 @@ def test_the_context_gap_is_measured_against_plain_keys_and_their_queue() -> Non
     method = build(batchformer())
     fill_queues(method)
     view_1, view_2 = views()
-    method(view_1, view_2, CONTEXT)
+    method(pair(view_1, view_2, IDS), CONTEXT)
     queries, keys = method.query(view_1, CONTEXT, 1), method.key(view_2, CONTEXT, 2)
     expected = context_gap(queries, keys[0], method.queue(0).keys)
     values = method.measurements()

@@ -1,6 +1,7 @@
 """Tests of ssl_bf.methods.moco_v3; tests/parity compares with the published numbers."""
 
 import math
+from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -9,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.losses.info_nce import info_nce
 from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.methods.method import Start
 from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.no_relation import NoRelationConfig
-from ssl_bf.relations.streams import Pairs, per_row
+from ssl_bf.relations.streams import Pairs, mean_over_stream_pairs, per_row
+from tests.pairs import pair
 
 N, WIDTH, OUT = 6, 8, 4
 PAIRS: list[Pairs] = [
@@ -26,7 +30,7 @@ CONTEXT = StepContext(seed=1, step=4)
 
 def build(relation: RelationConfig | None = None, **keys: Any) -> MoCoV3:
     config = MoCoV3Config(**{"projection_dim": OUT, "hidden_dim": 16, "temperature": 0.4, **keys})
-    return MoCoV3(config, nn.Identity(), WIDTH, relation or NoRelationConfig()).double()
+    return config.build(Start(nn.Identity(), WIDTH, relation or NoRelationConfig())).double()
 
 
 def batchformer(**keys: Any) -> BatchFormerConfig:
@@ -70,18 +74,18 @@ def test_the_loss_equals_its_definition(
             weights += rules.weights[a][c] / 2
     if reduction == "mean":
         expected /= weights
-    assert method(view_1, view_2, CONTEXT).item() == pytest.approx(expected, rel=1e-12)
+    assert method(pair(view_1, view_2), CONTEXT).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_random_networks_give_about_4_t_times_the_log_of_the_batch() -> None:
     method = build(projection_dim=512, temperature=1.0)
-    assert method(*views()).item() == pytest.approx(4 * math.log(N), abs=0.3)
+    assert method(pair(*views())).item() == pytest.approx(4 * math.log(N), abs=0.3)
 
 
 def test_the_two_views_have_equal_rights() -> None:
     method = build(batchformer(context="local"))
     view_1, view_2 = views()
-    torch.testing.assert_close(method(view_1, view_2), method(view_2, view_1))
+    torch.testing.assert_close(method(pair(view_1, view_2)), method(pair(view_2, view_1)))
 
 
 @pytest.mark.parametrize("place", ["projection", "backbone"])
@@ -134,10 +138,13 @@ def test_keys_have_unit_length_and_no_gradient() -> None:
 def test_the_gradient_reaches_the_queries_alone() -> None:
     method = build(batchformer(parameters="shared"))
     view_1, view_2 = (view.requires_grad_() for view in views())
-    given = torch.autograd.grad(method(view_1, view_2, CONTEXT), (view_1, view_2))
+    given = torch.autograd.grad(method(pair(view_1, view_2), CONTEXT), (view_1, view_2))
     keys_1, keys_2 = (method.key(v, CONTEXT, n).clone() for n, v in ((1, view_1), (2, view_2)))
-    loss = method.contrast(method.query(view_1, CONTEXT, 1), keys_2)
-    loss = loss + method.contrast(method.query(view_2, CONTEXT, 2), keys_1)
+    loss = torch.zeros((), dtype=torch.float64)
+    for number, (view, keys) in enumerate(((view_1, keys_2), (view_2, keys_1)), start=1):
+        queries, others = method.query(view, CONTEXT, number), method.negatives(keys, N)
+        of_pair, rules = partial(info_nce, temperature=0.4), method.relation.rules
+        loss = loss + 2 * 0.4 * mean_over_stream_pairs(of_pair, queries, keys, rules, others)
     for gradient, expected in zip(given, torch.autograd.grad(loss, (view_1, view_2)), strict=True):
         torch.testing.assert_close(gradient, expected)
         assert gradient.abs().max() > 1e-3

@@ -43,10 +43,10 @@ def test_it_equals_a_deque_for_any_sequence_of_batch_sizes(
     pushed = 0
     for count, knows_images in pushes:
         ids = torch.arange(pushed, pushed + count)
+        images = ids if knows_images else torch.full_like(ids, NO_IMAGE)
         keys = torch.stack([ids + 0.5, -ids.float(), ids * ids], dim=1)
-        queue.push(keys, ids if knows_images else None)
-        for key, image in zip(keys.tolist(), ids.tolist(), strict=True):
-            expected.append((key, image if knows_images else NO_IMAGE))
+        queue.push(keys, images)
+        expected.extend(zip(keys.tolist(), images.tolist(), strict=True))
         pushed += count
         assert oldest_first(queue) == list(expected)
         assert int(queue.pointer) == pushed % size
@@ -79,7 +79,7 @@ def test_it_survives_the_state_dict() -> None:
 def test_it_keeps_no_graph_and_no_alias_of_what_was_pushed() -> None:
     queue = make_queue(4)
     keys = torch.ones(2, WIDTH, requires_grad=True) * 2
-    queue.push(keys, None)
+    queue.push(keys, torch.arange(2))
     assert not queue.keys.requires_grad
     with torch.no_grad():
         keys.zero_()
@@ -88,11 +88,11 @@ def test_it_keeps_no_graph_and_no_alias_of_what_was_pushed() -> None:
 
 def test_half_precision_keys_are_kept_in_float32() -> None:
     queue = make_queue(4)
-    queue.push(torch.full((2, WIDTH), 0.1, dtype=torch.bfloat16), None)
+    queue.push(torch.full((2, WIDTH), 0.1, dtype=torch.bfloat16), torch.arange(2))
     assert queue.keys.dtype == torch.float32
     assert queue.keys[0, 0].item() == torch.tensor(0.1, dtype=torch.bfloat16).item()
 
 
 def test_more_keys_than_rows_are_refused() -> None:
     with pytest.raises(AssertionError, match="5 keys do not fit into a queue of 4"):
-        make_queue(4).push(torch.zeros(5, WIDTH), None)
+        make_queue(4).push(torch.zeros(5, WIDTH), torch.arange(5))

@@ -16,7 +16,7 @@ from ssl_bf.pixels.preparation import Preparation
 from ssl_bf.pixels.residency import Residency, default_place, open_images
 from ssl_bf.pixels.source import Source
 from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
-from ssl_bf.views.loader import TwoViewLoader
+from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
 
 MakeSource = Callable[..., Source]
@@ -55,7 +55,7 @@ def opened(  # noqa: PLR0913 - what a run sets, each by its name
 
 
 def batches(store: ImageStore, views: ViewsConfig) -> list[Tensor]:
-    loader = TwoViewLoader(
+    loader = ViewLoader(
         store,
         views,
         seed=1,
@@ -66,7 +66,7 @@ def batches(store: ImageStore, views: ViewsConfig) -> list[Tensor]:
         channels_last=False,
     )
     with loader:
-        return [x for step in range(5) for x in vars(loader.batch(step)).values()]
+        return [x for step in range(5) for x in loader.batch(step).tensors()]
 
 
 @pytest.mark.parametrize("preparation", PREPARATIONS)

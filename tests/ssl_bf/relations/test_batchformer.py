@@ -217,13 +217,13 @@ def test_the_configuration_reaches_the_module() -> None:
     assert (module.group, len(module.encoder_layers), relation.context) == (6, 3, 6)
     for layer in module.encoder_layers:
         assert isinstance(layer, BatchTransformerLayer)
-        assert (layer.heads, layer.dropout) == (4, 0.2)
+        assert (layer.self_attn.num_heads, layer.dropout) == (4, 0.2)
         assert layer.get_parameter("linear1.weight").shape == (8, 16)
-    assert relation.recentre
-    assert relation.key_dropout
+    assert relation.may_be_constant
+    assert relation.drops_keys
     assert relation.rules is config
     off = BatchFormerConfig(key_dropout="off").build(16, 8, has_key_side=True)
-    assert not off.key_dropout
+    assert not off.drops_keys
 
 
 def test_the_relation_deals_its_groups_by_the_step() -> None:

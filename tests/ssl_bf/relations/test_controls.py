@@ -63,7 +63,9 @@ def test_dropout_only_never_lets_rows_meet() -> None:
 
 
 @pytest.mark.parametrize("config", [DropoutOnlyConfig, SelfOnlyConfig])
-def test_key_dropout_off_reaches_the_controls_too(config: type[Config]) -> None:
+def test_key_dropout_off_reaches_the_controls_too(
+    config: type[DropoutOnlyConfig | SelfOnlyConfig],
+) -> None:
     x = features()
     off = build(config(pairs="all", key_dropout="off"))
     assert torch.equal(related(off, x, "keys"), related(off, x, "keys"))
@@ -91,9 +93,9 @@ def test_self_only_starts_with_the_very_parameters_of_batchformer() -> None:
 
 
 def test_only_a_stream_that_could_become_constant_asks_to_be_recentred() -> None:
-    assert not build(CopyConfig()).recentre
+    assert not build(CopyConfig()).may_be_constant
     for config in (DropoutOnlyConfig(), SelfOnlyConfig(), BatchFormerConfig()):
-        assert build(config).recentre
+        assert build(config).may_be_constant
 
 
 @pytest.mark.parametrize(

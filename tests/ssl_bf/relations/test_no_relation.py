@@ -22,7 +22,7 @@ def test_it_owns_nothing_and_moves_nothing() -> None:
     assert relation.relating is None
     assert dict(relation.state_dict()) == {}
     assert relation.slow_pairs() == []
-    assert not relation.recentre
+    assert not relation.may_be_constant
 
 
 def test_it_draws_no_random_number() -> None:

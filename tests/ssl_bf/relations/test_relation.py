@@ -1,19 +1,38 @@
 """Tests of ssl_bf.relations.relation."""
 
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from linear_eval.strict_config.reader import ConfigError, parse_config
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.slow_copy import SlowCopies
-from ssl_bf.relations.relation import Relation, TwoStreamConfig
-from ssl_bf.relations.streams import Pairs, StreamRules
+from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.relations.relation import (
+    Context,
+    OnOff,
+    Policy,
+    Relation,
+    TrainedRelationConfig,
+    TwoStreamConfig,
+)
+from ssl_bf.relations.streams import Pairs
 
 N, D = 12, 4
 POLICIES: list[Literal["ema", "shared", "frozen"]] = ["ema", "shared", "frozen"]
 Call = tuple[nn.Module, Tensor | None, bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """A config with a relation in it."""
+
+    relation: RelationConfig = field(default_factory=NoRelationConfig)
 
 
 class Recorder(nn.Module):
@@ -36,9 +55,26 @@ class Recorder(nn.Module):
         return nn.functional.dropout(features * self.scale, 0.5 if dropout else 0.0)
 
 
-def build(pairs: Pairs = "all", **keys: Any) -> tuple[Relation, Recorder]:
-    recorder = Recorder()
-    return Relation(recorder, StreamRules(pairs=pairs), **keys), recorder
+@dataclass(frozen=True, kw_only=True)
+class RecorderConfig(TrainedRelationConfig):
+    """With every key that a relation may have."""
+
+    name: Literal["recorder"] = "recorder"
+    parameters: Policy = "shared"
+    key_dropout: OnOff = "on"
+    context: Context = "local"
+
+    def relating(self, width: int) -> Recorder:
+        assert width == D
+        return Recorder()
+
+
+def build(
+    pairs: Pairs = "all", *, has_key_side: bool = True, **keys: Any
+) -> tuple[Relation, Recorder]:
+    relation = RecorderConfig(pairs=pairs, **keys).build(D, D, has_key_side=has_key_side)
+    assert isinstance(relation.relating, Recorder)
+    return relation, relation.relating
 
 
 def features() -> Tensor:
@@ -160,16 +196,16 @@ def test_the_local_context_keeps_the_rows_in_their_order() -> None:
     assert recorder.calls[0][1] is None
 
 
-@pytest.mark.parametrize("key_dropout", [True, False])
-def test_key_dropout_off_makes_the_key_side_deterministic_in_training(key_dropout: bool) -> None:
+@pytest.mark.parametrize("key_dropout", ["on", "off"])
+def test_key_dropout_off_makes_the_key_side_deterministic_in_training(key_dropout: OnOff) -> None:
     relation, recorder = build(key_dropout=key_dropout)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         keys = [relation.keys(features(), StepContext(), 1) for _ in range(2)]
         queries = [relation.queries(features(), StepContext(), 1) for _ in range(2)]
-    assert torch.equal(keys[0], keys[1]) == (not key_dropout)
+    assert torch.equal(keys[0], keys[1]) == (key_dropout == "off")
     assert not torch.equal(queries[0], queries[1])
-    assert [dropout for _, _, dropout in recorder.calls] == [key_dropout] * 2 + [True] * 2
+    assert [dropout for _, _, dropout in recorder.calls] == [key_dropout == "on"] * 2 + [True] * 2
 
 
 def test_queries_and_keys_drop_out_with_masks_of_their_own() -> None:
@@ -186,7 +222,7 @@ def test_the_related_stream_has_the_type_of_the_features() -> None:
         def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
             return features.float()
 
-    relation = Relation(Widening(), StreamRules(pairs="all"))
+    relation = Relation(RecorderConfig(pairs="all"), Widening(), has_key_side=True)
     streams = relation.queries(features().bfloat16(), StepContext(), 1)
     assert streams.dtype == torch.bfloat16
 
@@ -195,10 +231,39 @@ def test_the_related_stream_has_the_type_of_the_features() -> None:
     ("keys", "message"),
     [
         ({"lr_scale": 0.0}, r"lr_scale: must be > 0, got 0\.0"),
-        ({"context": 1}, "context: a group needs at least 2 rows, got 1"),
         ({"pairs": ((0.0, 0.0), (0.0, 0.0))}, "pairs: "),
     ],
 )
 def test_values_without_meaning_are_refused(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TwoStreamConfig(**keys)
+        RecorderConfig(**keys)
+
+
+def test_what_a_config_has_no_key_for_changes_nothing() -> None:
+    config = TwoStreamConfig(name="some")
+    assert (config.parameters, config.lr_scale, config.key_dropout) == ("shared", 1.0, "on")
+    assert (config.context, config.title) == ("local", "with some")
+
+
+@pytest.mark.parametrize(("place", "width"), [("backbone", 512), ("projection", 128)])
+def test_the_module_is_as_wide_as_the_features_at_its_place(
+    place: Literal["backbone", "projection"], width: int
+) -> None:
+    relation = BatchFormerConfig(insert_at=place).build(512, 128, has_key_side=True)
+    assert relation.get_parameter("relating.encoder_layers.0.norm1.weight").shape == (width,)
+
+
+@pytest.mark.parametrize(
+    ("relation", "key"),
+    [
+        ("none", "insert_at=backbone"),
+        *(("copy", key) for key in ("parameters=ema", "lr_scale=2", "key_dropout=on", "context=8")),
+        *(("dropout_only", key) for key in ("parameters=shared", "lr_scale=2", "context=local")),
+        ("self_only", "context=8"),
+        ("batchformer", "neighbours=16"),
+    ],
+)
+def test_a_key_that_would_be_ignored_is_unknown(relation: str, key: str) -> None:
+    name = key.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"^relation\.{name}: no such key"):
+        parse_config(Keys, {}, [f"relation.name={relation}", f"relation.{key}"])

@@ -372,7 +372,7 @@ def test_content_reaches_the_disk_before_the_rename_and_the_rename_before_deleti
         save_step(tmp_path, 2, keep=1)
     temporary = "checkpoints/.tmp-step-000000002"
     assert events == [
-        *(f"fsync {temporary}/{name}" for name in FILES),
+        *(f"fsync {temporary}/{name}" for name in sorted(FILES)),
         f"fsync {temporary}",
         "rename to checkpoints/step-000000002",
         "fsync checkpoints",

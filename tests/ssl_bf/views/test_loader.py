@@ -9,12 +9,13 @@ from torch import Tensor
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import key, shuffled
+from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels import store as store_module
 from ssl_bf.pixels.fill import fill
 from ssl_bf.pixels.packed_images import PackedImages
 from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
 from ssl_bf.views import loader as loader_module
-from ssl_bf.views.loader import Batch, TwoViewLoader
+from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig, make_view, make_views
 from ssl_bf.views.view_draws import ViewDraws
 
@@ -52,7 +53,7 @@ def open_store(
 
 def open_loader(
     images: ImageStore | int = 22, *, views: ViewsConfig = CONFIG, **changes: Any
-) -> TwoViewLoader:
+) -> ViewLoader:
     settings: dict[str, Any] = {
         "seed": 3,
         "batch_size": 4,
@@ -62,13 +63,13 @@ def open_loader(
         "channels_last": False,
     }
     store = open_store(images) if isinstance(images, int) else images
-    return TwoViewLoader(store, views, **(settings | changes))
+    return ViewLoader(store, views, **(settings | changes))
 
 
 def assert_same(first: Batch, second: Batch) -> None:
     assert torch.equal(first.image_ids, second.image_ids)
-    torch.testing.assert_close(first.view_1, second.view_1, rtol=0, atol=1e-5)
-    torch.testing.assert_close(first.view_2, second.view_2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(first.views[0], second.views[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(first.views[1], second.views[1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -81,7 +82,7 @@ def test_a_batch_is_the_keyed_views_of_the_keyed_order(in_memory: bool) -> None:
             ids = order[4 * number : 4 * number + 4]
             batch = loader.batch(step)
             assert torch.equal(batch.image_ids, ids)
-            for view, made in ((1, batch.view_1), (2, batch.view_2)):
+            for view, made in enumerate(batch.views, start=1):
                 expected = make_view(pixels_of(22)[ids], ViewDraws(3, epoch, view, ids), CONFIG)
                 assert torch.equal(made, expected)
 
@@ -97,8 +98,8 @@ def test_a_batch_does_not_depend_on_the_batches_asked_for_before(in_memory: bool
     expected = batch_after()
     for steps in ((0, 1, 2), (6,), (6, 9, 7), (7, 7)):
         again = batch_after(*steps)
-        assert torch.equal(again.view_1, expected.view_1)
-        assert torch.equal(again.view_2, expected.view_2)
+        assert torch.equal(again.views[0], expected.views[0])
+        assert torch.equal(again.views[1], expected.views[1])
         assert torch.equal(again.image_ids, expected.image_ids)
 
 
@@ -119,9 +120,9 @@ def test_an_epoch_shows_every_image_at_most_once_and_epochs_differ() -> None:
 def test_the_two_views_of_an_image_differ_and_change_with_the_epoch() -> None:
     with open_loader(4) as loader:
         first, second = loader.batch(0), loader.batch(1)
-    assert (first.view_1 - first.view_2).abs().mean() > 0.1
+    assert (first.views[0] - first.views[1]).abs().mean() > 0.1
     rows = [second.image_ids.tolist().index(i) for i in first.image_ids.tolist()]
-    assert (first.view_1 - second.view_1[rows]).abs().mean() > 0.1
+    assert (first.views[0] - second.views[0][rows]).abs().mean() > 0.1
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -136,8 +137,7 @@ def test_the_ranks_together_get_the_batch_of_one_process(world_size: int, in_mem
             shares.append(loader.batch(6))
     assert_same(
         Batch(
-            torch.cat([share.view_1 for share in shares]),
-            torch.cat([share.view_2 for share in shares]),
+            tuple(torch.cat([share.views[v] for share in shares]) for v in range(2)),
             torch.cat([share.image_ids for share in shares]),
         ),
         expected,
@@ -148,7 +148,7 @@ def test_the_seed_changes_order_and_views() -> None:
     with open_loader(4) as first, open_loader(4, seed=4) as second:
         batches = first.batch(0), second.batch(0)
     order = [batch.image_ids.argsort() for batch in batches]
-    assert (batches[0].view_1[order[0]] - batches[1].view_1[order[1]]).abs().mean() > 0.1
+    assert (batches[0].views[0][order[0]] - batches[1].views[0][order[1]]).abs().mean() > 0.1
     assert not torch.equal(batches[0].image_ids, batches[1].image_ids)
 
 
@@ -161,7 +161,7 @@ def test_a_bad_image_is_replaced_by_the_one_a_batch_further_on(in_memory: bool) 
         assert batch.image_ids.tolist() == [order[4], order[9], order[14], order[7]]
         ids = batch.image_ids
         expected = make_view(pixels_of(22)[ids], ViewDraws(3, 0, 1, ids), CONFIG)
-        assert torch.equal(batch.view_1, expected)
+        assert torch.equal(batch.views[0], expected)
         assert loader.batch(4).image_ids.tolist() == [order[i] for i in (16, 17, 18, 19)]
         for step in range(10):
             assert len(loader.batch(step).image_ids.unique()) == 4
@@ -236,11 +236,11 @@ def test_channels_last_is_a_matter_of_layout(engine: Any) -> None:
     views = ViewsConfig(recipe="moco_v3", size=8, engine=engine)
     with open_loader(views=views) as loader, open_loader(views=views, channels_last=True) as other:
         plain, reordered = loader.batch(2), other.batch(2)
-    for view in (reordered.view_1, reordered.view_2):
+    for view in reordered.views:
         assert view.is_contiguous(memory_format=torch.channels_last)
-    assert plain.view_1.is_contiguous()
-    assert torch.equal(plain.view_1, reordered.view_1)
-    assert torch.equal(plain.view_2, reordered.view_2)
+    assert plain.views[0].is_contiguous()
+    assert torch.equal(plain.views[0], reordered.views[0])
+    assert torch.equal(plain.views[1], reordered.views[1])
 
 
 def test_the_lightly_engine_is_as_reproducible() -> None:
@@ -253,8 +253,8 @@ def test_the_lightly_engine_is_as_reproducible() -> None:
     for rank in range(2):
         with open_loader(views=views, rank=rank, world_size=2) as loader:
             shares.append(loader.batch(6))
-    assert torch.equal(torch.cat([share.view_1 for share in shares]), expected.view_1)
-    assert torch.equal(torch.cat([share.view_2 for share in shares]), expected.view_2)
+    assert torch.equal(torch.cat([share.views[0] for share in shares]), expected.views[0])
+    assert torch.equal(torch.cat([share.views[1] for share in shares]), expected.views[1])
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -302,3 +302,37 @@ def test_images_are_read_on_one_core_each_so_that_training_keeps_its_own(
         assert torch.get_num_threads() == 2
     torch.set_num_threads(every)
     assert set(cores) == {1}
+
+
+@pytest.mark.parametrize("engine", ["batched", "lightly"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_batch_has_as_many_views_as_are_asked_for_and_they_are_the_first(
+    engine: Any, count: int
+) -> None:
+    views = ViewsConfig(recipe="moco_v2", size=8, engine=engine)
+    with open_loader(views=views) as loader, open_loader(views=views, views_per_image=count) as few:
+        both, some = loader.batch(6), few.batch(6)
+    assert len(some.views) == count
+    assert all(torch.equal(a, b) for a, b in zip(some.views, both.views, strict=False))
+
+
+def test_a_third_view_is_one_of_its_own() -> None:
+    with open_loader(views_per_image=3) as loader:
+        first, second, third = loader.batch(6).views
+    assert min((third - view).abs().mean() for view in (first, second)) > 0.1
+    lightly = ViewsConfig(recipe="moco_v2", size=8, engine="lightly")
+    with pytest.raises(InputError, match=r"^views\.engine: lightly makes 2 views.*takes 3"):
+        open_loader(views=lightly, views_per_image=3)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_labels_are_those_of_the_images_and_absent_unless_asked_for(in_memory: bool) -> None:
+    labels = torch.arange(22) * 7
+    store = open_store(22, in_memory=in_memory, bad=[3, 4, 5])  # others take their places
+    with open_loader(store, labels=labels) as loader:
+        for step in range(6):
+            batch = loader.batch(step)
+            assert batch.labels is not None
+            assert torch.equal(batch.labels, batch.image_ids * 7)
+    with open_loader() as loader:
+        assert loader.batch(0).labels is None
