@@ -24,7 +24,7 @@ class Hyperparameters(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SgdConfig:
-    """SGD on features that are at hand.
+    """SGD on features that were computed before.
 
     Attributes:
         epochs: passes over the features.

@@ -122,7 +122,7 @@ def indexed(
 
 
 def _decoding(data: DatasetConfig) -> dict[str, Any]:
-    """How images that the index is asked for are to be read: as its own, upright without files."""
+    """How query images are read: as the indexed ones; upright if those were no files."""
     if isinstance(data, ImageFileSettings):
         return asdict(data.decoding)
     return asdict(Decoding(orientation="exif"))
