@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from linear_eval.from_python import Backbone as Backbone
     from linear_eval.from_python import Features as Features
     from linear_eval.from_python import Index as Index
+    from linear_eval.from_python import evaluate as evaluate
     from linear_eval.from_python import knn as knn
     from linear_eval.from_python import load as load
     from linear_eval.from_python import quality as quality
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_FROM_PYTHON = ("Backbone", "Features", "Index", "knn", "load", "quality", "retrieval")
+_FROM_PYTHON = (
+    *("Backbone", "Features", "Index", "evaluate", "knn", "load", "quality", "retrieval"),
+)
 
 
 if not TYPE_CHECKING:  # which would take any name for one of ours

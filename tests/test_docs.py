@@ -23,6 +23,8 @@ from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.strict_config.types import list_item, section_classes
 from ssl_bf.cli import main as ssl_bf_main
 from ssl_bf.config import PretrainConfig
+from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.batchformer import BatchFormerConfig
 from tests.documents import (
     PAGES,
     ROOT,
@@ -227,6 +229,23 @@ def test_the_rooms_of_the_document_are_those_of_the_code() -> None:
         table = text.split(f"| room of `{package}/` |")[1].split("\n\n")[0]
         rooms = re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE)
         assert rooms == [each for each in order if (ROOT / package / each).is_dir()]
+
+
+def test_the_table_of_relation_keys_is_that_of_the_configs() -> None:
+    text = (ROOT / "docs" / "batchformer.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.split("| key | type")[1].splitlines()[2:]]
+    table = {row[0].strip("| `"): (row[2], row[3]) for row in rows if len(row) == 5}
+    for config in typing.get_args(RelationConfig):
+        name = config().name
+        keys = {
+            key
+            for key, (_, of) in table.items()
+            if of == "all" or (f"`{name}`" in of) != of.startswith("all but")
+        }
+        assert keys == {each.name for each in dataclasses.fields(config)}, name
+    for each in dataclasses.fields(BatchFormerConfig):
+        default = "none" if each.name == "name" else each.default
+        assert table[each.name][0].strip("`") == str(default), each.name
 
 
 def test_the_citation_names_what_the_format_asks_for() -> None:

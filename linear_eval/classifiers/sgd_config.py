@@ -49,7 +49,6 @@ class SgdConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of the ranges above, and milestones that do not rise."""
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")

@@ -29,7 +29,7 @@ class Decoding:
     max_pixels: int = MAX_PIXELS
 
     def identity(self) -> str:
-        """Settings that change which pixels are read, as text; "" for those of the first version."""
+        """Settings that change which pixels are read, as text; "" for the first version."""
         parts = []
         if self.orientation != "stored":
             parts.append(f"data.orientation={self.orientation}")

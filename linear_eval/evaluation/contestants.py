@@ -13,7 +13,7 @@ import torch
 
 from linear_eval.backbones.architectures import feature_dim
 from linear_eval.backbones.backbone_header import IMAGENET_MEAN, IMAGENET_STD, BackboneInfo
-from linear_eval.backbones.opened import open_backbone
+from linear_eval.backbones.opened import OpenedBackbone, open_backbone
 from linear_eval.backbones.timm_models import Channels, is_timm, timm_model
 from linear_eval.classifiers.whole_network import Pretrained
 from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
@@ -48,6 +48,7 @@ class Contestant:
         path: of the backbone file; None where there is none.
         image_size: that it was trained at, in pixels; None where there is no file.
         pretraining_seed: None where the file does not say.
+        width: of its features; None: that of its architecture.
     """
 
     key: str
@@ -60,6 +61,7 @@ class Contestant:
     path: Path | None = None
     image_size: int | None = None
     pretraining_seed: int | None = None
+    width: int | None = None
 
     @property
     def is_file(self) -> bool:
@@ -101,7 +103,7 @@ class Contestant:
         assert self.backbone is not None, self.key
         if self.key == RANDOM:
             self._calibrate(train, seed, device)
-        width = feature_dim(self.architecture)
+        width = self.width or feature_dim(self.architecture)
         return Pretrained(self.backbone, width, mean=self.mean, std=self.std)
 
     def _calibrate(self, train: ImageBatches, seed: int, device: torch.device) -> None:
@@ -111,8 +113,14 @@ class Contestant:
         )
 
 
-def open_contestants(config: EvaluateConfig) -> list[Contestant]:
+def open_contestants(
+    config: EvaluateConfig, given: OpenedBackbone | None = None
+) -> list[Contestant]:
     """Everyone, in the order of the table: raw pixels, random backbone, files, the main one last.
+
+    Args:
+        config: the whole evaluation.
+        given: the main one, where it is at hand; then `config.backbone` is only its name.
 
     Raises:
         InputError: a file that is no sound backbone file, or `random` without an architecture.
@@ -126,7 +134,10 @@ def open_contestants(config: EvaluateConfig) -> list[Contestant]:
             "its own; leave it out, or add random to baselines"
         )
     # the judged file first: `random` takes its architecture
-    files = {name: _pretrained(name) for name in config.pretrained}
+    files = {
+        name: _pretrained(name, given if given and name == config.backbone else open_backbone(name))
+        for name in config.pretrained
+    }
     contestants = []
     for name in names:
         if name == PIXELS:
@@ -138,8 +149,7 @@ def open_contestants(config: EvaluateConfig) -> list[Contestant]:
     return _with_distinct_titles(contestants, names)
 
 
-def _pretrained(name: str) -> Contestant:
-    opened = open_backbone(name)
+def _pretrained(name: str, opened: OpenedBackbone) -> Contestant:
     info = opened.info
     title = _title(info, name)
     return Contestant(
@@ -153,6 +163,7 @@ def _pretrained(name: str) -> Contestant:
         path=opened.path,
         image_size=info.image_size,
         pretraining_seed=info.pretraining_seed,
+        width=info.feature_dim,
     )
 
 

@@ -11,9 +11,16 @@ from typing import Literal
 import torch
 from torch import nn
 
-from linear_eval.backbones.backbone_file import load_backbone
+from linear_eval.backbones.backbone_file import (
+    backbone_notes,
+    file_sha256,
+    load_backbone,
+    tensors_sha256,
+)
 from linear_eval.backbones.backbone_header import BackboneInfo
-from linear_eval.backbones.own_module import info_of_module
+from linear_eval.backbones.opened import OpenedBackbone, open_backbone
+from linear_eval.backbones.own_module import expected_of, info_of_module
+from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.given_images import kind_of
 from linear_eval.datasets.given_split import Images, class_names_of, split_on_demand
@@ -29,7 +36,6 @@ from linear_eval.system.errors import InputError, require_backbone
 
 SplitName = Literal["train", "test"]
 Device = Literal["auto", "cpu", "cuda"]
-TIMM = "timm:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +45,30 @@ class Backbone:
     Attributes:
         network: normalised images (N, 3, H, W) -> features (N, D); it is never trained here.
         info: its architecture, width D, image size, mean and std.
+        name: its file, `timm:NAME`, or the class of the module.
         path: of its file; None where it comes from elsewhere.
     """
 
     network: nn.Module
     info: BackboneInfo
+    name: str
     path: Path | None = None
 
     @property
     def width(self) -> int:
         """D."""
         return self.info.feature_dim
+
+    @property
+    def opened(self) -> OpenedBackbone:
+        """The same for the evaluation."""
+        if self.path is None:
+            sha256, notes = tensors_sha256(expected_of(self.network)), []
+        else:
+            sha256, notes = file_sha256(self.path), backbone_notes(self.path)
+        return OpenedBackbone(
+            network=self.network, info=self.info, sha256=sha256, path=self.path, notes=tuple(notes)
+        )
 
     @property
     def transform(self) -> EvalImages:
@@ -137,12 +156,12 @@ def load(
     if isinstance(source, str | Path):
         if given := [name for name, value in said.items() if value is not None]:
             raise InputError(f"{given[0]}: {source} says its own; leave {', '.join(given)} out")
-        if isinstance(source, str) and source.startswith(TIMM):
-            return _of_timm(source, module)
+        if is_timm(str(source)):
+            return _of_timm(str(source), module)
         path = Path(source).expanduser()
         require_backbone(path)
         network, info = load_backbone(path, module)
-        return Backbone(network, info, path)
+        return Backbone(network, info, str(path), path)
     if module is not None:
         raise InputError("module: goes with a backbone file; leave it out")
     if not isinstance(source, nn.Module):
@@ -155,13 +174,15 @@ def load(
             f"{missing[0]}: missing, a module does not say how it wants its images; give mean=, "
             "std= (per channel, of images in [0, 1]) and size= (pixels)"
         )
-    return Backbone(source, info_of_module(source, mean=mean, std=std, size=size))
+    info = info_of_module(source, mean=mean, std=std, size=size)
+    return Backbone(source, info, info.architecture)
 
 
 def _of_timm(name: str, module: nn.Module | None) -> Backbone:
     if module is not None:
         raise InputError(f"module: timm makes {name} itself; leave it out")
-    raise InputError(f"{name}: not yet")
+    opened = open_backbone(name)
+    return Backbone(opened.network, opened.info, name)
 
 
 def open_images(images: str | Path | Images, split: SplitName) -> ImageSplit:

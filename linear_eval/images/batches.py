@@ -43,7 +43,6 @@ class EvalImages:
     crop: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse sizes below 1, and a crop larger than the resized image."""
         for name in ("resize", "crop"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,12 +17,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+_silence = threading.Event()
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Inside, `say` says nothing and no bar is drawn: for Python programs that did not ask."""
+    if _silence.is_set():  # by somebody further out
+        yield
+        return
+    _silence.set()
+    try:
+        yield
+    finally:
+        _silence.clear()
+
+
 def say(line: str) -> None:
     """Print a line to stderr at once.
 
     Whatever is printed while a bar may be open comes through here, or it would stand in the middle
     of the bar.
     """
+    if _silence.is_set():
+        return
     if os.environ.get("RANK", "0") != "0" and sys.stderr.isatty():
         line = f"\r\x1b[K{line}"  # the bar is that of another process, which draws it anew
     bars = sys.modules.get("tqdm")
@@ -60,7 +79,9 @@ def progress_bar(
         total=total,
         unit=unit,
         leave=False,
-        disable=True if is_quiet else None,  # None: unless stderr is a terminal
+        disable=True
+        if is_quiet or _silence.is_set()
+        else None,  # None: unless stderr is a terminal
         dynamic_ncols=True,
     )
 

@@ -55,7 +55,6 @@ class ViewsConfig:
     jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse sizes, scales and statistics out of range, and lightly for textures."""
         if self.size < 2:
             raise ValueError(f"size: must be >= 2, got {self.size}")
         if not 0 < self.min_scale <= 1:
