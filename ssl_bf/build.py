@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from linear_eval.backbones.architectures import build_backbone, feature_dim
-from linear_eval.backbones.backbone_file import load_backbone
+from linear_eval.backbones.opened import open_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.system.atomic_file import check_outside
@@ -156,13 +156,14 @@ def _build_backbone(config: PretrainConfig) -> nn.Module:
     with initial_values(config.seed, "backbone"):
         backbone = build_backbone(architecture, zero_init_residual=zero_init)
     if config.backbone.init is not None:
-        given, info = load_backbone(Path(config.backbone.init))
-        if info.architecture != architecture:
+        given = open_backbone(config.backbone.init)
+        if given.info.architecture != architecture:
             raise InputError(
-                f"backbone.init: {config.backbone.init} holds a {info.architecture}, the run "
-                f"trains a {architecture}; set backbone.name and backbone.stem to match"
+                f"backbone.init: {config.backbone.init} holds a {given.info.architecture}, the run "
+                f"trains a {architecture}; set backbone.name and backbone.stem (backbone.model of "
+                "timm's) to match"
             )
-        backbone.load_state_dict(given.state_dict())
+        backbone.load_state_dict(given.network.state_dict())
     return backbone
 
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from linear_eval import __version__
+from linear_eval.commands.subcommand import add_config
 from linear_eval.system.errors import EXIT_DONE, EXIT_FAILED, load_torch, one_line, run_command
-from linear_eval.system.line_parser import LineParser
+from linear_eval.system.line_parser import LineParser, complete
 from linear_eval.system.screen import say
+from ssl_bf.commands import configs
 
 CONFIG_HELP = (
     "path of a YAML file, or the name of a packaged config: quickstart, or METHOD_DATA or "
@@ -30,7 +32,11 @@ IF_INTERRUPTED = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, as `run_command` and, for a broken loss, 1."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    complete(parser)
+    options = parser.parse_args(arguments)
+    if callable(options.command):
+        return run_command(lambda: options.command(options), if_interrupted=options.if_interrupted)
     codes: list[int] = []
     if_interrupted = one_line(IF_INTERRUPTED[options.command].format_map(vars(options)))
     ended = run_command(
@@ -40,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, if_interrupted: str) -> int:
+    if options.command == "pretrain" and options.explain:
+        from ssl_bf.pretrain import explain_key
+
+        print(explain_key(options.config, options.overrides, options.explain))
+        return EXIT_DONE
     if options.command == "pretrain":  # the name and the YAML are checked before torch is loaded
         from linear_eval.strict_config.source import read_config_file
 
@@ -83,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: ssl-bf pretrain moco_v3_batchformer_cifar10 data.root=data/cifar10 "
         "epochs=20; on several devices: torchrun --nproc-per-node 8 -m ssl_bf pretrain ...",
     )
-    command.add_argument("config", help=CONFIG_HELP)
+    add_config(command, "pretrain", CONFIG_HELP)
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
     command.add_argument(
         "--show",
@@ -138,4 +149,5 @@ def _parser() -> argparse.ArgumentParser:
         metavar="key=value",
         help="of data.* and views.*, such as views.short_side=320 data.on_bad_image=skip",
     )
+    configs.add(commands)
     return parser

@@ -27,7 +27,7 @@ class ResNetConfig:
 
     name: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
     stem: Literal["imagenet", "cifar"] = "imagenet"  # cifar: 3x3 stride 1, no max-pool
-    zero_init_residual: bool = False
+    zero_init_residual: bool = False  # start every residual branch at 0
     init: str | None = None  # a backbone file to start from
 
     @property
@@ -41,7 +41,7 @@ class SmallConvConfig:
     """Four convolutions, 98k parameters: for CPUs."""
 
     name: Literal["small_conv"]
-    init: str | None = None
+    init: str | None = None  # a backbone file to start from
 
     @property
     def architecture(self) -> str:
@@ -49,15 +49,30 @@ class SmallConvConfig:
         return self.name
 
 
-BackboneConfig = ResNetConfig | SmallConvConfig
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig:
+    """Any model of timm without its classifier; its weights start as timm draws them."""
+
+    name: Literal["timm"]
+    # in timm's words, perhaps with the tag of pretrained weights: resnet50d.ra2_in1k
+    model: str = field(metadata={"expects": "a model of timm such as resnet50d"})
+    init: str | None = None  # a backbone file to start from, or timm:NAME for timm's own weights
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return f"timm:{self.model}"
+
+
+BackboneConfig = ResNetConfig | SmallConvConfig | TimmConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
     """How fast it runs; changes the result by rounding at most."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    channels_last: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
+    channels_last: bool = True  # memory layout of convolutions, the faster one nearly everywhere
     # Of torch on the CPU. auto: measured at the start, then kept; adaptive: measured every minute,
     # which changes last digits; null: torch decides (earlier versions).
     threads: Literal["auto", "adaptive"] | int | None = "auto"
@@ -93,14 +108,14 @@ class SpeedConfig:
 class RunConfig:
     """Where the run is written and how often; never changes the result."""
 
-    directory: str
-    overwrite: bool = False
+    directory: str  # that is made, with config, log, checkpoints and in the end the backbone
+    overwrite: bool = False  # replace the run that is there
     log_every: int = 50  # steps; the first and the last are logged as well
     monitor_every: int = 10  # epochs between k-NN monitors; 0 switches them off
     monitor_images: int = 5000  # at most so many in the gallery, and in the hold-out
     checkpoint_every: int = 5  # epochs
-    keep_checkpoints: int = 2
-    tensorboard: bool = True
+    keep_checkpoints: int = 2  # the newest ones
+    tensorboard: bool = True  # write events, where tensorboard is installed
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -130,17 +145,17 @@ LEFT_OUT = "???"  # as `--show` writes what must be given
 class PretrainConfig:
     """One pretraining run."""
 
-    data: DatasetConfig
+    data: DatasetConfig  # the images
     views: ViewsConfig
-    backbone: BackboneConfig
-    method: MethodConfig
-    relation: RelationConfig = field(default_factory=NoRelationConfig)
-    optimizer: OptimizerConfig
-    epochs: int
+    backbone: BackboneConfig  # the network that is trained
+    method: MethodConfig  # how it is trained: the loss
+    relation: RelationConfig = field(default_factory=NoRelationConfig)  # among a batch's samples
+    optimizer: OptimizerConfig  # and the course of its learning rate
+    epochs: int  # passes over the images
     batch_size: int  # of all devices together
     accumulate: int = 1  # parts of the batch that the backbone computes one after another
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: on a CPU the faster, measured
-    seed: int = 0
+    seed: int = 0  # of initial values, views, order, dropout
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     run: RunConfig
 

@@ -14,12 +14,19 @@ import torch
 from linear_eval.backbones.architectures import expected_tensors
 from linear_eval.backbones.backbone_file import assemble_backbone
 from linear_eval.checkpoints.export import Format, export
+from linear_eval.strict_config.explained import explain
 from linear_eval.strict_config.reader import load_config, to_yaml
 from linear_eval.system.atomic_file import check_output
 from linear_eval.system.distributed import shut_down, start_from_environment, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
-from ssl_bf.config import ONLY_AT_START, RESUMABLE, PretrainConfig, decisive_settings
+from ssl_bf.config import (
+    LEFT_OUT,
+    ONLY_AT_START,
+    RESUMABLE,
+    PretrainConfig,
+    decisive_settings,
+)
 from ssl_bf.earlier_versions import earlier_reading
 from ssl_bf.hand_over import backbone_info
 from ssl_bf.pixels.identity import check_identity
@@ -59,8 +66,18 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
 
 def whole_config(source: str, overrides: Sequence[str]) -> str:
     """Every key of a run as YAML, with its value; `???` stands for what must be given."""
-    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain", for_missing="???")
+    loaded = load_config(
+        PretrainConfig, source, overrides, packaged="pretrain", for_missing=LEFT_OUT
+    )
     return to_yaml(loaded.value)
+
+
+def explain_key(source: str, overrides: Sequence[str], key: str) -> str:
+    """What a key means, and its value in this run."""
+    loaded = load_config(
+        PretrainConfig, source, overrides, packaged="pretrain", for_missing=LEFT_OUT
+    )
+    return explain(PretrainConfig, key, loaded.value)
 
 
 def resume(directory: Path, overrides: Sequence[str] = ()) -> None:

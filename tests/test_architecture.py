@@ -44,7 +44,7 @@ ROOMS = {
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
         *("pixels", "views", "run", "config", "earlier_versions", "hand_over", "measured_choices"),
         *("pace", "setting_checks", "monitor", "build", "captured_step", "train"),
-        *("pretrain", "pack_command", "cli", "__main__"),
+        *("pretrain", "pack_command", "commands", "cli", "__main__"),
     ),
 }
 MAX_FILES = 17  # of a room, beside its __init__; data sets are as many as there are

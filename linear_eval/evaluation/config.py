@@ -35,7 +35,7 @@ Evaluator = Literal["knn", "linear_probe", "logistic_probe", "retrieval", "low_s
 class SpeedConfig:
     """Changes the results by rounding at most."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     # of torch on the CPU; auto: one per core, or fewer for features while fewer are faster
     threads: Literal["auto"] | int = "auto"
 

@@ -71,7 +71,7 @@ def test_a_malformed_command_line_exits_with_2(
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
-        (["pretrain"], "config"),
+        (["pretrain"], "CONFIG"),
         (["resume"], "directory"),
         (["pack"], "CONFIG|DATA_ROOT, OUTPUT"),
     ],
