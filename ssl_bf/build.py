@@ -27,6 +27,7 @@ from ssl_bf.measured_choices import Choices, choose
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
+from ssl_bf.pace import time_needed
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
@@ -129,6 +130,7 @@ def build_run(
     choices = choose(config, device, begun)  # last: what is wrong is found sooner than it measures
     torch.set_num_threads(choices.threads)
     notes += choices.notes
+    notes += time_needed(config, plan.total_steps, choices.seconds_per_view)
     return Run(
         config=config,
         device=device,

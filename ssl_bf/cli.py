@@ -12,7 +12,8 @@ from linear_eval.system.screen import say
 from ssl_bf.commands import configs
 
 CONFIG_HELP = (
-    "path of a YAML file, or the name of a packaged config: quickstart, or METHOD_DATA or "
+    "path of a YAML file, or the name of a packaged config (ssl-bf configs lists them): "
+    "quickstart, small_image_folder, moco_v3_image_folder, or METHOD_DATA or "
     "METHOD_batchformer_DATA with METHOD moco_v2, moco_v3 or simsiam and DATA cifar10, "
     "tiny_imagenet_40, imagenet100 or imagenet"
 )
