@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from functools import partial
 
 from linear_eval import __version__
 from linear_eval.commands import COMMANDS, run

@@ -88,7 +88,7 @@ def build_run(
             f"batch_size: {config.batch_size} is more than the {len(train)} training images, "
             "expected at least one whole batch; lower batch_size or add images"
         )
-    method = _build_method(config).to(device)
+    method = _build_method(config, classes=len(train.class_names)).to(device)
     check_labels(config, method, train)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
@@ -137,10 +137,10 @@ def build_run(
     )
 
 
-def _build_method(config: PretrainConfig) -> Method:
+def _build_method(config: PretrainConfig, classes: int) -> Method:
     settings: MethodSettings = config.method
-    width = config.backbone.width
-    return settings.build(Start(_build_backbone(config), width, config.relation, config.seed))
+    backbone, width = _build_backbone(config), config.backbone.width
+    return settings.build(Start(backbone, width, config.relation, config.seed, classes))
 
 
 def _build_backbone(config: PretrainConfig) -> nn.Module:

@@ -104,7 +104,7 @@ BackboneConfig = ResNetConfig | SmallConvConfig | GivenBackboneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeedConfig:
+class TrainingSpeedConfig:
     """How fast it runs; changes the result by rounding at most."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -122,7 +122,6 @@ class SpeedConfig:
     deterministic: bool = False  # equal to the bit from run to run on one machine; slower
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
         if isinstance(self.threads, int) and self.threads < 1:
             raise ValueError(f"threads: must be >= 1, got {self.threads}")
         if self.threads == "adaptive" and self.deterministic:
@@ -154,7 +153,6 @@ class RunConfig:
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
         for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
@@ -192,11 +190,10 @@ class PretrainConfig:
     accumulate: int = 1  # parts of the batch that the backbone computes one after another
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: on a CPU the faster, measured
     seed: int = 0
-    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    speed: TrainingSpeedConfig = field(default_factory=TrainingSpeedConfig)
     run: RunConfig
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
         if self.epochs < 1:
             raise ValueError(f"epochs: must be >= 1, got {self.epochs}")
         if self.batch_size < 2:

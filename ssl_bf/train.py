@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from linear_eval.backbones.backbone_file import save_backbone
-from linear_eval.system.all_reduce import all_reduce_sum
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run
@@ -21,6 +20,7 @@ from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.methods.batch import Batch
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
+from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.pixels.identity import image_identity
 from ssl_bf.run import checkpoint
 from ssl_bf.run.allocator import keep_freed_memory

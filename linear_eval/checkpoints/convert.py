@@ -30,7 +30,7 @@ from linear_eval.backbones.backbone_header import (
 from linear_eval.backbones.opened import open_backbone
 from linear_eval.backbones.timm_models import Channels, is_timm, timm_model
 from linear_eval.backbones.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS, check_heads
-from linear_eval.checkpoints.match import Match, find_backbone
+from linear_eval.checkpoints.match import Match, match_backbone
 from linear_eval.checkpoints.tensor_file import read_tensors
 from linear_eval.system.atomic_file import check_output
 from linear_eval.system.errors import InputError
@@ -141,7 +141,7 @@ def _check_output(checkpoint: Path, output: Path, *, overwrite: bool) -> None:
 
 def _find(checkpoint: Path, tensors: dict[str, Tensor], architecture: str) -> Match:
     try:
-        match = find_backbone(tensors, expected_tensors(architecture), architecture)
+        match = match_backbone(tensors, expected_tensors(architecture), architecture)
         check_heads(architecture, {ours: tensors[name] for ours, name in match.used.items()})
     except InputError as error:
         raise InputError(f"{checkpoint}: {error}") from error

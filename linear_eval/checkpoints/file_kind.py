@@ -1,4 +1,4 @@
-"""What a file is that holds no tensors to be read without code, and the way out: one line of code.
+"""What a file is whose tensors cannot be read without running code, and what to do instead.
 
 Pickles are looked at opcode by opcode (`pickletools`), which builds and runs nothing.
 """

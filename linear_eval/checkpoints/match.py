@@ -61,7 +61,7 @@ class Match:
         return len(self.used)
 
 
-def find_backbone(
+def match_backbone(
     tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]], architecture: str
 ) -> Match:
     """The one way to read the backbone of an architecture out of a checkpoint.

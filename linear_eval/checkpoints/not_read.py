@@ -1,4 +1,4 @@
-"""Checkpoints that are known and not read: what they are, and the way out."""
+"""Checkpoints that are recognised but not read: what they are, and what to do instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of names that say how a network was wrapped, and nothing about which one it is."""
+"""Parts of tensor names that come from wrappers (DDP, torch.compile, trainers), not the network."""
 
 from __future__ import annotations
 

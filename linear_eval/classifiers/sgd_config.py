@@ -24,7 +24,7 @@ class Hyperparameters(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SgdConfig:
-    """SGD on features that are at hand.
+    """SGD on features that were computed before.
 
     Attributes:
         epochs: passes over the features.
@@ -49,7 +49,6 @@ class SgdConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")

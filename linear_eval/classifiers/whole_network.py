@@ -57,7 +57,6 @@ class FineTuneRecipe:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if self.epochs < 1:
             raise ValueError(f"epochs: must be >= 1, got {self.epochs}")
         if self.batch_size < 2:

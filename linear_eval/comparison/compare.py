@@ -37,8 +37,7 @@ from linear_eval.results.results_file import (
 )
 from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix
 from linear_eval.system.errors import InputError
-from linear_eval.system.printable import one_line
-from linear_eval.system.printed import aligned, shortened
+from linear_eval.system.printable import aligned, one_line, shortened
 
 
 @dataclass(frozen=True, kw_only=True)

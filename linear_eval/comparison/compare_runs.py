@@ -1,4 +1,4 @@
-"""Several pretraining runs per side: the run, with its seed, is what was drawn."""
+"""Several pretraining runs per side: intervals over seeds, not over test images."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """What image files hold: a digest of each one's bytes, and a stamp that spares reading them.
 
 Names and sizes do not tell images apart: all bitmaps of one height and width have one size. So
-whoever keeps something made of images (features, a packed store, a run) keeps their digests and
-stamps as well. Where the stamp of a file is still the same, its content is taken as the same;
-where it is not, the digest decides, and only then is the file read for it. Digests are noted
-whenever the bytes are read anyway.
+whatever is made of images (features, a packed store, a run) keeps their digests and stamps. A file
+with the same stamp is taken as unchanged. Otherwise it is read, and the digest decides. Digests are
+noted whenever the bytes are read anyway.
 
 Shapes: M files, K images of a split.
 """
@@ -79,7 +78,7 @@ class FileContents:
         self._known[rows] = True
 
     def known(self, rows: Tensor) -> Tensor:
-        """Whether the digests of files `rows` (K,) are at hand; (K,) bool."""
+        """Whether the digests of files `rows` (K,) are known without reading them; (K,) bool."""
         return self._known[rows]
 
     def digests(self, rows: Tensor) -> Tensor:
@@ -126,7 +125,7 @@ class Contents:
 
     @property
     def are_known(self) -> bool:
-        """Whether all digests are at hand without reading a file."""
+        """Whether all digests are known without reading a file."""
         return bool(self.files.known(self.rows).all())
 
     def select(self, indices: Tensor) -> Contents:

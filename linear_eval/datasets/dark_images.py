@@ -45,7 +45,7 @@ def dark_note(folder: Path, images: Sequence[FoundImage], decoding: Decoding) ->
 
 
 def _spread(paths: Sequence[str], count: int) -> list[str]:
-    """Up to so many of them, evenly spread."""
+    """Up to `count` of them, evenly spread."""
     rows = sorted({row * len(paths) // count for row in range(count)}) if paths else []
     return [paths[row] for row in rows]
 

@@ -25,7 +25,7 @@ MAX_HOLDOUT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """One split of a data set: names and labels at hand, images on demand.
+    """One split of a data set: names and labels in memory, images read on demand.
 
     Attributes:
         ids: M stable names: the path below the split's folder (posix), or "textures/train/000012".
@@ -110,7 +110,7 @@ class Judgement:
     Attributes:
         easy: clearly the same.
         hard: the same, seen under difficult conditions.
-        junk: not to be judged, whatever is asked.
+        junk: never counted, neither as right nor as wrong.
     """
 
     easy: frozenset[str]
@@ -150,7 +150,7 @@ class DatasetSettings(ABC):
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
-        """Check the ranges.
+        """Refuse numbers out of the ranges above.
 
         Raises:
             ValueError: a value is outside its range; the message begins with the key.
@@ -179,7 +179,7 @@ class DatasetSettings(ABC):
         return True
 
     def open_retrieval(self) -> RetrievalTask | None:
-        """The gallery that the test split is to be searched in; None: it searches itself."""
+        """The gallery that test images search; None: they search each other."""
         return None
 
 

@@ -58,7 +58,7 @@ class ImageFileSettings(DatasetSettings):
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        """Check the ranges.
+        """Refuse a white level outside the 16-bit range, and fewer than one pixel.
 
         Raises:
             ValueError: a value is outside its range; the message begins with the key.

@@ -210,7 +210,7 @@ def _identity(status: os.stat_result) -> _Identity:
 
 
 def _is_skipped(name: str) -> bool:
-    """Whether a folder is none of the user's images, whatever it holds."""
+    """Whether a folder is skipped: what it holds is not the user's."""
     return name.startswith(".") or is_system_folder(name)
 
 

@@ -65,7 +65,7 @@ class ImageFolderConfig(ImageFileSettings):
     classes: Literal["shared", "disjoint"] = "shared"
 
     def __post_init__(self) -> None:
-        """Check the ranges, and that train is not judged on.
+        """Refuse a test folder that is no folder beside train.
 
         Raises:
             ValueError: a value is outside its range; the message begins with the key.

@@ -1,4 +1,4 @@
-"""Images that two splits share: whoever is judged on what it learned from looks better than it is.
+"""Images that two splits share: a backbone judged on images it was fitted to looks too good.
 
 Shapes: M images.
 """

@@ -102,7 +102,7 @@ class EvaluationSplits:
 
 
 def open_splits(data: DatasetConfig) -> EvaluationSplits:
-    """Open train and test, cut train to what is asked for, and set its hold-out apart.
+    """Open train and test, cut train to `max_images`, and set its hold-out apart.
 
     Raises:
         InputError: a split is missing or empty, has images without a label that it needs, or the

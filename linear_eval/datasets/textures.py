@@ -46,7 +46,7 @@ class TexturesConfig(DatasetSettings):
     test_images: int = 1000
 
     def __post_init__(self) -> None:
-        """Check the ranges, as in the parent class."""
+        """Refuse a seed of more than 64 bits, and fewer images than classes."""
         super().__post_init__()
         if not 0 <= self.seed <= _MASK:
             raise ValueError(f"seed: must be between 0 and 2**64 - 1, got {self.seed}")

@@ -34,7 +34,7 @@ class SpeedConfig:
     threads: Literal["auto"] | int = "auto"
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Refuse fewer than one thread."""
         if isinstance(self.threads, int) and self.threads < 1:
             raise ValueError(f"threads: must be >= 1, got {self.threads}")
 
@@ -129,7 +129,7 @@ class EvaluateConfig(_WithSections):
         return tuple(name for name in names if name not in (PIXELS, RANDOM))
 
     def __post_init__(self) -> None:
-        """Check ranges, and what contradicts itself."""
+        """Refuse numbers below 1, a name given twice, and keys that contradict each other."""
         if self.image_size is not None:
             if self.image_size < 1:
                 raise ValueError(f"image_size: must be >= 1, got {self.image_size}")

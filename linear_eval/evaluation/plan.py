@@ -38,7 +38,7 @@ class Stage:
 
 
 def stages(config: EvaluateConfig) -> list[Stage]:
-    """What is asked for, protocol by protocol."""
+    """The evaluations, protocol by protocol."""
     by_name = {evaluator.name: evaluator for evaluator in EVALUATORS}
     return [
         Stage(by_name[name], PROTOCOLS[protocol], settings)

@@ -1,4 +1,4 @@
-"""One contestant with all that was found out about it."""
+"""One contestant with its metrics, scores, predictions and notes."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ from linear_eval.evaluation.row import Row
 from linear_eval.evaluators import EVALUATORS, knn
 from linear_eval.evaluators.headlines import columns_of, details_of
 from linear_eval.results.intervals import format_range
-from linear_eval.system.printable import one_line
-from linear_eval.system.printed import aligned, shortened
+from linear_eval.system.printable import aligned, one_line, shortened
 
 _RANGES = "  95 %, test sampling"
 SPREAD = "/spread"  # end of the key of a note that stands beside its number here

@@ -1,4 +1,4 @@
-"""What a classifier's ranked classes on the test split say.
+"""Accuracies of a classifier, from the classes it ranks first on the test split.
 
 Shapes: M test images, n ranks.
 """

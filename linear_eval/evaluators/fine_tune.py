@@ -51,7 +51,7 @@ class FineTuneConfig(LabelDrawsConfig):
     recipe: FineTuneRecipe = field(default_factory=FineTuneRecipe)
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Refuse learning rates that are not positive or do not rise."""
         super().__post_init__()
         rates = list(self.learning_rates)
         if not rates or not all(0 < rate < math.inf for rate in rates):

@@ -35,7 +35,7 @@ class FrequencyConfig:
     few_below: int = 20
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Refuse borders that overlap, and a class of fewer than one image."""
         if self.few_below < 1:
             raise ValueError(f"few_below: must be >= 1, got {self.few_below}")
         if self.many_above < self.few_below - 1:

@@ -66,7 +66,7 @@ class LabelDrawsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Refuse amounts out of the ranges above, none at all, or one given twice."""
         if not all(0 < fraction <= 1 for fraction in self.fractions):
             raise ValueError(f"fractions: must be in (0, 1], got {list(self.fractions)}")
         if not all(number >= 1 for number in self.images_per_class):

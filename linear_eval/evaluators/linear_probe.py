@@ -53,7 +53,7 @@ class LinearProbeConfig(SgdConfig):
     augmented: bool = False
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Refuse rates and decays out of the ranges above, or that do not rise."""
         super().__post_init__()
         for name, lowest in (("learning_rates", "> 0"), ("weight_decays", ">= 0")):
             grid = list(getattr(self, name))

@@ -58,7 +58,7 @@ class LogisticProbeConfig:
     tolerance: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Refuse numbers out of the ranges above, and decays that do not rise."""
         grid = list(self.weight_decays)
         if not grid or not all(0 < decay < math.inf for decay in grid):
             raise ValueError(f"weight_decays: must be numbers > 0, got {grid}")

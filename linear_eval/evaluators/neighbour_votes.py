@@ -51,7 +51,7 @@ class KnnConfig:
     backend: Backend | Literal["ivf", "hnsw"] = "auto"
 
     def __post_init__(self) -> None:
-        """Check ranges, and what contradicts itself."""
+        """Refuse numbers out of the ranges above, and an approximate search that cannot be had."""
         if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
             raise ValueError(f"k: must be distinct numbers >= 1, got {list(self.k)}")
         if not 0 < self.temperature < math.inf:

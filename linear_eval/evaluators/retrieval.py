@@ -49,7 +49,7 @@ class RetrievalConfig:
     gallery: Literal["test", "train"] = "test"
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Refuse ranks below 1, or one given twice."""
         if any(k < 1 for k in self.recall_at) or len(set(self.recall_at)) < len(self.recall_at):
             raise ValueError(f"recall_at: must be distinct ranks >= 1, got {list(self.recall_at)}")
 
@@ -58,7 +58,7 @@ def check_retrieval(planned: Planned[RetrievalConfig]) -> None:
     """Whether what is searched has as many images as the furthest rank.
 
     Raises:
-        InputError: it has fewer, or train is to be searched, which has other classes.
+        InputError: it has fewer, or the gallery is train and has other classes than test.
     """
     config, splits = planned.config, planned.splits
     if splits.judgements is not None:

@@ -1,7 +1,7 @@
 """The number of threads that computes fastest now, measured by trying.
 
-More threads are not always faster: what they share may be too short, and a thread whose core is
-busy with another process holds up all that wait for it, many times over.
+More threads are not always faster. The work that they share may be too short. And a thread whose
+core is busy with another process holds up all others, many times over.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rows of features for a search: in one tensor or several, normalised a few at a time.
 
-So a gallery may be larger than the memory: its parts may be memory-mapped, of any floating type.
+A gallery may be larger than the memory: its parts may be memory-mapped, of any floating type.
 
 Shapes: N rows, D feature width.
 """

@@ -1,8 +1,8 @@
 """One table of features made by all processes: each embeds its share of the batches.
 
-The main process makes the table as if it were alone, in memory or in a folder; whenever it needs
-batches, every process embeds one, and they reach it in their order. The batches are those of one
-process, so the table is the same to the bit.
+The main process makes the table as if it were alone, in memory or in a folder. Whenever it needs
+batches, every process embeds one, and the main process receives them in order. The batches are
+those of a single process, so the table is the same to the bit.
 
 Shapes: N images of a batch, M images of a split, D feature width.
 """

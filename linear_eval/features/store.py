@@ -1,8 +1,8 @@
 """Features on disk: extracted once, then read by every evaluation that asks for the same ones.
 
-Each table lies in a folder named by the digest of its key, which says whose features these are: of
-which weights, which images, seen how. Nothing but what was found sound and under the same key is
-ever used. The folders may be deleted at any time.
+Each table lies in a folder named by the digest of its key: the weights, the images, and how they
+were seen. Only a table that is undamaged and has the same key is used. The folders may be deleted
+at any time.
 
 Shapes: M images of a split, D feature width.
 """
@@ -42,7 +42,7 @@ class FeatureStoreConfig:
     dtype: FeatureDtype = "float32"
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a look at the disk."""
+        """Refuse an empty name; the disk is looked at later."""
         if not self.folder:
             raise ValueError("folder: is empty, expected auto, none or a folder")
 
@@ -153,7 +153,7 @@ class FeatureStore:
     ) -> tuple[FeatureTable, ...]:
         """Features of augmented views, one table for each pass over the split; see `TrainView`.
 
-        Each pass is a store of its own: asking for more passes later computes those only.
+        Each pass is stored by itself: more passes later cost only those.
 
         Args:
             weights: as for `table`.

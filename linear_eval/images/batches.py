@@ -43,7 +43,6 @@ class EvalImages:
     crop: int | None = None
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         for name in ("resize", "crop"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -1,4 +1,4 @@
-"""The answers to a query: the nearest indexed images, and whether they still are what they were."""
+"""Answers to a query: the nearest indexed images, and whether their files have changed."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _ACCENT, _RULE, _MISSING = (196, 78, 32), (225, 225, 225), (205, 205, 205)
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
+class SheetImage:
     """An image with what stands below it.
 
     Attributes:
@@ -50,8 +50,8 @@ class Tile:
 class SheetRow:
     """A query and its neighbours, best first."""
 
-    query: Tile
-    neighbours: Sequence[Tile]
+    query: SheetImage
+    neighbours: Sequence[SheetImage]
 
 
 def write_sheet(path: Path, rows: Sequence[SheetRow]) -> Path | None:
@@ -124,7 +124,7 @@ def draw_sheet(rows: Sequence[SheetRow], lettering: Lettering | None = None) -> 
 def _place(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
-    tile: Tile,
+    tile: SheetImage,
     corner: tuple[int, int],
     font: Lettering,
     *,

@@ -13,8 +13,7 @@ from linear_eval.features.table import FeatureTable
 from linear_eval.own_images.data_argument import SplitName
 from linear_eval.own_images.split_features import extract_split
 from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix
-from linear_eval.system.printable import one_line
-from linear_eval.system.printed import shortened
+from linear_eval.system.printable import one_line, shortened
 
 
 def extract(

@@ -1,7 +1,7 @@
 """An index of images on disk: one folder, whole or not there at all.
 
-index.faiss the rows; ids.json the folder of the images, and the name and digest of each row's
-image; manifest.json what made it, and the sha256 of the other two.
+index.faiss holds the rows; ids.json the folder of the images, and the name and digest of each row's
+image; manifest.json what made the index, and the sha256 of the other two.
 """
 
 from __future__ import annotations

@@ -24,8 +24,7 @@ from linear_eval.own_images.image_index import (
 from linear_eval.own_images.split_features import extract_split
 from linear_eval.search.faiss_index import Kind, build_index, measure_recall
 from linear_eval.search.faiss_library import open_faiss
-from linear_eval.system.printable import one_line
-from linear_eval.system.printed import shortened
+from linear_eval.system.printable import one_line, shortened
 
 
 def index_images(  # noqa: PLR0913 - one for every option of the command
@@ -123,7 +122,7 @@ def indexed(
 
 
 def _decoding(data: DatasetConfig) -> dict[str, Any]:
-    """How images that the index is asked for are to be read: as its own, upright without files."""
+    """How query images are read: as the indexed ones; upright if those were no files."""
     if isinstance(data, ImageFileSettings):
         return asdict(data.decoding)
     return asdict(Decoding(orientation="exif"))

@@ -16,8 +16,7 @@ from linear_eval.own_images.feature_quality import alignment, rank_me, uniformit
 from linear_eval.own_images.split_features import open_backbone_and_split
 from linear_eval.results.own_results import Judged, quality_differs
 from linear_eval.system.atomic_file import atomic_file, check_output, check_suffix, file_sha256
-from linear_eval.system.printable import one_line
-from linear_eval.system.printed import shortened
+from linear_eval.system.printable import one_line, shortened
 from linear_eval.system.versions import versions
 
 

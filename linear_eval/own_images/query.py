@@ -16,7 +16,7 @@ from linear_eval.datasets.decoding import Decoding
 from linear_eval.evaluation.config import SpeedConfig
 from linear_eval.features.table import frozen
 from linear_eval.own_images.answers import Neighbour, changes, neighbours_of, write_answers
-from linear_eval.own_images.contact_sheet import SheetRow, Tile, thumbnail, write_sheet
+from linear_eval.own_images.contact_sheet import SheetImage, SheetRow, thumbnail, write_sheet
 from linear_eval.own_images.image_index import (
     ImageIndex,
     IndexManifest,
@@ -26,8 +26,7 @@ from linear_eval.own_images.image_index import (
 from linear_eval.own_images.query_features import query_features, read_query
 from linear_eval.system.atomic_file import Reads, check_output, check_suffix
 from linear_eval.system.errors import InputError
-from linear_eval.system.printable import printable
-from linear_eval.system.printed import shortened
+from linear_eval.system.printable import printable, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,9 +171,9 @@ def _write_sheet(
     small = {each: _read_neighbour(each, decoding, notes) for each in paths}
     rows = [
         SheetRow(
-            Tile(picture, "query", image.name),
+            SheetImage(picture, "query", image.name),
             [
-                Tile(small[each.path], f"{each.rank}.  {each.score:.3f}", each.name)
+                SheetImage(small[each.path], f"{each.rank}.  {each.score:.3f}", each.name)
                 for each in neighbours
             ],
         )

@@ -1,7 +1,8 @@
-"""Rounding rows to a type whose products are fast, and which type leads to the answer soonest.
+"""Rounding rows to a type whose products are fast, and choosing the type that answers soonest.
 
-The types are float32, bfloat16 and int8. Processors differ in what they multiply fast, features in
-how many digits tell their rows apart: what one type cannot rule out is a candidate, and costs time.
+The types are float32, bfloat16 and int8. Processors differ in which they multiply fast. Features
+differ in how many digits they need: a row that rounded products cannot rule out is a candidate, and
+costs time.
 
 Shapes: G gallery rows, D feature width, n rows or queries.
 """

@@ -1,9 +1,9 @@
 """Exact nearest neighbours on a CPU in one pass over the gallery: rough products, then exact ones.
 
-The gallery passes tile by tile. Rough products of a tile with a chunk of queries leave out every
-row that rounding cannot lift among a query's k best, those of earlier tiles included. The products
-of the rest are summed in float64, sorted by gallery row, so that each row is read once for all
-queries. What is left out is certain, so the result is that of ranking everything.
+The gallery is read tile by tile. Rough products of a tile with a chunk of queries rule out every
+row that cannot be among a query's k best so far, whatever the rounding did. The products of the
+rest are summed in float64, sorted by gallery row, so that each row is read once for all queries.
+Only rows that certainly do not belong are ruled out, so the result is that of ranking everything.
 
 Shapes: Q queries, G gallery rows, D feature width, k neighbours, b queries of a chunk; `candidates`
 has the others.

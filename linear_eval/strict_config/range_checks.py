@@ -1,4 +1,4 @@
-"""All findings of a section's own range checks, although the checks stop at their first one."""
+"""All errors of a section's range checks, although each check stops at its first."""
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import MISSING

@@ -1,4 +1,4 @@
-"""The sentences about sections of a configuration: wrong member, unknown key, no section."""
+"""Error messages about sections of a configuration: wrong member, unknown key, no section."""
 
 import dataclasses
 import typing

@@ -1,4 +1,4 @@
-"""Processes that do a piece of work together: where one finds the input wrong, all stop with it.
+"""Processes that work together: if one finds the input wrong, all stop with its message.
 
 Every process calls these functions in the same order, like `all_gather_rows`. What they send is
 small and on the CPU. For one process they change nothing.

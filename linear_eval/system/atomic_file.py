@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and places checked before the work for them begins."""
+"""Files that appear whole or not at all, and checks of output places before the work begins."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def check_stays(
     Its own is what the command made of the same thing before and would make again: the results of
     the same backbone (`run`, `quality`), a run's exports under their default names, a store of the
     same images. `--overwrite` (of a run: run.overwrite=true) gives up anything else, but never what
-    the command reads. docs/outputs.md says this for every command.
+    the command reads. docs/runs.md says this for every command.
 
     Args:
         path: of a file or folder, there or not.

@@ -1,7 +1,7 @@
-"""How many cores this process may use, and how many threads it shall: the one place that says so.
+"""How many cores this process may use, and how many threads it should have; decided here alone.
 
-A machine, a container and a job each set bounds of their own. torch knows of the affinity only: in
-a container that may use 2 of 64 cores it would start 64 threads.
+A machine, a container and a job each set limits. torch knows the affinity only: in a container that
+may use 2 of 64 cores it would start 64 threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can go wrong at the user's side, and the exit code of a command."""
+"""Errors of the user's input, and the exit code of a command."""
 
 import io
 import os

@@ -1,7 +1,8 @@
 """A folder that one process works in at a time.
 
-A lock ends with the process that holds it, however that ends. Some network disks have none (NFS
-without its lock service, Lustre mounted without them): that is said, and work goes on unlocked.
+A lock ends with the process that holds it, also when that is killed. Some network disks have no
+locks (NFS without its lock service, Lustre mounted without them): one line says so, and work goes
+on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is said while a command works: every line whole, above the progress bars that are open."""
+"""Lines printed while a command works: each whole, above any open progress bars."""
 
 from __future__ import annotations
 

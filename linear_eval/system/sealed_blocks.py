@@ -1,8 +1,8 @@
 """A file that is appended to in blocks, and a log that says which of them have reached the disk.
 
-The log has a first line, which says whose blocks these are, and a line per block with a checksum;
-what else the lines say is the user's. Whatever was lost, torn or flipped ends the sound part there:
-a writer that was killed goes on behind it.
+The first line of the log says whose blocks these are; then each block has a line with its checksum
+and what the caller adds. The first block that is missing, cut or changed ends the part that is
+used: a writer that was killed goes on after the last block before it.
 
 Checking reads every byte. SHA-256 runs at 1 to 2 GB/s on a core and blocks are checked on several,
 which is no slower than a disk delivers what is to be read anyway.

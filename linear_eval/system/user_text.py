@@ -1,4 +1,4 @@
-"""Text files that users hand over, whoever's editor wrote them: the one place that reads them.
+"""Text files of users, from any editor: they are read here alone.
 
 UTF-8 with or without a byte-order mark, lines that end as on Linux, Windows or an old Mac.
 """

@@ -37,12 +37,14 @@ class Start:
         width: of its features.
         relation: config of the batch relation.
         seed: of all initial values but the backbone's.
+        classes: of the labelled images; 0 where there are no labels.
     """
 
     backbone: nn.Module
     width: int
     relation: RelationSettings = field(default_factory=NoRelationConfig)
     seed: int = 0
+    classes: int = 0
 
     def initial_values(self, part: str) -> AbstractContextManager[None]:
         """Inside, initial values depend on the seed and the part's name alone."""

@@ -1,4 +1,4 @@
-"""Training pixels brought into memory, that of the machine or of a GPU, if there is room.
+"""Load training pixels into the memory of the machine or of a GPU, if there is room.
 
 Shapes: M images, B bytes.
 """

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of the training images, so that a run goes on with the same ones."""
+"""What a checkpoint knows about the training images, so that `resume` can refuse others."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Packing: every image of a source is decoded once and written to a store, see `packed_store.py`.
 
-A store is made in a folder beside its place, `.NAME.partial`, by the one process that holds the
-lock in it, and appears by a rename when it is complete. `progress.jsonl` says which blocks of
-images have reached the disk: a packer that was killed, or found the disk full, goes on there.
+A store is made in a folder beside its place, `.NAME.partial`, and renamed when it is complete. A
+lock lets one process at a time work there. `progress.jsonl` says which blocks of images have
+reached the disk: after a crash, or on a full disk, the next call goes on from there.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def pack(
 
     Raises:
         InputError: see `open_store`; or the place lies among the images, the disk is full or cannot
-            be written to, or the source changed meanwhile. What was packed until then is gone on
-            from the next time.
+            be written to, or the source changed meanwhile. The next call goes on where this one
+            stopped.
     """
     found = open_store(place, source, preparation)
     if found is not None:

@@ -31,7 +31,6 @@ class Preparation:
     jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
         if self.short_side is not None and self.short_side < 2:
             raise ValueError(f"short_side: must be >= 2, got {self.short_side}")
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:

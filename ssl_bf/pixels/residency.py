@@ -113,7 +113,7 @@ class _Opening:
         self._bad = {} if store is None else self._bad_of(store)
 
     def held(self, where: torch.device, budget: int) -> ImageStore:
-        """Everything at hand.
+        """All images, in memory.
 
         Raises:
             NoRoomError: it does not fit.

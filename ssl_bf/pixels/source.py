@@ -1,4 +1,4 @@
-"""The images that are trained on or packed, and what tells whether they are still the same."""
+"""The images that are trained on or packed, and how to tell whether they have changed."""
 
 from __future__ import annotations
 

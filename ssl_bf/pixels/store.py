@@ -1,6 +1,6 @@
 """Random access to the training pixels of a split, wherever they are kept.
 
-Whatever is chosen, the same pixels are given out: `Preparation.prepare` defines them.
+The pixels are the same everywhere: `Preparation.prepare` defines them.
 """
 
 from __future__ import annotations

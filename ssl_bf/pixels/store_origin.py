@@ -1,4 +1,4 @@
-"""Whether a packed store was made of the images that there are, read and prepared as asked."""
+"""Whether a packed store was made of the present images, read and prepared in the same way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_origin(
     """Refuse a store of other names, labels or sizes, or of files read in another way.
 
     Raises:
-        InputError: it is such a one.
+        InputError: names, labels, sizes or decoding differ.
     """
     if manifest["source"] != source.fingerprint:
         unknown = sorted(set(source.split.ids).difference(names))
@@ -73,7 +73,7 @@ def check_preparation(place: Path, manifest: Mapping[str, Any], preparation: Pre
     """Refuse a store of images that were prepared in another way.
 
     Raises:
-        InputError: it is such a one.
+        InputError: the preparation differs.
     """
     for name, wanted in asdict(preparation).items():
         if manifest[name] != wanted:

@@ -1,4 +1,4 @@
-"""The directory of a run: checked, claimed by one process, cleared of the run before."""
+"""The directory of a run: checked, locked by one process, cleared of an overwritten run."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def check_directory(
 
     Args:
         directory: of the new run.
-        overwrite: whether a run there is given up.
+        overwrite: whether a run that is there may be replaced.
         reads: what the new run reads, by key; None: nothing.
 
     Raises:
-        InputError: it is such a one.
+        InputError: it cannot be written to, holds a run, or is read by the new run.
     """
     if directory.exists() and not directory.is_dir():
         raise InputError(
@@ -75,7 +75,7 @@ def check_directory(
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Make the directory where it is missing, and let no other run write to it meanwhile."""
+    """Make the directory if it is missing, and keep other runs out of it inside the block."""
     if not is_main():
         yield
         return

@@ -1,4 +1,4 @@
-"""A number from the device that computes, read without ever waiting for it."""
+"""The latest number that a device has computed, read without waiting for the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves to be read: metrics, status, environment, and TensorBoard events."""
+"""What a run writes for its user: metrics, status, environment, and TensorBoard events."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Precision and number of threads of a run: what `auto` means here, measured before its first step.
 
-Measured with a backbone and images of its own, so nothing of the run is touched. What was chosen is
-kept: every checkpoint says it, `resume` measures nothing, and neither does a run that shall compute
-as another one did (`speed.like`).
+The measurement uses its own backbone and images, so it changes nothing in the run. The choice is
+kept in every checkpoint; `resume` measures nothing, nor does a run that takes the choice of another
+one (`speed.like`).
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _has_bf16(*, emulated: bool) -> bool:
 
 
 def _trial(config: PretrainConfig, precision: Precision) -> tuple[Callable[[int], None], int]:
-    """Forward and backward of so many images, and how many images the backbone sees at once."""
+    """One trial: forward and backward of some images, so many of them at once."""
     keep_freed_memory()
     layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
     most = config.batch_size // world_size() // config.accumulate

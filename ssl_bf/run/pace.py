@@ -1,4 +1,4 @@
-"""Steps that stay slow: other processes want the cores of a run on a CPU.
+"""Notices steps that stay slow because other processes use the cores of a run on a CPU.
 
 A team of threads waits for each of its threads many times a step, so that a core shared with one
 busy process makes the whole step several times as long.

@@ -10,12 +10,12 @@ import torch
 
 from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import shut_down, start_from_environment, world_size
-from ssl_bf.config import SpeedConfig
+from ssl_bf.config import TrainingSpeedConfig
 from ssl_bf.run.deterministic import deterministic_algorithms
 
 
 @contextmanager
-def joined_processes(speed: SpeedConfig) -> Iterator[None]:
+def joined_processes(speed: TrainingSpeedConfig) -> Iterator[None]:
     """Join torchrun's process group, if there is one, and leave it in the end.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The config that a run was started with, read again by commands that go on from it."""
+"""The config that a run was started with, for `resume` and `export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that do nothing, harm, or cannot work on the machine that is there."""
+"""Checks for settings that do nothing, do harm, or cannot work on this machine."""
 
 from __future__ import annotations
 

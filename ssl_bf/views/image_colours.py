@@ -1,4 +1,4 @@
-"""Colour of a single image on a CPU: what changes nothing is left out.
+"""Colour of a single image on a CPU; operations that would change nothing are skipped.
 
 `colour_ops` has the same operations for whole batches, whose samples differ in what is done to
 them. Shapes: (3, H, W) float32 in [0, 255], as bytes are.

@@ -1,4 +1,4 @@
-"""Crops of photographs of unequal size, all at once: a GPU would wait for the host otherwise.
+"""Crops of photographs of unequal size, all at once: one by one, a GPU would wait for the host.
 
 Shapes: N images of any sizes in one buffer, S x S pixels of a view.
 """

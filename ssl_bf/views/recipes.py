@@ -1,7 +1,7 @@
 """View recipes: one function per recipe, named after the paper it comes from.
 
-A recipe draws with `ViewDraws` what is done to each image, for a whole batch and on the CPU; so it
-belongs to (seed, epoch, view, image) and not to a batch. What was drawn is then applied (`Photos`,
+A recipe first draws what is done to each image (`ViewDraws`), for a whole batch and on the CPU. The
+draws depend on (seed, epoch, view, image), never on the batch. Then they are applied (`Photos`,
 `TextureWindows`), which draws nothing and never waits for the device. To add a recipe: one
 function, its name in `ViewsConfig.recipe` and in RECIPES.
 
@@ -55,7 +55,6 @@ class ViewsConfig:
     jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
         if self.size < 2:
             raise ValueError(f"size: must be >= 2, got {self.size}")
         if not 0 < self.min_scale <= 1:

@@ -1,4 +1,4 @@
-"""What is done to textures, drawn beforehand for a whole batch, and the doing.
+"""Operations on textures: drawn beforehand for a whole batch, then applied.
 
 Shapes: N images of a batch, S x S pixels of a view.
 """

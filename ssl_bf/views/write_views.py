@@ -1,4 +1,4 @@
-"""What was drawn for the views of a batch, applied in the way that suits device and size.
+"""Applies what was drawn for a batch of views, in the way that suits device and size.
 
 Shapes: N images of a batch, S x S pixels of a view.
 """

@@ -1,4 +1,4 @@
-"""Adding a method or a relation is one new file and its name in the union: done here, and tried.
+"""Adding a method, relation, evaluator or data set is one new file and one line: done, and tried.
 
 A copy of the tree is extended and run by the real commands; the tests of the contract find the new
 member by themselves.
@@ -132,6 +132,105 @@ class BatchMean(nn.Module):
 '''
 
 
+NEAREST_MEAN = '''"""Every test image gets the class whose mean feature is most similar.
+
+Shapes: M images, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from linear_eval.evaluators.classification import checked_classes, classification
+from linear_eval.evaluators.evaluation import Evaluation
+from linear_eval.evaluators.evaluator import Asked, Evaluator
+from linear_eval.evaluators.headline import Column, Headline
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestMeanConfig:
+    """Keys.
+
+    Attributes:
+        centred: whether the mean of all train features is taken off first.
+    """
+
+    centred: bool = True
+
+
+def evaluate_nearest_mean(asked: Asked[NearestMeanConfig]) -> Evaluation:
+    """`nearest_mean/top1`, `/top5` and `/mean_per_class`."""
+    tables = asked.tables
+    features = torch.cat([table.features for table in tables.whole]).double()
+    origin = features.mean(dim=0) if asked.config.centred else torch.zeros(())
+    labels = torch.nn.functional.one_hot(tables.whole_labels, checked_classes(tables)).double()
+    means = (labels.T @ (features - origin)) / labels.sum(dim=0)[:, None]
+    test = tables.test.features.double() - origin
+    similar = torch.nn.functional.normalize(test) @ torch.nn.functional.normalize(means).T
+    ranked = similar.argsort(dim=1, descending=True)[:, :5]
+    return classification("nearest_mean", ranked, tables.test.labels)
+
+
+EVALUATOR = Evaluator(
+    name="nearest_mean",
+    config=NearestMeanConfig,
+    evaluate=evaluate_nearest_mean,
+    headline=Headline(
+        columns=(Column("nearest mean", "nearest_mean/top1"),),
+        in_results_only=("nearest_mean/top5", "nearest_mean/mean_per_class"),
+    ),
+    rules="the class whose mean feature is most similar",
+    predicts_classes=True,
+)
+'''
+
+GREYS = '''"""Images of one grey each; light and dark are the classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from linear_eval.datasets.dataset import DatasetSettings, ImageSplit, fingerprint_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreysConfig(DatasetSettings):
+    """Greys.
+
+    Attributes:
+        images: of each split.
+    """
+
+    name: Literal["greys"] = "greys"
+    images: int = 64
+
+    def open_train(self) -> ImageSplit:
+        """The even levels."""
+        return self._split("train", 0)
+
+    def open_test(self) -> ImageSplit:
+        """The odd levels."""
+        return self._split("test", 1)
+
+    def _split(self, name: str, first: int) -> ImageSplit:
+        levels = (2 * torch.arange(self.images) + first) % 256
+        labels = (levels > self.images).long()
+        ids = tuple(f"{name}/{level}" for level in levels.tolist())
+        return ImageSplit(
+            ids=ids,
+            labels=labels,
+            class_names=("dark", "light"),
+            read=lambda row: torch.full((3, 32, 32), int(levels[row]), dtype=torch.uint8),
+            fingerprint=fingerprint_of("greys", ids, labels, b""),
+        )
+'''
+
+
 def copy_of_the_tree(place: Path) -> Path:
     """Sources, configs and tests, in a folder of their own."""
     leave_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -151,9 +250,7 @@ def add_member(tree: Path, file: str, code: str, *, union: str) -> None:
         code: with one class whose name ends in Config.
         union: name of the union in the `__init__` beside the file.
     """
-    new = tree / file
-    assert not new.exists(), new
-    new.write_text(code, encoding="utf-8")
+    new = add_file(tree, file, code)
     (config,) = re.findall(r"^class (\w+Config)\b", code, flags=re.MULTILINE)
     room = new.parent / "__init__.py"
     text = room.read_text(encoding="utf-8")
@@ -162,6 +259,14 @@ def add_member(tree: Path, file: str, code: str, *, union: str) -> None:
     assert members is not None, room
     wider = f"{imports}\n{union} = {members[1]} | {config}"
     room.write_text(text.replace(members[0], wider), encoding="utf-8")
+
+
+def add_file(tree: Path, file: str, code: str) -> Path:
+    """Write a file that is not there."""
+    new = tree / file
+    assert not new.exists(), new
+    new.write_text(code, encoding="utf-8")
+    return new
 
 
 def run_in(tree: Path, *command: str) -> "subprocess.CompletedProcess[str]":
@@ -231,3 +336,51 @@ def test_a_relation_trains_and_is_held_to_the_contract_of_each_method(tmp_path: 
     assert tests_that_pass(tree, "batch_mean", CONTRACT) == 9  # three properties, three methods
     done = run_in(tree, "ssl_bf", "pretrain", "quickstart", "relation.name=batch_mean", "--show")
     assert "context" not in done.stdout.partition("relation:")[2].partition("optimizer:")[0]
+
+
+JUDGE = ["linear_eval", "run", "quickstart", "backbone=random", "architecture=small_conv"]
+
+
+def judged(tree: Path, *overrides: str) -> tuple[str, dict[str, float]]:
+    """What the judge prints, and the metrics it writes."""
+    done = run_in(tree, *JUDGE, "output=found.json", "--overwrite", *overrides)
+    assert done.returncode == 0, done.stderr
+    metrics: dict[str, float] = json.loads((tree / "found.json").read_text())["metrics"]
+    return done.stdout, metrics
+
+
+@pytest.mark.slow
+def test_an_evaluator_is_configured_printed_and_held_to_its_record(tmp_path: Path) -> None:
+    tree = copy_of_the_tree(tmp_path)
+    add_file(tree, "linear_eval/evaluators/nearest_mean.py", NEAREST_MEAN)
+    room = tree / "linear_eval/evaluators/__init__.py"
+    text = room.read_text(encoding="utf-8")
+    line = "from linear_eval.evaluators import nearest_mean\n\nEVALUATORS"
+    text = text.replace("\nEVALUATORS", "\n" + line, 1).replace(
+        "    retrieval.EVALUATOR,\n", "    retrieval.EVALUATOR,\n    nearest_mean.EVALUATOR,\n"
+    )
+    room.write_text(text, encoding="utf-8")
+    tiny = ["data.train_images=200", "data.test_images=50", "evaluators=[nearest_mean]"]
+    printed, metrics = judged(tree, *tiny, "nearest_mean.centred=false")
+    assert metrics.keys() == {f"nearest_mean/{name}" for name in ("top1", "top5", "mean_per_class")}
+    assert "nearest mean" in printed
+    assert f"{metrics['nearest_mean/top1']:.1f}" in printed
+    wrong = run_in(tree, *JUDGE, "output=o.json", "nearest_mean.centered=false")
+    assert wrong.returncode == 2
+    assert "Did you mean 'centred'" in wrong.stderr
+    headlines = "tests/linear_eval/evaluators/test_headlines.py"
+    assert tests_that_pass(tree, "nearest_mean or rooms", headlines, "tests/test_architecture.py")
+
+
+@pytest.mark.slow
+def test_a_data_set_is_trained_on_and_judged(tmp_path: Path) -> None:
+    tree = copy_of_the_tree(tmp_path)
+    add_member(tree, "linear_eval/datasets/greys.py", GREYS, union="DatasetConfig")
+    tiny = [each for each in TINY if not each.startswith("data.train_images")]
+    done = run_in(tree, "ssl_bf", "pretrain", "quickstart", "data.name=greys", *tiny)
+    assert done.returncode == 0, done.stderr
+    printed, metrics = judged(tree, "data.name=greys", "evaluators=[knn]", "knn.k=[1]")
+    assert "k-NN (k=1)" in printed
+    assert metrics.keys() == {"knn/k=1/top1"}
+    about = "test_architecture.py"
+    assert tests_that_pass(tree, "rooms or lines or name", "tests/" + about)

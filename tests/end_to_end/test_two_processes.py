@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from linear_eval.system.all_reduce import all_reduce_sum
 from linear_eval.system.distributed import all_gather_rows, rank, world_size
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
@@ -32,6 +31,7 @@ from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3Config
 from ssl_bf.methods.simsiam import SimSiamConfig
 from ssl_bf.optimizers import SgdConfig, build_optimizer
+from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.parts.batch_norm import SynchronisedBatchNorm
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.parts.gathered_keys import gather_keys

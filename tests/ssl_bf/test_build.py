@@ -24,7 +24,8 @@ from ssl_bf.config import PretrainConfig
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import moco_v2
 from ssl_bf.methods.batch import Batch
-from ssl_bf.methods.simsiam import SimSiam
+from ssl_bf.methods.method import Start
+from ssl_bf.methods.simsiam import SimSiam, SimSiamConfig
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.run.hand_over import backbone_info
 from ssl_bf.schedules import Momentum
@@ -221,6 +222,20 @@ def test_a_batch_has_the_views_and_labels_that_the_method_takes(
     assert len(batch.views) == 1
     assert batch.labels is not None
     assert torch.equal(batch.labels, run.images.labels[batch.image_ids])
+
+
+def test_a_method_is_told_what_it_is_built_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[Start] = []
+
+    def record(config: SimSiamConfig, start: Start) -> SimSiam:
+        starts.append(start)
+        return SimSiam(config, start)
+
+    monkeypatch.setattr(SimSiamConfig, "build", record)
+    run = build("simsiam", *RELATED)
+    (start,) = starts
+    assert (start.backbone, start.relation) == (run.method.backbone, run.config.relation)
+    assert (start.width, start.seed, start.classes) == (128, 3, 10)
 
 
 def test_a_method_that_needs_labels_refuses_images_without(monkeypatch: pytest.MonkeyPatch) -> None:

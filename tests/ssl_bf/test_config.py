@@ -20,7 +20,7 @@ from ssl_bf.config import (
     ResNetConfig,
     RunConfig,
     SmallConvConfig,
-    SpeedConfig,
+    TrainingSpeedConfig,
     config_to_share,
     decisive_settings,
 )
@@ -48,7 +48,7 @@ def test_the_shortest_config_is_complete_and_trains_without_a_relation() -> None
     assert config.relation == NoRelationConfig()
     assert config.precision == "auto"
     assert config.seed == 0
-    assert config.speed == SpeedConfig()
+    assert config.speed == TrainingSpeedConfig()
 
 
 @pytest.mark.parametrize("key", SHORTEST)

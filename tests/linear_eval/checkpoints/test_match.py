@@ -7,7 +7,7 @@ from torch import Tensor
 from linear_eval.checkpoints import match as checkpoint_match
 from linear_eval.checkpoints.dialects import DIALECTS
 from linear_eval.checkpoints.layouts import LAYOUTS, Layout
-from linear_eval.checkpoints.match import find_backbone
+from linear_eval.checkpoints.match import match_backbone
 from linear_eval.system.errors import InputError
 
 EXPECTED = {"a.weight": (2, 3), "bn.weight": (2,), "bn.num_batches_tracked": ()}
@@ -19,14 +19,14 @@ def tensors(prefix: str = "", **others: Tensor) -> dict[str, Tensor]:
 
 def refusal(given: dict[str, Tensor], architecture: str = "net") -> str:
     with pytest.raises(InputError) as caught:
-        find_backbone(given, EXPECTED, architecture)
+        match_backbone(given, EXPECTED, architecture)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("container", ["", "state_dict/", "model/", "model_state_dict/"])
 @pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod.", "module._orig_mod."])
 def test_containers_and_wrappers_do_not_matter(container: str, wrapper: str) -> None:
-    match = find_backbone(tensors(f"{container}{wrapper}encoder_q."), EXPECTED, "net")
+    match = match_backbone(tensors(f"{container}{wrapper}encoder_q."), EXPECTED, "net")
     assert match.root == f"{container}{wrapper}encoder_q."
     assert match.used == {name: match.root + name for name in EXPECTED}
 
@@ -36,7 +36,7 @@ def test_a_counter_of_steps_may_be_missing_and_nothing_else() -> None:
         given = tensors()
         del given[name]
         if name == "bn.num_batches_tracked":
-            assert find_backbone(given, EXPECTED, "net").is_complete
+            assert match_backbone(given, EXPECTED, "net").is_complete
         else:
             assert f"1 missing: {name}" in refusal(given)
 
@@ -61,7 +61,7 @@ def test_two_names_for_one_tensor_are_not_merged() -> None:
         for name in ("0", "linear_1")
     }
     with pytest.raises(InputError, match="mlp.linear_1.bias"):
-        find_backbone(both, expected, "net")
+        match_backbone(both, expected, "net")
 
 
 def test_two_encoders_that_fit_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,13 +75,13 @@ def test_two_encoders_that_fit_are_refused_by_name(monkeypatch: pytest.MonkeyPat
 
 
 def test_layouts_that_agree_are_named_by_the_first() -> None:
-    match = find_backbone(tensors("backbone."), EXPECTED, "net")
+    match = match_backbone(tensors("backbone."), EXPECTED, "net")
     assert match.layout.name == "backbone. and nothing beside it"
 
 
 def test_solo_learns_refusal_holds_for_its_cifar_stem_only() -> None:
     given = tensors("backbone.", **{"classifier.weight": torch.zeros(1)})
-    assert find_backbone(given, EXPECTED, "resnet18").layout.name == "solo-learn"
+    assert match_backbone(given, EXPECTED, "resnet18").layout.name == "solo-learn"
     assert "use --architecture resnet18_cifar_padding2" in refusal(given, "resnet18_cifar")
 
 
@@ -91,7 +91,7 @@ def test_no_layout_drops_a_part_of_the_encoder_that_it_takes(layout: Layout, ext
     some = ("state_dict/", "teacher/", "classy_state_dict/base_model/model/trunk/")
     inner = next(each for each in some if re.fullmatch(layout.containers, each))
     root = inner + layout.prefix
-    assert find_backbone(tensors(root), EXPECTED, "net").root == root
+    assert match_backbone(tensors(root), EXPECTED, "net").root == root
     assert root + extra in refusal(tensors(root) | {root + extra: torch.zeros(1)})
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from linear_eval.own_images import fonts
 from linear_eval.own_images.contact_sheet import (
     TILE,
+    SheetImage,
     SheetRow,
-    Tile,
     draw_sheet,
     thumbnail,
     write_sheet,
@@ -21,8 +21,8 @@ from linear_eval.system.errors import InputError
 RED = torch.tensor([200, 0, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 40, 40)
 
 
-def tile(name: str = "a/b.png", *, pixels: torch.Tensor | None = RED) -> Tile:
-    return Tile(pixels, "1.  0.900", name)
+def tile(name: str = "a/b.png", *, pixels: torch.Tensor | None = RED) -> SheetImage:
+    return SheetImage(pixels, "1.  0.900", name)
 
 
 def count(sheet: Image.Image, colour: tuple[int, int, int]) -> int:

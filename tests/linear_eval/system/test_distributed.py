@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from linear_eval.system import distributed
-from linear_eval.system.all_reduce import all_reduce_sum
 from linear_eval.system.errors import InputError
+from ssl_bf.parts.all_reduce import all_reduce_sum
 
 WORLD = 2
 
