@@ -29,7 +29,6 @@ from tests.documents import (
     PAGES,
     ROOT,
     RUN_ELSEWHERE,
-    TO_COME,
     Block,
     blocks,
     commands,
@@ -122,7 +121,7 @@ def test_every_file_and_folder_that_is_named_exists(page: Path) -> None:
         top = name.partition("/")[0]
         is_ours = top in TOPS and "/" in name and not re.search(r"[A-Z<*{]{3}|[<*{]", name)
         if is_ours or re.fullmatch(r"[A-Z]+\.(md|cff)", name):
-            assert (ROOT / name).exists() or name in TO_COME, f"{shown(page)}: {name}"
+            assert (ROOT / name).exists(), f"{shown(page)}: {name}"
 
 
 @on_every_page
@@ -183,9 +182,10 @@ def test_what_a_page_runs_works_and_prints_what_it_says(
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
     printed: list[str] = []
+    names: dict[str, object] = {}
     for block in blocks(page):
         if block.kind == "run":
-            run(block)
+            run(block, names)
             captured = capsys.readouterr()
             printed = f"{captured.out}\n{captured.err}".splitlines()
         elif block.kind == "prints":
@@ -213,10 +213,10 @@ def lay_out(folder: Path) -> None:
     )
 
 
-def run(block: Block) -> None:
-    """Run a block: Python as it stands, of a shell our own two programs alone."""
+def run(block: Block, names: dict[str, object]) -> None:
+    """Run a block: Python with the names of those before, of a shell our two programs alone."""
     if block.language == "python":
-        exec(compile(block.text, f"{shown(block.page)}:{block.line}", "exec"), {})
+        exec(compile(block.text, f"{shown(block.page)}:{block.line}", "exec"), names)
         return
     for program, *arguments in block.commands:
         assert program in PROGRAMS, f"{shown(block.page)}: {program} is not run by this test"
