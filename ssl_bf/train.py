@@ -152,7 +152,7 @@ def _update(run: Run, batch: Batch, context: StepContext, progress: Elapsed) -> 
 
 
 def _pace(run: Run, log: RunLog) -> Callable[[float], None]:
-    """What is told how long each step took; on a GPU steps only begin here."""
+    """What takes the duration of each step; on a GPU, where steps only begin here, a no-op."""
     if run.device.type != "cpu":
         return lambda _: None
     adapts = run.config.speed.threads == "adaptive"

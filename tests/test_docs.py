@@ -23,9 +23,12 @@ from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.strict_config.types import list_item, section_classes
 from ssl_bf.cli import main as ssl_bf_main
 from ssl_bf.config import PretrainConfig
+from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.batchformer import BatchFormerConfig
 from tests.documents import (
     PAGES,
     ROOT,
+    RUN_ELSEWHERE,
     TO_COME,
     Block,
     blocks,
@@ -77,6 +80,8 @@ def named_keys(text: str) -> list[str]:
 def test_every_block_says_how_it_came_about(page: Path) -> None:
     before = ""
     for block in blocks(page):
+        if block.language == "python" and shown(page) in RUN_ELSEWHERE:
+            continue
         where = f"{shown(page)}: line {block.line}"
         assert block.language in MARKS, f"{where}: unknown language '{block.language}'"
         assert block.kind in MARKS[block.language], f"{where}: no mark, or a wrong one"
@@ -122,7 +127,10 @@ def test_every_file_and_folder_that_is_named_exists(page: Path) -> None:
 
 @on_every_page
 def test_every_key_that_is_named_exists(page: Path) -> None:
-    texts = [*quoted(page), *(f"{each.mark} {each.text}" for each in blocks(page))]
+    texts = [*quoted(page), *(each.mark for each in blocks(page))]
+    for block in blocks(page):  # in Python, a key is a text, and the rest are attributes
+        is_python = block.language == "python"
+        texts += re.findall(r'"([^"]*)"', block.text) if is_python else [block.text]
     for text in texts:
         unknown = [key for key in named_keys(text) if key not in KEYS]
         assert not unknown, f"{shown(page)}: {unknown}"
@@ -175,10 +183,9 @@ def test_what_a_page_runs_works_and_prints_what_it_says(
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
     printed: list[str] = []
-    names: dict[str, object] = {}
     for block in blocks(page):
         if block.kind == "run":
-            run(block, names)
+            run(block)
             captured = capsys.readouterr()
             printed = f"{captured.out}\n{captured.err}".splitlines()
         elif block.kind == "prints":
@@ -206,10 +213,10 @@ def lay_out(folder: Path) -> None:
     )
 
 
-def run(block: Block, names: dict[str, object]) -> None:
-    """Run a block: Python with the names of those before, of a shell our two programs alone."""
+def run(block: Block) -> None:
+    """Run a block: Python as it stands, of a shell our own two programs alone."""
     if block.language == "python":
-        exec(compile(block.text, f"{shown(block.page)}:{block.line}", "exec"), names)
+        exec(compile(block.text, f"{shown(block.page)}:{block.line}", "exec"), {})
         return
     for program, *arguments in block.commands:
         assert program in PROGRAMS, f"{shown(block.page)}: {program} is not run by this test"
@@ -222,6 +229,23 @@ def test_the_rooms_of_the_document_are_those_of_the_code() -> None:
         table = text.split(f"| room of `{package}/` |")[1].split("\n\n")[0]
         rooms = re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE)
         assert rooms == [each for each in order if (ROOT / package / each).is_dir()]
+
+
+def test_the_table_of_relation_keys_is_that_of_the_configs() -> None:
+    text = (ROOT / "docs" / "batchformer.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.split("| key | type")[1].splitlines()[2:]]
+    table = {row[0].strip("| `"): (row[2], row[3]) for row in rows if len(row) == 5}
+    for config in typing.get_args(RelationConfig):
+        name = config().name
+        keys = {
+            key
+            for key, (_, of) in table.items()
+            if of == "all" or (f"`{name}`" in of) != of.startswith("all but")
+        }
+        assert keys == {each.name for each in dataclasses.fields(config)}, name
+    for each in dataclasses.fields(BatchFormerConfig):
+        default = "none" if each.name == "name" else each.default
+        assert table[each.name][0].strip("`") == str(default), each.name
 
 
 def test_the_citation_names_what_the_format_asks_for() -> None:

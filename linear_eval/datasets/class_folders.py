@@ -159,7 +159,7 @@ def holds_instead(scan: Scan) -> str:
 
 
 def extract_them(scan: Scan) -> str:
-    """An advice where archives lie in place of images; otherwise nothing."""
+    """Advice to extract the archives that lie in place of images; otherwise nothing."""
     kinds = scan.unread.kinds
     return "extract the archives in it, or " * any(kind in ARCHIVES for kind in kinds)
 
@@ -177,7 +177,7 @@ def refuse_loose_images(folder: Path, scan: Scan) -> None:
 def refuse_empty_folders(folder: Path, scan: Scan) -> None:
     """Raise InputError when a first-level folder holds no image, or is a link to nothing.
 
-    As torchvision.datasets.ImageFolder does unless it is told otherwise.
+    As torchvision.datasets.ImageFolder does by default.
     """
     broken = [path for path in scan.unread.broken_links if "/" not in path and "." not in path]
     _refuse(folder, "has links to nothing in place of", broken, "expected folders of images")

@@ -64,7 +64,7 @@ def is_sixteen_bit_gray(image: Image.Image) -> bool:
 def is_sixteen_bit_colour(image: Image.Image) -> bool:
     """Whether the file has colours of 16 bits, of which Pillow takes the upper byte.
 
-    To be asked before the pixels are loaded.
+    Ask before the pixels are loaded.
     """
     return not is_sixteen_bit_gray(image) and any(
         ";16" in str(tile[3]) for tile in getattr(image, "tile", ())

@@ -67,13 +67,13 @@ class FileContents:
         self._known = torch.zeros(len(paths), dtype=torch.bool)
 
     def note(self, row: int, content: bytes) -> None:
-        """Take note of the bytes of a file that were read anyway."""
+        """Note the digest of a file from its bytes."""
         if self.noting:
             self._digests[row] = _digest(content)
             self._known[row] = True
 
     def learn(self, rows: Tensor, digests: Tensor) -> None:
-        """Take over digests (K, 16) uint8 of files `rows` (K,) that somebody else has read."""
+        """Set digests (K, 16) uint8 of files `rows` (K,) that another process has read."""
         self._digests[rows] = digests
         self._known[rows] = True
 
@@ -137,12 +137,12 @@ class Contents:
         return self.files.digests(self.rows[indices])
 
     def learn(self, indices: Tensor, digests: Tensor) -> None:
-        """Take over digests (L, 16) of images `indices` (L,) that somebody else has read."""
+        """Set digests (L, 16) of images `indices` (L,) that another process has read."""
         self.files.learn(self.rows[indices], digests)
 
 
 def changed_since(earlier: Contents | None, now: Contents | None) -> bool:
-    """Whether any image holds something else by now; reads files whose stamps are not the same."""
+    """Whether any image has changed; reads files whose stamps differ."""
     if earlier is None or now is None:
         return False
     before, after = earlier.stamps, now.stamps

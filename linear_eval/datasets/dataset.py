@@ -120,7 +120,7 @@ class Judgement:
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTask:
-    """What a data set with its own retrieval protocol adds: the test split asks, this answers.
+    """The gallery that test images search, of a data set with its own retrieval protocol.
 
     Attributes:
         gallery: the images to be found.

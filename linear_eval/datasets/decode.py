@@ -162,7 +162,7 @@ _END_OF_JPEG = b"\xff\xd9"
 
 @functools.cache
 def _torchvision_io() -> ModuleType:
-    """Imported by the first JPEG: it takes seconds, which what decodes nothing need not wait."""
+    """Imported at the first JPEG, because importing takes seconds."""
     require_matching_torch()
     from torchvision import io as torchvision_io
 

@@ -29,7 +29,7 @@ class Decoding:
     max_pixels: int = MAX_PIXELS
 
     def identity(self) -> str:
-        """What changes pixels, or which images have any, as text; "" as in the earliest version."""
+        """Settings that change which pixels are read, as text; "" for the first version."""
         parts = []
         if self.orientation != "stored":
             parts.append(f"data.orientation={self.orientation}")

@@ -22,7 +22,7 @@ _Identity = tuple[int, int]
 
 
 class FoundImage(NamedTuple):
-    """An image file: its path below the scanned folder (posix), and what tells that it changed."""
+    """An image file: its path below the scanned folder (posix), and its stamp."""
 
     path: str
     stamp: Stamp
@@ -195,7 +195,7 @@ def _parted(
 def _entered(
     folders: list[os.DirEntry[str]], above: frozenset[_Identity]
 ) -> Iterator[tuple[os.DirEntry[str], _Identity]]:
-    """The folders and what tells them apart, without links that lead back."""
+    """The folders with their identities, without links that lead back."""
     for entry in folders:
         try:
             identity = _identity(entry.stat())
@@ -231,5 +231,5 @@ def _image_stamp(entry: os.DirEntry[str]) -> Stamp | None:
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """What tells that a file changed, of its status."""
+    """The stamp of a file, from its status."""
     return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns

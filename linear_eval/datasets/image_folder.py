@@ -174,7 +174,7 @@ def _other_root(root: Path) -> str:
 
 
 def _inner_notes(root: Path, scan: Scan) -> tuple[str, ...]:
-    """A note where test images may be among those that are trained on."""
+    """A note if test images may be among the training images."""
     inner = inner_splits(scan.places)
     if not inner:
         return ()

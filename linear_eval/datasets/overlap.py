@@ -17,7 +17,7 @@ _NOTHING = bytes(DIGEST_BYTES)  # of a file that cannot be read
 def overlap_note(
     learned: Sequence[ImageSplit], judged: ImageSplit, names: tuple[str, str]
 ) -> str | None:
-    """A line that says how many judged images were learned from; None where they are few.
+    """A line that says how many test images are also in train; None if few are.
 
     Images are the same when their files have the same bytes. Splits whose files were not read are
     not looked at: nobody uses their images.

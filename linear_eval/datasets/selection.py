@@ -20,12 +20,12 @@ _LIMIT_SALT = b"limit"  # not the hold-out's: a limited train set must not favou
 
 
 def open_selected_train(data: DatasetSettings) -> ImageSplit:
-    """Train with the long tail and at the size that the settings ask for, hold-out included."""
+    """Open train and apply `long_tail` and `max_images`, hold-out included."""
     return select_train(data.open_train(), data)
 
 
 def select_train(train: ImageSplit, data: DatasetSettings) -> ImageSplit:
-    """What the settings leave of the whole of train, hold-out included.
+    """Train after `long_tail` and `max_images`, hold-out included.
 
     Raises:
         InputError: `max_images` is less than the number of classes.

@@ -26,7 +26,7 @@ def meaning(split: str, names: Collection[str]) -> list[str]:
 
 
 def judged_names(names: Collection[str]) -> list[str]:
-    """The names that stand for a split to be judged on."""
+    """The names of a test split."""
     return [*meaning("val", names), *meaning("test", names)]
 
 
@@ -58,7 +58,7 @@ def taken_as(folder: Path, split: str) -> tuple[str, ...]:
 
 
 def missing_split(folder: Path) -> InputError:
-    """A split's folder is not there; the message names what would work, if anything would."""
+    """The error for a missing split folder; it names what would work, if anything."""
     root = folder.parent
     names = folder_names(root) if root.is_dir() else ()
     other = meaning(folder.name, names)

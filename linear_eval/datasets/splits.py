@@ -57,12 +57,12 @@ class EvaluationSplits:
 
     @property
     def judgements(self) -> Mapping[str, Judgement] | None:
-        """What each test image should find, where a ground truth says it."""
+        """What each test image should find, of a data set with a ground truth."""
         return self.retrieval.judgements if self.retrieval else None
 
     @property
     def parts(self) -> dict[str, ImageSplit]:
-        """The parts that there are, by name."""
+        """The existing parts, by name."""
         own = self.retrieval.gallery if self.retrieval else None
         parts = {"train": self.train, "holdout": self.holdout, "test": self.test, "gallery": own}
         return {name: split for name, split in parts.items() if split is not None}
@@ -83,7 +83,7 @@ class EvaluationSplits:
         }
 
     def overlap_note(self) -> str | None:
-        """A line where test images were learned from, see `overlap.py`."""
+        """A line if test images are also in train, see `overlap.py`."""
         if self.judgements is not None:
             return None  # queries may be images of the gallery, and nothing is learned
         learned = [split for split in (self.train, self.holdout) if split is not None]

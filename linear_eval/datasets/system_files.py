@@ -86,7 +86,7 @@ _PUBLISHED = re.compile(
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a system, or a tool such as git, wrote the folder, whatever it holds."""
+    """Whether a system, or a tool such as git, wrote the folder."""
     if name.startswith("."):
         return name.lower().startswith(_HIDDEN_FOLDERS)
     return (
@@ -102,7 +102,7 @@ def is_system_image(name: str) -> bool:
 
 
 def is_expected_beside_images(name: str) -> bool:
-    """Whether a file that is no image needs no word."""
+    """Whether a file that is no image is not worth mentioning."""
     return (
         name.startswith(".")
         or name.lower() in _FILES_OF_ANY_CASE

@@ -18,7 +18,7 @@ _SHOWN_NAMES = 3
 
 @dataclass
 class Unread:
-    """Counts of what a scan met and did not take.
+    """Counts of the files that a scan did not take.
 
     Attributes:
         names: how many files of each kind: ".txt", "without suffix", "hidden .jpg".

@@ -215,7 +215,7 @@ def _input_of(architecture: str, judged: Contestant | None) -> tuple[Channels, C
 
 
 def _with_distinct_titles(contestants: list[Contestant], names: list[str]) -> list[Contestant]:
-    """Files of the same title are told apart by their folder's name, or by the whole path."""
+    """Add the folder's name, or the whole path, to titles that are the same."""
     titles = [contestant.title for contestant in contestants]
     distinct = []
     for contestant, name in zip(contestants, names, strict=True):

@@ -13,7 +13,7 @@ _SETTINGS = ("/learning_rate", "/weight_decay", "/images", "/chosen_top1", "/cho
 
 
 def run_notes(rows: list[Row], skipped: Mapping[str, int]) -> list[str]:
-    """What was skipped, and what the evaluators noted: first what could make a number wrong.
+    """Skipped images and the evaluators' notes, first those that could make a number wrong.
 
     Args:
         rows: in the order of the table.
@@ -32,7 +32,7 @@ def run_notes(rows: list[Row], skipped: Mapping[str, int]) -> list[str]:
 
 
 def read_from(rows: list[Row]) -> list[str]:
-    """Which features were not computed just now."""
+    """Which features were read from the store instead of computed."""
     return [
         f"features: read from {folder} ({row.contestant.title}: {', '.join(row.read_from)})"
         for row in rows
@@ -41,7 +41,7 @@ def read_from(rows: list[Row]) -> list[str]:
 
 
 def note_lines(key: str, said: dict[str, str], num_rows: int) -> list[str]:
-    """What was noted under one key, by whom; a value that all share is written once."""
+    """Notes of one key by contestant; a value that all share is written once."""
     values = list(dict.fromkeys(said.values()))
     if len(values) == 1 and len(said) == num_rows:
         return [f"{key}: {values[0]}"]

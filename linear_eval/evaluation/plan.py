@@ -60,7 +60,7 @@ def _settings(evaluator: Evaluator[Any], protocol: Protocol, config: EvaluateCon
 
 
 def check_stages(config: EvaluateConfig, splits: EvaluationSplits) -> None:
-    """Compare what the evaluators need with what the data have, before anything is computed.
+    """Check that the data have what the evaluators need, before anything is computed.
 
     Raises:
         InputError: an evaluator needs classes that train and test share, or more images.

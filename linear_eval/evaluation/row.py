@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One contestant with what came out.
+    """One contestant with its results.
 
     Attributes:
         contestant: who.
@@ -48,7 +48,7 @@ class Row:
     read_from: dict[str, str] = field(default_factory=dict)
 
     def add(self, found: Evaluation) -> None:
-        """Put down what an evaluator found."""
+        """Add the results of an evaluator."""
         self.metrics.update(found.metrics)
         self.scores.update(found.scores)
         self.predictions.update(found.predictions)

@@ -64,7 +64,9 @@ def run(
     first = agreed(lambda: _open(config, overwrite) if is_main() else None)
     asked = agreed(lambda: first or _open(config, overwrite))
     tell_notes(asked.splits.parts.values())
-    rows = _judge_all(config, asked)
+    rows, batches = [], _open_batches(config, asked.splits)
+    for each in asked.contestants:
+        rows.append(judge(each, batches, asked.splits, config, asked.device))  # noqa: PERF401
 
     def report() -> None:
         results, said = _finished(config, asked, rows, notes, start)
@@ -94,7 +96,9 @@ def evaluate(
     start = time.monotonic()
     with nullcontext() if verbose else silenced():
         asked = _open(config, overwrite=False, given=given)
-        rows = _judge_all(config, asked)
+        rows, batches = [], _open_batches(config, asked.splits)
+        for each in asked.contestants:
+            rows.append(judge(each, batches, asked.splits, config, asked.device))  # noqa: PERF401
     results, said = _finished(config, asked, rows, notes, start)
     if verbose:
         _print_tables(config, asked, rows, said, verbose=True)
@@ -103,7 +107,7 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a configuration names, opened and found to fit; no output where nothing is written."""
+    """What a configuration names, opened and checked; no output where nothing is written."""
 
     output: Path | None
     device: torch.device
@@ -127,12 +131,6 @@ def _open(config: EvaluateConfig, overwrite: bool, given: OpenedBackbone | None 
         config.features.check_outside(split.folder)
     check_stages(config, splits)
     return _Asked(output, device, contestants, splits)
-
-
-def _judge_all(config: EvaluateConfig, asked: _Asked) -> list[Row]:
-    """The rows of the table, in its order."""
-    batches = _open_batches(config, asked.splits)
-    return [judge(each, batches, asked.splits, config, asked.device) for each in asked.contestants]
 
 
 def _finished(
@@ -210,7 +208,7 @@ def _check_outputs(
 
 
 def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str, ImageBatches]:
-    """Images of every part, decoded once where they fit and are needed more than in passing."""
+    """Images of every part; those that are looked at again are decoded once, if they fit."""
     needed = needed_parts(config, splits)
     batches = {
         name: ImageBatches(

@@ -135,7 +135,7 @@ def check_holdout(name: str, choices: int, splits: EvaluationSplits) -> None:
 
 
 def edge_warning(name: str, chosen: float, grid: Sequence[float]) -> str | None:
-    """A line if a choice out of several lies at the edge of its rising grid."""
+    """A line if the choice lies at the edge of its grid."""
     if len(grid) == 1 or chosen not in (grid[0], grid[-1]):
         return None
     return (

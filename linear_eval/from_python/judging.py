@@ -57,7 +57,7 @@ def retrieval(
 
 
 def quality(features: Features) -> dict[str, float]:
-    """What features say about themselves without labels: rankme, uniformity, and alignment.
+    """Quality of features without labels: rankme, uniformity, and alignment.
 
     Alignment needs two views of each image: `backbone.features(images, views=2)`. The ranges are
     those that `linear-eval quality` prints.

@@ -26,7 +26,7 @@ class HeldBatches(ImageBatches):
     """Batches that are held while they are first decoded, if all of them fit `max_bytes`.
 
     Several backbones then look at the same images, and only the first one waits for the decoder.
-    Nothing is decoded before somebody looks.
+    Nothing is decoded before the first look.
     """
 
     max_bytes: int = IN_MEMORY_BYTES

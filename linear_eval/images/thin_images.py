@@ -25,7 +25,7 @@ def is_thin(size: tuple[int, int]) -> bool:
 
 
 def resized_centre(images: Tensor, size: tuple[int, int], crop: int) -> Tensor:
-    """What cutting the centre out of the resized images gives, without resizing all of them.
+    """The centre of the resized images, without resizing the whole of them.
 
     Args:
         images: (N, 3, H, W) uint8.

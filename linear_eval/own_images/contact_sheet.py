@@ -1,4 +1,4 @@
-"""One picture of each query and what it found, for people to look at."""
+"""One picture that shows each query and what it found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What features say about themselves, without labels: their rank, alignment and uniformity.
+"""Quality of features without labels: rank, alignment and uniformity.
 
 Shapes: M images, D feature width.
 """

@@ -82,11 +82,11 @@ class ImageIndex:
     manifest: IndexManifest
 
     def path_of(self, row: int) -> Path | None:
-        """Where the image of a row lies, or lay."""
+        """Path of the image of a row, also if it is gone."""
         return None if self.folder is None else self.folder / self.ids[row]
 
     def has_changed(self, row: int) -> bool:
-        """Whether the image of a row is there and holds something else than when it was indexed."""
+        """Whether the image of a row is there and has changed since it was indexed."""
         path = self.path_of(row)
         if path is None or self.digests is None or not path.is_file():
             return False

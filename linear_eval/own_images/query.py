@@ -184,7 +184,7 @@ def _write_sheet(
 
 
 def _read_neighbour(path: Path | None, decoding: Decoding, notes: list[str]) -> Tensor | None:
-    """A small picture of an indexed image; None, and a note that says so, where it is lost."""
+    """A small picture of an indexed image; None, and a note, if it cannot be read."""
     if path is None:
         return None
     try:

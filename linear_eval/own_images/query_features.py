@@ -74,7 +74,7 @@ def query_features(
 
 
 def _as_indexed(image: Tensor, name: str, height: int, width: int, notes: list[str]) -> Tensor:
-    """An image at the size of the indexed ones, which were all of one size as they were."""
+    """An image at the size of the indexed ones, which were all of one size."""
     name = printable(name)
     if height != width:
         raise InputError(

@@ -52,7 +52,7 @@ class BackboneAndSplit:
             yield self.config.speed.fastest(embed, self.device)
 
     def notes_on(self, table: FeatureTable) -> list[str]:
-        """All lines for the user once the features are there."""
+        """All notes for the user, after extraction."""
         notes, count = list(self.notes), len(self.batches.split)
         if table.read_from:
             notes.append(f"features: read from {table.read_from}")
@@ -135,7 +135,7 @@ def extract_split(
 ) -> SplitFeatures:
     """Run a backbone over one split; arguments and errors of `open_backbone_and_split`.
 
-    `output`, a folder that will be made of the features, must not lie among the images.
+    `output`, the folder that will be written, must not lie among the images.
     """
     opened = open_backbone_and_split(backbone, data, overrides, split_name=split_name)
     if output is not None:

@@ -1,4 +1,4 @@
-"""Where results go: whether what lies there are results of the same backbone; writing them."""
+"""Whether a file holds results of the same backbone and may be replaced; writing results."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def answers_differ(path: Path, judged: Judged) -> str:
 
 
 def _belongs_to_results(path: Path, judged: Judged) -> bool:
-    """Of a file of an earlier version, which does not say: whether the results beside it do."""
+    """Whether the results beside a file of an earlier version are of the same backbone."""
     results = path.with_name(path.name.replace(".per_image.safetensors", ".json"))
     entry = _read_json(results).get("per_image")
     names_it = isinstance(entry, dict) and entry.get("file") == path.name

@@ -1,4 +1,4 @@
-"""YAML and `dotted.key=value` overrides to frozen dataclasses; whatever is wrong is said at once.
+"""YAML and `dotted.key=value` overrides to frozen dataclasses; all errors are reported at once.
 
 A section's keys come from three places, the later ones winning: the defaults, the file, the
 overrides. Unknown keys, wrong types and values out of range are errors that begin with the dotted
@@ -223,7 +223,7 @@ class _Reader:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Tell whether one of the members that are no sections takes the value."""
+    """Whether one of the members that are no sections takes the value."""
     try:
         convert(value, annotation)
     except Mismatch:

@@ -29,7 +29,7 @@ def member_problem(classes: tuple[type, ...], key: str, name: Any) -> str:
 
 
 def no_such_key(key: str, member: type, classes: tuple[type, ...], config_class: type) -> str:
-    """Say that a section has no such key, and where it may have been meant.
+    """Say that a section has no such key, and which key may have been meant.
 
     Args:
         key: dotted key as given.

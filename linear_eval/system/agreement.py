@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class AgreedError(InputError):
-    """An error of one process that all have heard of."""
+    """An error of one process that all processes know."""
 
 
 @contextmanager

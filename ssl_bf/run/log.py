@@ -92,7 +92,7 @@ class RunLog:
             self._write_status("failed", reason=f"{type(error).__name__}: {error}")
 
     def open(self) -> None:
-        """Begin to write; a new log does not before this is called."""
+        """Begin to write; a new log writes nothing before this call."""
         self._is_open = True
         if not is_main():
             return
@@ -110,7 +110,7 @@ class RunLog:
         self._progress.note(line)
 
     def watch(self, step: int, loss: Tensor) -> None:
-        """Take note of a finished step; nothing waits for the device."""
+        """Remember the loss of a finished step, without waiting for the device."""
         self._step = step
         self._watched.append((step, loss.detach()))
         self._progress.advance(step, loss)

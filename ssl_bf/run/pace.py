@@ -24,7 +24,7 @@ WORTH_IT = 1.1  # times as fast must another number of threads be
 
 
 class Pace:
-    """Looks at how long steps take, in stretches of a minute.
+    """Watches how long steps take, in stretches of a minute.
 
     The median of a stretch is slow only if steps were slow for more than half of it. If the run
     itself began beside others, the fastest stretch so far is the normal one.
@@ -44,7 +44,7 @@ class Pace:
         self._has_spoken = False
 
     def after(self, seconds: float) -> None:
-        """Take note of a step."""
+        """Add the duration of a step."""
         self._stretch.append(seconds)
         if self._normal is None:
             if len(self._stretch) == AT_START:

@@ -35,7 +35,7 @@ def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
 
 
 def check_compiler(config: PretrainConfig, device: torch.device) -> None:
-    """Try `speed.compile` on something small first: later the run would have begun.
+    """Try `speed.compile` on something small, before the run begins.
 
     Raises:
         InputError: it is asked for and does not work here.

@@ -159,8 +159,7 @@ def moco_v3(sizes: Tensor, draws: ViewDraws, config: ViewsConfig) -> Photos:
 def textures(sizes: Tensor, draws: ViewDraws, config: ViewsConfig) -> TextureWindows:
     """Rotated crop and a random affine map of the colours, for the quickstart's `textures`.
 
-    Whatever colour and background say about an image is destroyed, so that only the pattern is
-    left to learn from.
+    Colour and background are destroyed, so that only the pattern is left to learn from.
 
     Raises:
         InputError: images that are not square, or of unequal size.

@@ -27,7 +27,7 @@ class ViewDraws:
     image_ids: Tensor
 
     def uniform(self, purpose: str, count: int) -> Tensor:
-        """Numbers for one purpose, the same for an image whatever the others are.
+        """Numbers for one purpose; those of an image do not depend on the other images.
 
         Args:
             purpose: what they decide; another purpose gets independent ones.
