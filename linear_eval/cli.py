@@ -9,12 +9,13 @@ from functools import partial
 from linear_eval import __version__
 from linear_eval.commands import COMMANDS, run
 from linear_eval.system.errors import run_command
-from linear_eval.system.line_parser import LineParser
+from linear_eval.system.line_parser import LineParser, complete
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a malformed line exits with 2 at once."""
     parser = _parser()
+    complete(parser)
     given, late = parser.parse_known_args(arguments)
     # argparse takes no positional arguments after an option: overrides and images may come last
     if unknown := [text for text in late if text.startswith("-")]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from linear_eval.backbones.backbone_file import load_backbone
+from linear_eval.backbones.opened import open_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.system.atomic_file import check_outside
@@ -31,6 +31,7 @@ from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
 from ssl_bf.run.measured_choices import Choices, choose
+from ssl_bf.run.pace import time_needed
 from ssl_bf.run.setting_checks import (
     check_compiler,
     check_cuda_graph,
@@ -122,6 +123,7 @@ def build_run(
     choices = choose(config, device, begun)  # last: what is wrong is found sooner than it measures
     torch.set_num_threads(choices.threads)
     notes += choices.notes
+    notes += time_needed(config, plan.total_steps, choices.seconds_per_view)
     return Run(
         config=config,
         device=device,
@@ -148,13 +150,14 @@ def _build_backbone(config: PretrainConfig) -> nn.Module:
     with initial_values(config.seed, "backbone"):
         backbone = config.backbone.build()
     if config.backbone.init is not None:
-        given, info = load_backbone(Path(config.backbone.init))
-        if info.architecture != architecture:
+        given = open_backbone(config.backbone.init)
+        if given.info.architecture != architecture:
             raise InputError(
-                f"backbone.init: {config.backbone.init} holds a {info.architecture}, the run "
-                f"trains a {architecture}; set backbone.name and backbone.stem to match"
+                f"backbone.init: {config.backbone.init} holds a {given.info.architecture}, the run "
+                f"trains a {architecture}; set backbone.name and backbone.stem (backbone.model of "
+                "timm's) to match"
             )
-        backbone.load_state_dict(given.state_dict())
+        backbone.load_state_dict(given.network.state_dict())
     return backbone
 
 

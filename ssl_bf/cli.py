@@ -8,14 +8,16 @@ from functools import partial
 
 from linear_eval import __version__
 from linear_eval.system.errors import run_command
-from linear_eval.system.line_parser import LineParser
+from linear_eval.system.line_parser import LineParser, complete
 from linear_eval.system.printable import one_line
 from ssl_bf.commands import COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a malformed line exits with 2 at once."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    complete(parser)
+    given = parser.parse_args(arguments)
     given.if_interrupted = one_line(given.if_interrupted.format_map(vars(given)))
     return run_command(partial(given.command, given), if_interrupted=given.if_interrupted)
 

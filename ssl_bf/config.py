@@ -6,15 +6,14 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from linear_eval.backbones.architectures import build_backbone, feature_dim
+from linear_eval.backbones.configs import BackboneConfig
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
 from linear_eval.strict_config.reader import to_yaml
-from linear_eval.system.errors import InputError
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
@@ -23,92 +22,15 @@ from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.views.recipes import ViewsConfig
 
 if TYPE_CHECKING:
-    from torch import nn
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
-    """A torchvision ResNet without its classifier."""
-
-    name: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-    stem: Literal["imagenet", "cifar"] = "imagenet"  # cifar: 3x3 stride 1, no max-pool
-    zero_init_residual: bool = False
-    init: str | None = None  # a backbone file to start from
-
-    @property
-    def architecture(self) -> str:
-        """The name that the backbone file carries."""
-        return self.name if self.stem == "imagenet" else f"{self.name}_cifar"
-
-    @property
-    def width(self) -> int:
-        """Of its features."""
-        return feature_dim(self.architecture)
-
-    def build(self) -> nn.Module:
-        """Make it from torch's global generator (the caller seeds)."""
-        return build_backbone(self.architecture, zero_init_residual=self.zero_init_residual)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SmallConvConfig:
-    """Four convolutions, 98k parameters: for CPUs."""
-
-    name: Literal["small_conv"]
-    init: str | None = None
-
-    @property
-    def architecture(self) -> str:
-        """The name that the backbone file carries."""
-        return self.name
-
-    @property
-    def width(self) -> int:
-        """Of its features."""
-        return feature_dim(self.architecture)
-
-    def build(self) -> nn.Module:
-        """Make it from torch's global generator (the caller seeds)."""
-        return build_backbone(self.architecture)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GivenBackboneConfig:
-    """A module that a Python program handed in; a file can only tell its name."""
-
-    name: Literal["given"]
-    architecture: str  # custom:CLASS, the name that the backbone file carries
-
-    @property
-    def init(self) -> None:
-        """Of no use: the module comes with its weights."""
-
-    @property
-    def width(self) -> int:
-        """Only a `GivenModule` knows."""
-        self._is_elsewhere()
-
-    def build(self) -> nn.Module:
-        """Only a `GivenModule` can."""
-        self._is_elsewhere()
-
-    def _is_elsewhere(self) -> NoReturn:
-        raise InputError(
-            f"backbone.name: given, the module '{self.architecture}' of a Python program, expected "
-            "one that is built by name; hand it in again from Python, as backbone= of "
-            "ssl_bf.pretrain or ssl_bf.resume"
-        )
-
-
-BackboneConfig = ResNetConfig | SmallConvConfig | GivenBackboneConfig
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpeedConfig:
     """How fast it runs; changes the result by rounding at most."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    channels_last: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
+    channels_last: bool = True  # memory layout of convolutions, the faster one nearly everywhere
     # Of torch on the CPU. auto: measured at the start, then kept; adaptive: measured every minute,
     # which changes last digits; null: torch decides (earlier versions).
     threads: Literal["auto", "adaptive"] | int | None = "auto"
@@ -143,14 +65,14 @@ class TrainingSpeedConfig:
 class RunConfig:
     """Where the run is written and how often; never changes the result."""
 
-    directory: str
-    overwrite: bool = False
+    directory: str  # that is made, with config, log, checkpoints and in the end the backbone
+    overwrite: bool = False  # replace the run that is there
     log_every: int = 50  # steps; the first and the last are logged as well
     monitor_every: int = 10  # epochs between k-NN monitors; 0 switches them off
     monitor_images: int = 5000  # at most so many in the gallery, and in the hold-out
     checkpoint_every: int = 5  # epochs
-    keep_checkpoints: int = 2
-    tensorboard: bool = True
+    keep_checkpoints: int = 2  # the newest ones
+    tensorboard: bool = True  # write events, where tensorboard is installed
 
     def __post_init__(self) -> None:
         for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):
@@ -179,17 +101,17 @@ LEFT_OUT = "???"  # as `--show` writes what must be given
 class PretrainConfig:
     """One pretraining run."""
 
-    data: DatasetConfig
+    data: DatasetConfig  # the images
     views: ViewsConfig
-    backbone: BackboneConfig
-    method: MethodConfig
-    relation: RelationConfig = field(default_factory=NoRelationConfig)
-    optimizer: OptimizerConfig
-    epochs: int
+    backbone: BackboneConfig  # the network that is trained
+    method: MethodConfig  # how it is trained: the loss
+    relation: RelationConfig = field(default_factory=NoRelationConfig)  # among a batch's samples
+    optimizer: OptimizerConfig  # and the course of its learning rate
+    epochs: int  # passes over the images
     batch_size: int  # of all devices together
     accumulate: int = 1  # parts of the batch that the backbone computes one after another
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: on a CPU the faster, measured
-    seed: int = 0
+    seed: int = 0  # of initial values, views, order, dropout
     speed: TrainingSpeedConfig = field(default_factory=TrainingSpeedConfig)
     run: RunConfig
 

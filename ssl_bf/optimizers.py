@@ -18,11 +18,11 @@ class SgdConfig:
     """Stochastic gradient descent with momentum, as MoCo-v2 and SimSiam use it."""
 
     name: Literal["sgd"] = "sgd"
-    base_learning_rate: float = 0.03
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup_epochs: float = 0.0
-    exclude_1d_from_weight_decay: bool = False
+    base_learning_rate: float = 0.03  # per 256 images of the global batch, after the warm-up
+    momentum: float = 0.9  # share of the last update that is kept
+    weight_decay: float = 1e-4  # times the weight, added to its gradient
+    warmup_epochs: float = 0.0  # in which the rate rises from 0; a cosine to 0 follows
+    exclude_1d_from_weight_decay: bool = False  # biases and norms
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -33,11 +33,11 @@ class LarsConfig:
     """LARS as MoCo-v3 uses it; 1-D parameters never have weight decay or a trust ratio."""
 
     name: Literal["lars"] = "lars"
-    base_learning_rate: float = 0.3
-    momentum: float = 0.9
-    weight_decay: float = 1e-6
-    trust_coefficient: float = 0.001
-    warmup_epochs: float = 10.0
+    base_learning_rate: float = 0.3  # per 256 images of the global batch, after the warm-up
+    momentum: float = 0.9  # share of the last update that is kept
+    weight_decay: float = 1e-6  # times the weight, added to its gradient
+    trust_coefficient: float = 0.001  # norm of an update, as a share of the norm of its weights
+    warmup_epochs: float = 10.0  # in which the rate rises from 0; a cosine to 0 follows
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -48,11 +48,11 @@ class AdamWConfig:
     """AdamW with decoupled weight decay, as MoCo-v3 uses it for vision transformers."""
 
     name: Literal["adamw"] = "adamw"
-    base_learning_rate: float = 1.5e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.1
-    warmup_epochs: float = 40.0
-    exclude_1d_from_weight_decay: bool = False
+    base_learning_rate: float = 1.5e-4  # per 256 images of the global batch, after the warm-up
+    betas: tuple[float, float] = (0.9, 0.999)  # decay of the averages of gradient and its square
+    weight_decay: float = 0.1  # times the learning rate and the weight, taken off at each step
+    warmup_epochs: float = 40.0  # in which the rate rises from 0; a cosine to 0 follows
+    exclude_1d_from_weight_decay: bool = False  # biases and norms
 
     def __post_init__(self) -> None:
         _check_ranges(self)

@@ -1,5 +1,6 @@
 """Every shipped config loads, builds its network, and says where it comes from."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def test_every_pretraining_config_builds_its_method_and_accepts_its_batch(path: 
 @pytest.mark.parametrize("path", PRETRAIN, ids=name_of)
 def test_a_pretraining_config_is_named_after_its_content(path: Path) -> None:
     config = load(path)
-    if path.stem != "quickstart":
+    if path.stem == "small_image_folder":
+        assert config.run.directory == f"runs/{path.stem}"
+    elif path.stem != "quickstart":
         assert path.stem.startswith(config.method.name)
         assert ("batchformer" in path.stem) == (config.relation.name == "batchformer")
         assert config.run.directory == f"runs/{path.stem}"
@@ -64,6 +67,15 @@ def test_a_config_says_how_to_run_it_and_is_short(path: Path) -> None:
     assert any("Run:" in line and f"{command} {path.stem}" in line for line in header)
     assert path in EVALUATE or any(line.startswith("# Source:") for line in header)
     assert len(lines) <= 50
+
+
+@pytest.mark.parametrize("path", PRETRAIN, ids=name_of)
+def test_a_pretraining_config_says_what_was_measured_with_it(path: Path) -> None:
+    header = path.read_text().partition("\n\n")[0].splitlines()
+    [line] = [line for line in header if line.startswith("# Measured: ")]
+    said = line.removeprefix("# Measured: ")
+    assert said.startswith("not measured") or re.search(r"[0-9] %", said), said
+    assert max(map(len, header)) <= 100
 
 
 @pytest.mark.parametrize("path", EVALUATE, ids=name_of)
@@ -82,6 +94,13 @@ def test_every_method_is_shipped_and_the_compared_ones_in_both_arms_for_each_dat
             assert f"{method}_batchformer_{data}" in names
     for method in members_of(MethodConfig):
         assert any(name.startswith(method) for name in names), method
+
+
+def test_a_folder_of_ones_own_has_a_config_for_a_gpu_and_one_for_a_cpu() -> None:
+    for name in ("moco_v3_image_folder", "small_image_folder"):
+        config = load(CONFIGS / "pretrain" / f"{name}.yaml")
+        assert (config.data.name, config.relation.name) == ("image_folder", "none")
+    assert (config.backbone.name, config.views.size) == ("small_conv", 64)
 
 
 def test_the_two_arms_of_a_comparison_differ_in_the_relation_only() -> None:

@@ -3,7 +3,17 @@
 Imports stay light here, so that `--help` answers at once.
 """
 
-from linear_eval.commands import compare, convert, export, extract, index, quality, query, run
+from linear_eval.commands import (
+    architectures,
+    compare,
+    convert,
+    export,
+    extract,
+    index,
+    quality,
+    query,
+    run,
+)
 
-COMMANDS = (run, compare, quality, extract, convert, export, index, query)
+COMMANDS = (run, compare, quality, extract, convert, export, index, query, architectures)
 """In the order of `linear-eval --help`."""

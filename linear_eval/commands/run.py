@@ -7,7 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import STORED_FEATURES, add_overrides, add_parser, add_verbose
+from linear_eval.commands.subcommand import (
+    STORED_FEATURES,
+    add_config,
+    add_overrides,
+    add_parser,
+    add_verbose,
+)
 from linear_eval.system.errors import load_torch, require_backbone
 
 if TYPE_CHECKING:
@@ -20,8 +26,9 @@ example:
   torchrun --nproc-per-node 4 -m linear_eval run cifar10 ...     (the images, and searches, shared)
 
 CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
-imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `pixels`, or
-`random` (then architecture= as well). --show prints every key with its value; ??? must be given.
+imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `timm:NAME`
+(timm's own weights), or `pixels`, or `random` (then architecture= as well). --show prints every key
+with its value, ??? must be given; --explain KEY says what one means.
 Prints a table with five lines of notes at most (--verbose: all), and writes results.json beside the
 backbone, or to output=FILE. Results of the same backbone are replaced there, those of another only
 with --overwrite.
@@ -37,7 +44,7 @@ def add(commands: Commands) -> None:
         example=EXAMPLE,
         if_interrupted=STORED_FEATURES,
     )
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
+    add_config(parser, "evaluate", "a YAML file or a packaged name")
     parser.add_argument("--show", action="store_true", help="print the whole config and stop")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace results of another backbone"
@@ -53,7 +60,7 @@ def _run(given: argparse.Namespace) -> None:
     from linear_eval.system.agreement import agreed, working_together
     from linear_eval.system.atomic_file import check_stays
 
-    missing = "???" if given.show else None
+    missing = "???" if given.show or given.explain else None
     with working_together():
         loaded = agreed(
             lambda: load_config(
@@ -64,6 +71,11 @@ def _run(given: argparse.Namespace) -> None:
                 for_missing=missing,
             )
         )
+        if given.explain:
+            from linear_eval.strict_config.explained import explain
+
+            print(explain(EvaluateConfig, given.explain, loaded.value))
+            return
         if given.show:
             print(to_yaml(loaded.value), end="")
             return

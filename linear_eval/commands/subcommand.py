@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,19 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         help="dotted keys of the config, e.g. data.max_images=1000",
     )
     parser.set_defaults(late_go_to="overrides")
+
+
+def add_config(parser: argparse.ArgumentParser, packaged: str, says: str) -> None:
+    """CONFIG, whose packaged names a shell can complete, and `--explain`."""
+    config = parser.add_argument("config", metavar="CONFIG", help=says)
+    config.completer = partial(_names, packaged)  # type: ignore[attr-defined]  # read by argcomplete
+    parser.add_argument("--explain", metavar="KEY", help="say what a key means, and stop")
+
+
+def _names(packaged: str, **_: object) -> list[str]:
+    from linear_eval.strict_config.source import config_names
+
+    return config_names(packaged)
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ RANDOM = "random"
 class SpeedConfig:
     """Changes the results by rounding at most."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     # of torch on the CPU; auto: one per core, or fewer for features while fewer are faster
     threads: Literal["auto"] | int = "auto"
 

@@ -178,17 +178,25 @@ def _find(source: str, packaged: str) -> Path:
             f"CONFIG: missing, {source} is an override; give a YAML file or the name of a "
             "packaged config before it"
         )
-    known = sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in (folder.iterdir() if folder.is_dir() else ())
-        if entry.name.endswith(".yaml")
-    )
+    known = config_names(packaged)
     what = "no such config" if is_name else "no such file"
     hint = nearest(path.stem, known)
     names = "" if hint else f" ({', '.join(known)})"
     raise ConfigError(
         f"{source}: {what}, expected a path or the name of a packaged config{names}.{hint}"
     )
+
+
+def config_names(packaged: str) -> list[str]:
+    """Names of the packaged configs of one folder, "pretrain" or "evaluate"."""
+    return sorted(path.stem for path in (packaged_folder() / packaged).glob("*.yaml"))
+
+
+def packaged_configs(packaged: str) -> dict[str, str]:
+    """Name of each packaged config of one folder -> the first line of its header."""
+    folder = packaged_folder() / packaged
+    first = {name: (folder / f"{name}.yaml").read_text("utf-8") for name in config_names(packaged)}
+    return {name: text.partition("\n")[0].removeprefix("# ") for name, text in first.items()}
 
 
 def packaged_folder() -> Path:

@@ -25,7 +25,8 @@ def member_problem(classes: tuple[type, ...], key: str, name: Any) -> str:
         return f"{key}: missing, expected one of {names}; give it as {key}=NAME"
     if not isinstance(name, str):
         return f"{key}: expected one of {names}, got {show(name)}"
-    return f"{key}: '{name}' is not one of {names}.{nearest(name, names)}".removesuffix(".")
+    hint = nearest(name.partition(":")[0], names)  # timm:resnet50 means timm
+    return f"{key}: '{name}' is not one of {names}.{hint}".removesuffix(".")
 
 
 def no_such_key(key: str, member: type, classes: tuple[type, ...], config_class: type) -> str:
@@ -48,7 +49,7 @@ def no_such_key(key: str, member: type, classes: tuple[type, ...], config_class:
         return f"{problem} Known: {', '.join(known)}"
     hint = nearest(name, known)
     if not hint:
-        elsewhere = [each for each in _dotted_keys(config_class) if each.endswith(f".{name}")]
+        elsewhere = [each for each in dotted_keys(config_class) if each.endswith(f".{name}")]
         hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else f" Known: {', '.join(known)}"
     return f"{key}: no such key.{hint}"
 
@@ -69,10 +70,11 @@ def _field_names(member: Any) -> list[str]:
     return [each.name for each in dataclasses.fields(member) if each.init]
 
 
-def _dotted_keys(config_class: type, path: str = "") -> Iterator[str]:
+def dotted_keys(config_class: type, path: str = "") -> Iterator[str]:
+    """Every dotted key, those of all members of unions among them; some come several times."""
     hints = typing.get_type_hints(config_class)
     for name in _field_names(config_class):
         yield f"{path}{name}"
         if list_item(hints[name]) is None:
             for member in section_classes(hints[name]):
-                yield from _dotted_keys(member, f"{path}{name}.")
+                yield from dotted_keys(member, f"{path}{name}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any, NoReturn
 
 from linear_eval.system.errors import EXIT_WRONG_INPUT
@@ -21,3 +22,14 @@ class LineParser(argparse.ArgumentParser):
         action = super().add_argument(*names, **options)
         action.required = action.required and action.nargs != "*"
         return action
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how a line goes on, and exit; needs the package argcomplete."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    try:
+        import argcomplete
+    except ImportError:
+        return  # the shell then has nothing to offer
+    argcomplete.autocomplete(parser)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import add_parser
+from linear_eval.commands.subcommand import add_config, add_parser
 from linear_eval.system.errors import load_torch
 
 if TYPE_CHECKING:
@@ -20,9 +20,10 @@ example:
   ssl-bf pretrain moco_v3_batchformer_cifar10 data.root=data/cifar10 epochs=20
   torchrun --nproc-per-node 8 -m ssl_bf pretrain ...      (on several devices)
 
-CONFIG is a YAML file, or the name of a packaged one: quickstart, or METHOD_DATA or
-METHOD_batchformer_DATA with METHOD moco_v2, moco_v3 or simsiam and DATA cifar10, tiny_imagenet_40,
-imagenet100 or imagenet. --show prints every key with its value; ??? must be given.
+CONFIG is a YAML file, or the name of a packaged one (ssl-bf configs lists them): quickstart,
+small_image_folder, moco_v3_image_folder, or METHOD_DATA or METHOD_batchformer_DATA with METHOD
+moco_v2, moco_v3 or simsiam and DATA cifar10, tiny_imagenet_40, imagenet100 or imagenet. --show
+prints every key with its value; ??? must be given. --explain KEY says what a key means.
 """
 
 
@@ -37,7 +38,7 @@ def add(commands: Commands) -> None:
         if_interrupted="run.directory is as it was, or the run is done; what is packed is kept, "
         "but for its last 64 MiB at most",
     )
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file or a packaged name")
+    add_config(parser, "pretrain", "a YAML file or a packaged name")
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -53,7 +54,9 @@ def _pretrain(given: argparse.Namespace) -> None:
 
     read_config_file(given.config, "pretrain")  # its name and YAML need no torch
     load_torch(if_interrupted=given.if_interrupted)
-    if given.show:
+    if given.explain:
+        print(explain_key(given.config, given.overrides, given.explain))
+    elif given.show:
         print(whole_config(given.config, given.overrides), end="")
     else:
         pretrain(given.config, given.overrides)
@@ -61,11 +64,25 @@ def _pretrain(given: argparse.Namespace) -> None:
 
 def whole_config(source: str, overrides: Sequence[str]) -> str:
     """Every key of a run as YAML, with its value; `???` stands for what must be given."""
-    from linear_eval.strict_config.reader import load_config, to_yaml
+    from linear_eval.strict_config.reader import to_yaml
+
+    return to_yaml(_shown(source, overrides))
+
+
+def explain_key(source: str, overrides: Sequence[str], key: str) -> str:
+    """What a key means, and its value in this run."""
+    from linear_eval.strict_config.explained import explain
     from ssl_bf.config import PretrainConfig
 
-    loaded = load_config(PretrainConfig, source, overrides, packaged="pretrain", for_missing="???")
-    return to_yaml(loaded.value)
+    return explain(PretrainConfig, key, _shown(source, overrides))
+
+
+def _shown(source: str, overrides: Sequence[str]) -> PretrainConfig:
+    from linear_eval.strict_config.reader import load_config
+    from ssl_bf.config import LEFT_OUT, PretrainConfig
+
+    read = load_config(PretrainConfig, source, overrides, packaged="pretrain", for_missing=LEFT_OUT)
+    return read.value
 
 
 def pretrain(source: str, overrides: Sequence[str]) -> None:

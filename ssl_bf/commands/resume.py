@@ -83,8 +83,8 @@ def go_on(config: PretrainConfig, directory: Path) -> None:
 
 def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     """The run as its newest sound checkpoint left it, and how many steps it has made."""
+    from linear_eval.backbones.configs import GivenBackboneConfig
     from ssl_bf.build import build_run
-    from ssl_bf.config import GivenBackboneConfig
     from ssl_bf.pixels.identity import check_identity
     from ssl_bf.run.checkpoint import load_newest
     from ssl_bf.run.directory import CONFIG_FILE

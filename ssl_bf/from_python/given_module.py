@@ -6,8 +6,8 @@ import copy
 
 from torch import nn
 
+from linear_eval.backbones.configs import GivenBackboneConfig
 from linear_eval.backbones.own_module import width_of
-from ssl_bf.config import GivenBackboneConfig
 
 
 class GivenModule(GivenBackboneConfig):

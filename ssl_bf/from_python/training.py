@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from linear_eval.backbones.configs import GivenBackboneConfig
 from linear_eval.backbones.own_module import architecture_of
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.given import GivenConfig, GivenImages
@@ -23,7 +24,7 @@ from linear_eval.system.cores import torch_threads
 from linear_eval.system.errors import InputError
 from ssl_bf.commands.pretrain import start
 from ssl_bf.commands.resume import go_on
-from ssl_bf.config import GivenBackboneConfig, PretrainConfig
+from ssl_bf.config import PretrainConfig
 from ssl_bf.from_python.given_module import GivenModule
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.saved_config import saved_config

@@ -6,6 +6,7 @@ whole batch. `groups:G` gives every G-th part of the batch its own statistics, a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +114,19 @@ def _converted(norm: _BatchNorm, mode: str) -> _BatchNorm:
     new.weight, new.bias = norm.weight, norm.bias
     new.running_mean, new.running_var = norm.running_mean, norm.running_var
     new.num_batches_tracked = norm.num_batches_tracked
+    parts = dict(norm.named_children())
+    if parts:  # timm's BatchNorm, which ends in dropout and an activation
+        assert list(parts) == ["drop", "act"], f"{type(norm).__name__} with {list(parts)}"
+        for name, part in parts.items():
+            new.add_module(name, part)
+        new.register_forward_hook(_then_activation)
     return new.train(norm.training)
+
+
+def _then_activation(norm: Any, inputs: object, out: Tensor) -> Tensor:
+    del inputs
+    activated: Tensor = norm.act(norm.drop(out))
+    return activated
 
 
 def num_groups(mode: str) -> int:

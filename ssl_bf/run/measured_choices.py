@@ -43,11 +43,13 @@ class Choices:
         precision: of its steps.
         threads: of torch on the CPU, >= 1.
         notes: lines for the log.
+        seconds_per_view: of the backbone, forward and backward; None where nothing was measured.
     """
 
     precision: Precision
     threads: int
     notes: tuple[str, ...] = ()
+    seconds_per_view: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def choose(
             compute in its precision; or that of `speed.like`.
     """
     kept = _kept_by(config) if begun is None else _checked(begun, config, "checkpoint")
-    threads, note_1 = _threads(config, device, kept)
+    threads, note_1, took_1 = _threads(config, device, kept)
     with torch_threads(threads):
-        precision, note_2 = _precision(config, device, kept, goes_on=begun is not None)
+        precision, note_2, took_2 = _precision(config, device, kept, goes_on=begun is not None)
     if world_size() > 1:
         both = torch.tensor([PRECISIONS.index(precision), threads], device=device)
         index, threads = broadcast_from_main(both).tolist()
@@ -88,21 +90,23 @@ def choose(
             "precision: bf16, which this GPU cannot compute in; start a new run with "
             "precision=float32, or go on with one begun in bf16 on another GPU or the CPU"
         )
-    return Choices(precision, threads, tuple(line for line in (note_2, note_1) if line))
+    notes = tuple(line for line in (note_2, note_1) if line)
+    return Choices(precision, threads, notes, took_2 or took_1)
 
 
 def seconds_of_threads(
     config: PretrainConfig, precision: Precision, cores: int
 ) -> dict[int, float]:
-    """How long a forward and backward of the backbone takes, by number of threads up to `cores`."""
+    """Seconds of the backbone's forward and backward per view, by number of threads to `cores`."""
     step, most = _trial(config, precision)
     with torch_threads(cores):
         images = long_enough(step, most)
-    return seconds_by_threads(partial(step, images), cores)
+    seconds = seconds_by_threads(partial(step, images), cores)
+    return {threads: took / images for threads, took in seconds.items()}
 
 
 def seconds_of_precisions(config: PretrainConfig) -> dict[Precision, float]:
-    """How long a forward and backward takes at best, with as many threads as torch has now.
+    """Seconds per view that forward and backward take at best, with torch's threads of now.
 
     With one it is the thread's own time, from which other processes take nothing.
     """
@@ -112,7 +116,7 @@ def seconds_of_precisions(config: PretrainConfig) -> dict[Precision, float]:
     images = long_enough(step, most, clock)
     steps = {name: partial(step, images) for name, (step, _) in trials.items()}
     steps["bf16"]()  # makes what libraries keep; float32 has
-    return {name: min(seconds) for name, seconds in seconds_by_turns(steps, clock).items()}
+    return {name: min(took) / images for name, took in seconds_by_turns(steps, clock).items()}
 
 
 def _kept_by(config: PretrainConfig) -> _Kept | None:
@@ -139,13 +143,15 @@ def _checked(begun: Mapping[str, Any], config: PretrainConfig, whose: str) -> _K
     return _Kept(precision, threads, "as the run began")
 
 
-def _threads(config: PretrainConfig, device: torch.device, kept: _Kept | None) -> tuple[int, str]:
-    """The number, and a line for the log."""
+def _threads(
+    config: PretrainConfig, device: torch.device, kept: _Kept | None
+) -> tuple[int, str, float | None]:
+    """The number, a line for the log, and the seconds per view that were measured."""
     asked = config.speed.threads
     if isinstance(asked, int):
-        return asked, ""
+        return asked, "", None
     if asked is None:
-        return torch.get_num_threads(), ""
+        return torch.get_num_threads(), "", None
     cores = usable_cores()
     if asked == "auto" and kept is not None and kept.threads is not None:
         note = f"threads: {kept.threads}, {kept.where}"
@@ -154,15 +160,15 @@ def _threads(config: PretrainConfig, device: torch.device, kept: _Kept | None) -
                 f"warning: {note}, but this process may use {cores} core(s) now: speed.threads="
                 f"{cores} is likely faster, and changes last digits"
             )
-        return kept.threads, note
+        return kept.threads, note, None
     if (of_user := asked_threads()) is not None:
-        return of_user, f"threads: {of_user}, as OMP_NUM_THREADS says"
+        return of_user, f"threads: {of_user}, as OMP_NUM_THREADS says", None
     if device.type != "cpu" or cores == 1 or not is_main():
-        return cores, ""
+        return cores, "", None
     precision = "float32" if config.precision == "auto" else config.precision
     seconds = seconds_of_threads(config, precision, cores)
     best = fastest(seconds)
-    return best, f"threads: {best} of {cores} cores, {_compared(seconds, best)}"
+    return best, f"threads: {best} of {cores} cores, {_compared(seconds, best)}", seconds[best]
 
 
 def _compared(seconds: Mapping[int, float], best: int) -> str:
@@ -172,32 +178,32 @@ def _compared(seconds: Mapping[int, float], best: int) -> str:
 
 def _precision(
     config: PretrainConfig, device: torch.device, kept: _Kept | None, *, goes_on: bool
-) -> tuple[Precision, str]:
-    """The precision, and a line for the log."""
+) -> tuple[Precision, str, float | None]:
+    """The precision, a line for the log, and the seconds per view that were measured."""
     asked = config.precision
     if kept is not None and (goes_on or asked == "auto"):
         note = f"precision: {kept.precision}, {kept.where}" if asked == "auto" else ""
-        return kept.precision, note
+        return kept.precision, note, None
     if device.type != "cpu":
         if asked != "auto":
-            return asked, ""
+            return asked, "", None
         fitting: Precision = "bf16" if _has_bf16(emulated=False) else "float32"
-        return fitting, f"precision: {fitting}, as suits this GPU"
+        return fitting, f"precision: {fitting}, as suits this GPU", None
     if asked == "float32" or not is_main():
-        return "float32", ""
+        return "float32", "", None
     seconds = seconds_of_precisions(config)
     times = seconds["float32"] / seconds["bf16"]
     if asked == "bf16":
         slow = times < 1 / WORTH_IT
-        return asked, (
+        note = (
             f"warning: precision=bf16 is slow here, measured {times:.2g} times as fast as float32; "
             "precision=auto takes the faster one"
-            if slow
-            else ""
         )
+        return asked, note if slow else "", seconds[asked]
     best: Precision = "bf16" if times >= WORTH_IT else "float32"
     ratio, other = (times, "float32") if best == "bf16" else (1 / times, "bf16")
-    return best, f"precision: {best}, measured {ratio:.2g} times as fast as {other} here"
+    note = f"precision: {best}, measured {ratio:.2g} times as fast as {other} here"
+    return best, note, seconds[best]
 
 
 def _has_bf16(*, emulated: bool) -> bool:

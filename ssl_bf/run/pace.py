@@ -1,4 +1,4 @@
-"""Notices steps that stay slow because other processes use the cores of a run on a CPU.
+"""How long a run on a CPU takes, and steps that stay slow: other processes want its cores.
 
 A team of threads waits for each of its threads many times a step, so that a core shared with one
 busy process makes the whole step several times as long.
@@ -13,6 +13,7 @@ import torch
 
 from linear_eval.features.measured_threads import fastest
 from linear_eval.system.cores import usable_cores
+from linear_eval.system.distributed import world_size
 from ssl_bf.config import PretrainConfig
 from ssl_bf.run.measured_choices import Precision, seconds_of_threads
 
@@ -20,7 +21,43 @@ AT_START = 20  # steps whose median is taken for normal
 AT_LEAST = 5  # steps make a median
 LONG = 60.0  # seconds of steps: whatever is over sooner is not worth a word
 SLOW = 1.5  # times the normal; beside one busy process they take 2 to 20 times as long
+LONG_RUN = 3600.0  # seconds
+VIEWS = 2  # of each image
 WORTH_IT = 1.1  # times as fast must another number of threads be
+
+
+def time_needed(
+    config: PretrainConfig, total_steps: int, seconds_per_view: float | None
+) -> list[str]:
+    """Log lines: how long a run takes at least, and what is shorter where that is over an hour.
+
+    Args:
+        config: the whole run.
+        total_steps: of it.
+        seconds_per_view: measured, of the backbone alone; None: nothing can be said.
+    """
+    if seconds_per_view is None:
+        return []
+    images = config.batch_size // world_size()
+    seconds = total_steps * images * VIEWS * seconds_per_view
+    lines = [
+        f"time: at least {_span(seconds)} on this CPU: {total_steps} steps of {images} images, two "
+        "views each, by the measured backbone alone; the log says more after the first steps"
+    ]
+    if seconds > LONG_RUN:
+        lines.append(
+            "warning: that is long: the config small_image_folder trains a small network on a "
+            "folder in about 10 minutes, and with backbone.init=FILE weights that are there go on "
+            "learning, which takes fewer epochs"
+        )
+    return lines
+
+
+def _span(seconds: float) -> str:
+    if seconds < LONG_RUN:
+        return f"{max(1, round(seconds / 60))} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 class Pace:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from linear_eval.backbones.backbone_file import backbone_notes
+from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
@@ -65,7 +66,7 @@ def check_labels(config: PretrainConfig, method: Method, train: ImageSplit) -> N
 def setting_notes(config: PretrainConfig, device: torch.device) -> list[str]:
     """Log lines on settings that do nothing or harm here."""
     notes, views = [], config.views
-    if config.backbone.init is not None:
+    if config.backbone.init is not None and not is_timm(config.backbone.init):
         notes += backbone_notes(Path(config.backbone.init))
     if views.short_side is not None and views.short_side < views.size:
         notes.append(

@@ -70,7 +70,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ["compare"],
         ["compare", "a", "--by", "image", "b"],
         ["compare", "a", "b", "--by", "pixel"],
-        ["convert", "c.pth", "--output", "b.safetensors"],
+        ["convert", "c.pth", "--architecture", "resnet18"],
         ["convert", "c.pth", "--output", "b", "--architecture", "resnet18", "late"],
         ["quality", "b"],
     ],
@@ -86,7 +86,6 @@ def test_a_malformed_command_line_exits_with_2(
 
 def test_what_is_to_be_converted_reaches_the_converter(monkeypatch: pytest.MonkeyPatch) -> None:
     import linear_eval.checkpoints.convert
-    from linear_eval.backbones.backbone_header import IMAGENET_MEAN
 
     calls: list[Any] = []
     monkeypatch.setattr(
@@ -96,11 +95,43 @@ def test_what_is_to_be_converted_reaches_the_converter(monkeypatch: pytest.Monke
     )
     line = "convert a.pth --architecture resnet18 --output b --image-size 32 --std 0.1,0.2,0.3"
     assert main(line.split()) == 0
-    images = linear_eval.checkpoints.convert.ImageFacts(
-        size=32, mean=IMAGENET_MEAN, std=(0.1, 0.2, 0.3)
-    )
+    images = linear_eval.checkpoints.convert.ImageFacts(size=32, mean=None, std=(0.1, 0.2, 0.3))
     named = {"architecture": "resnet18", "output": Path("b"), "images": images, "overwrite": False}
     assert calls == [((Path("a.pth"),), named)]
+
+
+def test_what_timm_says_of_its_weights_is_not_given_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import linear_eval.checkpoints.convert
+
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        linear_eval.checkpoints.convert,
+        "convert_timm",
+        lambda *given, **named: calls.append((given, named)),
+    )
+    assert main("convert timm:resnet18 --output b".split()) == 0
+    assert calls == [(("timm:resnet18",), {"output": Path("b"), "overwrite": False})]
+    assert main("convert timm:resnet18 --output b --image-size 64".split()) == 2
+    assert "--image-size: is what timm says of timm:resnet18; leave" in capsys.readouterr().err
+    assert main("convert a.pth --output b".split()) == 2
+    assert "--architecture: missing, a checkpoint does not say" in capsys.readouterr().err
+    assert main("extract timm:resnet18 folder --output b.npy".split()) == 2
+    assert "make one: linear-eval convert timm:resnet18 --output FILE" in capsys.readouterr().err
+
+
+def test_the_architectures_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["architectures", "resnet18*"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines][:2] == ["resnet18", "resnet18_cifar"]
+
+
+def test_a_key_is_explained_with_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("run quickstart knn.k=[3] --explain knn.k".split()) == 0
+    assert "here: [3]\n  a list of whole numbers; default:" in capsys.readouterr().out
+    assert main("run quickstart --explain knn.kk".split()) == 2
+    assert "knn.kk: no such key. Did you mean 'knn.k'?" in capsys.readouterr().err
 
 
 def test_wrong_input_is_one_line_and_exit_2() -> None:

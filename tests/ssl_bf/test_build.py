@@ -432,3 +432,47 @@ def test_images_smaller_than_their_views_are_warned_of(short_side: str, warned: 
     notes = build("moco_v2", *given).notes
     line = "warning: views.short_side=15 is less than views.size=16: even whole images are enlarged"
     assert sum(note.startswith(line) for note in notes) == warned
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_of_timm_is_trained_and_handed_over(method: str, tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="models of timm need the extra timm")
+    run = build(method, "backbone.name=timm", "backbone.model=test_efficientnet", "views.size=32")
+    run.model(run.loader.batch(0), StepContext(seed=3)).backward()
+    for name, parameter in run.method.backbone.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.abs().sum() > 0), name
+    info = backbone_info(run.config, commit=None, step=1, precision="float32")
+    assert (info.architecture, info.feature_dim) == ("timm:test_efficientnet", 256)
+    save_backbone(tmp_path / "b.safetensors", run.method.backbone, info)
+    again = build(
+        method,
+        *("backbone.name=timm", "backbone.model=test_efficientnet", "views.size=32"),
+        f"backbone.init={tmp_path / 'b.safetensors'}",
+    )
+    trained = run.method.backbone.state_dict()
+    for name, value in again.method.backbone.state_dict().items():
+        assert torch.equal(value, trained[name]), name
+
+
+def test_timms_own_weights_come_by_explicit_wish_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm", reason="models of timm need the extra timm")
+    create, wishes = timm.create_model, []
+
+    def offline(name: str, *, num_classes: int, pretrained: bool = False) -> Any:
+        wishes.append(pretrained)
+        return create(name, num_classes=num_classes)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    name = ["backbone.name=timm", "backbone.model=test_resnet.r160_in1k"]
+    build("simsiam", *name)
+    assert not any(wishes)
+    build("simsiam", *name, "backbone.init=timm:test_resnet")
+    assert wishes.count(True) == 1
+    with pytest.raises(InputError, match=r"backbone.model of timm's\) to match"):
+        build(
+            "simsiam",
+            "backbone.name=timm",
+            "backbone.model=test_vit",
+            "backbone.init=timm:test_resnet",
+        )

@@ -13,13 +13,12 @@ import pytest
 import yaml
 
 from linear_eval.backbones.architectures import ARCHITECTURES
+from linear_eval.backbones.configs import ResNetConfig, SmallConvConfig
 from linear_eval.strict_config.reader import ConfigError, parse_config, to_yaml
 from ssl_bf.config import (
     PLACES,
     PretrainConfig,
-    ResNetConfig,
     RunConfig,
-    SmallConvConfig,
     TrainingSpeedConfig,
     config_to_share,
     decisive_settings,
@@ -92,6 +91,16 @@ def test_a_stem_and_a_name_make_an_architecture(name: Any) -> None:
     assert ResNetConfig(name=name, stem="cifar").architecture == f"{name}_cifar"
     assert f"{name}_cifar" in ARCHITECTURES
     assert SmallConvConfig(name="small_conv").architecture == "small_conv"
+    assert parse("backbone.name=timm", f"backbone.model={name}").backbone.architecture == (
+        f"timm:{name}"
+    )
+
+
+def test_a_model_of_timm_is_named_by_its_own_key() -> None:
+    with pytest.raises(ConfigError, match=r"backbone.name: 'timm:resnet50' .* mean 'timm'"):
+        parse("backbone.name=timm:resnet50")
+    with pytest.raises(ConfigError, match="backbone.model: missing, expected a model of timm such"):
+        parse("backbone.name=timm")
 
 
 @pytest.mark.parametrize("threads", ["auto", "adaptive", 3, None])
@@ -199,7 +208,8 @@ def free_text(config_class: Any, prefix: str = "") -> Iterator[str]:
 
 
 def test_every_key_that_may_hold_a_path_is_known_as_one() -> None:
-    words = {"method.batch_norm", "data.test_folder"}  # groups:G; a name beside train
+    # groups:G; a name beside train; timm's name
+    words = {"method.batch_norm", "data.test_folder", "backbone.model"}
     words |= {"data.fingerprint", "backbone.architecture"}  # of what a Python program hands in
     assert {*free_text(PretrainConfig)} == {*PLACES} | words
 

@@ -117,3 +117,15 @@ def test_a_missing_timm_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match=r"pip install 'ssl-bf\[timm\]'"):
         export(nn.Identity(), INFO, file_format="timm", output=tmp_path / "b")
+
+
+def test_a_model_of_timm_goes_back_to_timm(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="models of timm need the extra timm")
+    name = "timm:test_vit_relpos"
+    network = build_backbone(name).eval()
+    info = BackboneInfo(name, feature_dim(name), 160, (0.5,) * 3, (0.5,) * 3)
+    export(network, info, file_format="timm", output=tmp_path / "b.safetensors")
+    theirs = timm.create_model("test_vit_relpos", num_classes=0)
+    theirs.load_state_dict(safetensors.torch.load_file(tmp_path / "b.safetensors"), strict=True)
+    with pytest.raises(InputError, match=r"torchvision has no timm:.*; use --format timm"):
+        export(network, info, file_format="torchvision", output=tmp_path / "b.pth")

@@ -9,6 +9,7 @@ from linear_eval.backbones.backbone_header import IMAGENET_MEAN, BackboneInfo
 from linear_eval.datasets import TexturesConfig
 from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.evaluation.contestants import open_contestants
+from linear_eval.evaluation.run import results_path
 from linear_eval.features.table import collect_features
 from linear_eval.images.batches import EvalImages, ImageBatches
 from linear_eval.system.errors import InputError
@@ -126,3 +127,24 @@ def test_an_architecture_beside_a_file_is_refused_unless_random_is_judged(tmp_pa
     with pytest.raises(InputError, match=r"^architecture: 'resnet18' is for the random backbone"):
         open_contestants(_config(main, architecture="resnet18"))
     assert len(open_contestants(_config(main, "random", architecture="small_conv"))) == 2
+
+
+def test_a_model_of_timm_is_judged_with_timms_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm", reason="models of timm need the extra timm")
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm,
+        "create_model",
+        lambda name, num_classes, pretrained=False: create(name, num_classes=0),
+    )
+    config = _config("timm:test_resnet", "random")
+    assert config.backbone_files == ()
+    random, judged = open_contestants(config)
+    assert judged.title == "timm:test_resnet.r160_in1k"
+    assert judged.is_file
+    assert (judged.path, judged.image_size) == (None, 160)
+    assert random.architecture == "timm:test_resnet.r160_in1k"
+    with pytest.raises(InputError, match="output: missing, backbone=timm:test_resnet has no"):
+        results_path(config)
+    alone = open_contestants(_config("random", architecture="timm:tf_efficientnet_lite0"))[0]
+    assert alone.mean == (0.5, 0.5, 0.5)

@@ -210,3 +210,20 @@ def test_recording_comes_back_after_an_error_for_those_that_recorded() -> None:
         assert not any(m.track_running_stats for m in module)
         raise RuntimeError("boom")
     assert [m.track_running_stats for m in module] == [True, False]
+
+
+@pytest.mark.parametrize("mode", ["synchronised", "groups:2"])
+def test_timms_batch_norm_keeps_its_activation(mode: str) -> None:
+    layers = pytest.importorskip("timm.layers", reason="models of timm need the extra timm")
+    given = nn.Sequential(filled(layers.BatchNormAct2d(CHANNELS, act_layer=nn.ReLU6)))
+    converted = copy.deepcopy(given)
+    set_batch_norm_mode(converted, mode)
+    assert type(converted[0]) is not type(given[0])
+    assert converted.state_dict().keys() == given.state_dict().keys()
+    x = 5 * randn(6, CHANNELS, 2, 2, seed=1)
+    copied = copy.deepcopy(converted)  # as the slow copies are
+    if mode == "synchronised":
+        assert torch.allclose(converted(x), given(x))
+    assert torch.allclose(copied(x).amin(), torch.zeros((), dtype=torch.float64))
+    assert torch.allclose(copied.eval()(x), copied(x))
+    assert bool(copied(x).amax() <= 6)

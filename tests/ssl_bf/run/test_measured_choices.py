@@ -72,6 +72,7 @@ def test_auto_takes_the_faster_precision_and_says_so(
     found = choose(config(), CPU)
     assert found.precision == line.split()[1].strip(",")
     assert line in found.notes
+    assert found.seconds_per_view == (bf16 if found.precision == "bf16" else 1.0)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +86,10 @@ def test_auto_takes_the_fastest_number_of_threads(
     seconds: dict[int, float], threads: int, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, threads=seconds)
-    found = choose(config(), CPU)
+    found = choose(config("precision=float32"), CPU)
     assert found.threads == threads
     assert line in found.notes
+    assert found.seconds_per_view == seconds[threads]
 
 
 def test_what_is_given_is_taken_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:

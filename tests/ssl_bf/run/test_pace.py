@@ -7,8 +7,21 @@ from typing import Any, cast
 import pytest
 import torch
 
+from linear_eval.strict_config.reader import parse_config
+from ssl_bf.config import PretrainConfig
 from ssl_bf.run import pace
 from ssl_bf.run.pace import AT_START, Pace, adapt_threads
+
+SHORTEST: dict[str, Any] = {
+    "data": {"name": "textures"},
+    "views": {"recipe": "textures", "size": 32},
+    "backbone": {"name": "small_conv"},
+    "method": {"name": "simsiam"},
+    "optimizer": {"name": "sgd"},
+    "epochs": 2,
+    "batch_size": 16,
+    "run": {"directory": "never written"},
+}
 
 
 def test_steps_that_stay_slow_are_told_once() -> None:
@@ -71,3 +84,22 @@ def test_only_what_is_clearly_faster_is_changed_to(
         assert bool(line) == (threads != 4)
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_time_needed_is_steps_times_views_of_the_measured_backbone() -> None:
+    made = parse_config(PretrainConfig, SHORTEST).value
+    assert pace.time_needed(made, 100, None) == []
+    # 100 steps of 16 images, two views each: 3,200 views
+    [line] = pace.time_needed(made, 100, 600 / 3200)
+    assert line.startswith("time: at least 10 min on this CPU: 100 steps of 16 images")
+
+
+@pytest.mark.parametrize(("hours", "said"), [(1.5, "1.5 hours"), (24 * 9, "9 days")])
+def test_over_an_hour_the_smaller_config_and_known_weights_are_named(
+    hours: float, said: str
+) -> None:
+    made = parse_config(PretrainConfig, SHORTEST).value
+    first, second = pace.time_needed(made, 100, hours * 3600 / 3200)
+    assert f"at least {said}" in first
+    assert "small_image_folder" in second
+    assert "backbone.init=FILE" in second

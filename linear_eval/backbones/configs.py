@@ -1,0 +1,113 @@
+"""Backbones that are built by name: the section `backbone:` of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+from linear_eval.backbones.architectures import build_backbone, feature_dim
+from linear_eval.system.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """A torchvision ResNet without its classifier."""
+
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+    stem: Literal["imagenet", "cifar"] = "imagenet"  # cifar: 3x3 stride 1, no max-pool
+    zero_init_residual: bool = False  # start every residual branch at 0
+    init: str | None = None  # a backbone file to start from
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return self.name if self.stem == "imagenet" else f"{self.name}_cifar"
+
+    @property
+    def width(self) -> int:
+        """Of its features."""
+        return feature_dim(self.architecture)
+
+    def build(self) -> nn.Module:
+        """Make it from torch's global generator (the caller seeds)."""
+        return build_backbone(self.architecture, zero_init_residual=self.zero_init_residual)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConvConfig:
+    """Four convolutions, 98k parameters: for CPUs."""
+
+    name: Literal["small_conv"]
+    init: str | None = None  # a backbone file to start from
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return self.name
+
+    @property
+    def width(self) -> int:
+        """Of its features."""
+        return feature_dim(self.architecture)
+
+    def build(self) -> nn.Module:
+        """Make it from torch's global generator (the caller seeds)."""
+        return build_backbone(self.architecture)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig:
+    """Any model of timm without its classifier; its weights start as timm draws them."""
+
+    name: Literal["timm"]
+    # in timm's words, perhaps with the tag of pretrained weights: resnet50d.ra2_in1k
+    model: str = field(metadata={"expects": "a model of timm such as resnet50d"})
+    init: str | None = None  # a backbone file to start from, or timm:NAME for timm's own weights
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return f"timm:{self.model}"
+
+    @property
+    def width(self) -> int:
+        """Of its features."""
+        return feature_dim(self.architecture)
+
+    def build(self) -> nn.Module:
+        """Make it from torch's global generator (the caller seeds)."""
+        return build_backbone(self.architecture)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenBackboneConfig:
+    """A module that a Python program handed in; a file can only tell its name."""
+
+    name: Literal["given"]
+    architecture: str  # custom:CLASS, the name that the backbone file carries
+
+    @property
+    def init(self) -> None:
+        """Of no use: the module comes with its weights."""
+
+    @property
+    def width(self) -> int:
+        """Only a `GivenModule` knows."""
+        self._is_elsewhere()
+
+    def build(self) -> nn.Module:
+        """Only a `GivenModule` can."""
+        self._is_elsewhere()
+
+    def _is_elsewhere(self) -> NoReturn:
+        raise InputError(
+            f"backbone.name: given, the module '{self.architecture}' of a Python program, expected "
+            "one that is built by name; hand it in again from Python, as backbone= of "
+            "ssl_bf.pretrain or ssl_bf.resume"
+        )
+
+
+BackboneConfig = ResNetConfig | SmallConvConfig | TimmConfig | GivenBackboneConfig
