@@ -182,10 +182,9 @@ def test_what_a_page_runs_works_and_prints_what_it_says(
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
     printed: list[str] = []
-    names: dict[str, object] = {}
     for block in blocks(page):
         if block.kind == "run":
-            run(block, names)
+            run(block)
             captured = capsys.readouterr()
             printed = f"{captured.out}\n{captured.err}".splitlines()
         elif block.kind == "prints":
@@ -213,10 +212,10 @@ def lay_out(folder: Path) -> None:
     )
 
 
-def run(block: Block, names: dict[str, object]) -> None:
-    """Run a block: Python with the names of those before, of a shell our two programs alone."""
+def run(block: Block) -> None:
+    """Run a block: Python as it stands, of a shell our own two programs alone."""
     if block.language == "python":
-        exec(compile(block.text, f"{shown(block.page)}:{block.line}", "exec"), names)
+        exec(compile(block.text, f"{shown(block.page)}:{block.line}", "exec"), {})
         return
     for program, *arguments in block.commands:
         assert program in PROGRAMS, f"{shown(block.page)}: {program} is not run by this test"
