@@ -85,7 +85,7 @@ class Method(nn.Module, ABC):
     momentum: Momentum | None = None  # None: there are no slow copies
     projections: Tensor | None = None  # (S, N, P) of the last forward, detached: for monitoring
     backward_per_view: bool = False
-    parts: int = 1  # in which the trained backbone runs; see compute_in_parts
+    accumulate: int = 1  # parts in which the trained backbone runs; see compute_in_parts
 
     @abstractmethod
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
@@ -98,9 +98,9 @@ class Method(nn.Module, ABC):
 
     def features(self, view: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts."""
-        if self.parts == 1:
+        if self.accumulate == 1:
             return self.backbone(view)  # type: ignore[no-any-return]
-        return features_in_parts(self.backbone, view, self.parts)
+        return features_in_parts(self.backbone, view, self.accumulate)
 
     def settled(self, term: Tensor) -> Tensor:
         """A term of the loss; with `backward_per_view` its gradient is added now, its graph freed.
@@ -124,7 +124,7 @@ class Method(nn.Module, ABC):
             InputError: `parts` does not cut a batch that `check_batch` accepts.
         """
         split_groups(self.backbone, parts, local_batch)
-        self.parts = parts
+        self.accumulate = parts
 
     def compile_backbones(self) -> None:
         """Compile the calls of the backbone and its slow copy; names and values stay."""
@@ -196,11 +196,11 @@ class Method(nn.Module, ABC):
     def notes(self) -> list[str]:
         """What a user should know about this combination of settings before it trains."""
         notes = []
-        if self.parts > 1 and any(_normalises_parts(m) for m in self.backbone.modules()):
+        if self.accumulate > 1 and any(_normalises_parts(m) for m in self.backbone.modules()):
             notes.append(
-                f"accumulate={self.parts}: BatchNorm of the trained backbone normalises each part "
-                "of the batch by itself; all else sees the whole batch. With method.batch_norm="
-                f"groups:{self.parts} (or a multiple) the parts change nothing"
+                f"accumulate={self.accumulate}: BatchNorm of the trained backbone normalises each "
+                "part of the batch by itself; all else sees the whole batch. The parts change "
+                f"nothing with method.batch_norm=groups:{self.accumulate}, or a multiple of it"
             )
         if self.backward_per_view and not self.has_separate_terms:
             notes.append(

@@ -23,7 +23,7 @@ from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
 from ssl_bf.parts.batch_shuffle import shuffle_rows
-from ssl_bf.parts.gathered_keys import gather_keys, own_share
+from ssl_bf.parts.gathered_keys import gather_keys, own_keys
 from ssl_bf.parts.key_queue import KeyQueue
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives, queued_negatives
@@ -98,7 +98,7 @@ class MoCoV2(Method):
         """Contrast queries of view 1 with keys of view 2 (symmetric: and the reverse)."""
         view_1, view_2 = batch.views
         loss_of, rules = partial(info_nce, temperature=self.config.temperature), self.relation.rules
-        own = own_share(len(view_1))
+        own = own_keys(len(view_1))
         queries = self.query(view_1, context, 1)  # (S, N, P)
         keys = self.key(view_2, context, 2)  # (S, W * N, P)
         negatives = self.negatives(keys, batch.image_ids)

@@ -18,7 +18,7 @@ from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
-from ssl_bf.parts.gathered_keys import gather_keys, own_share
+from ssl_bf.parts.gathered_keys import gather_keys, own_keys
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
@@ -73,7 +73,7 @@ class MoCoV3(Method):
         """Sum of both directions, as published: ctr(q1, k2) + ctr(q2, k1), times 2 temperature."""
         (view_1, view_2), rules = batch.views, self.relation.rules
         loss_of = partial(info_nce, temperature=self.config.temperature)
-        scale, own = 2 * self.config.temperature, own_share(len(view_1))
+        scale, own = 2 * self.config.temperature, own_keys(len(view_1))
         keys = torch.stack([self.key(view_1, context, 1), self.key(view_2, context, 2)])
         keys_1, keys_2 = gather_keys(keys)  # (S, W * N, P) each
         queries_1 = self.query(view_1, context, 1)  # (S, N, P)

@@ -369,7 +369,7 @@ def test_accumulate_reaches_the_method_and_is_checked_per_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = build("moco_v3", "accumulate=4")
-    assert run.method.parts == 4
+    assert run.method.accumulate == 4
     assert any(note.startswith("accumulate=4: BatchNorm") for note in run.notes)
     assert build("moco_v2", "accumulate=2").notes[1:] == build("moco_v2").notes[1:]  # groups:2
     with pytest.raises(InputError, match="accumulate: 5 does not cut the 16 images"):
