@@ -20,11 +20,11 @@ from ssl_bf.relations.relation import Context, OnOff, TrainedRelationConfig
 class BatchTransformerConfig(TrainedRelationConfig):
     """Keys of the transformer over the batch."""
 
-    layers: int = 1
-    heads: int = 4
+    layers: int = 1  # of the transformer
+    heads: int = 4  # of its attention; they divide the width
     feedforward: float = 1.0  # hidden width over D
-    dropout: float = 0.5
-    key_dropout: OnOff = "on"
+    dropout: float = 0.5  # share of the values that is dropped
+    key_dropout: OnOff = "on"  # whether the key side drops out too, with its own masks
 
     def __post_init__(self) -> None:
         """Refuse sizes below 1 (feedforward: 0 and below) and a dropout outside [0, 1)."""
@@ -42,7 +42,7 @@ class BatchFormerConfig(BatchTransformerConfig):
     """BatchFormer as relation."""
 
     name: Literal["batchformer"] = "batchformer"
-    context: Context = 32  # rows per group; local: all of this logical shard
+    context: Context = 32  # rows that see each other, in random groups; local: all of a device
 
     def __post_init__(self) -> None:
         """Refuse groups of fewer than 2 rows."""

@@ -46,8 +46,8 @@ class DropoutOnlyConfig(TwoStreamConfig):
     """Stream 1 is dropout of stream 0: what noise alone does."""
 
     name: Literal["dropout_only"] = "dropout_only"
-    dropout: float = 0.5
-    key_dropout: OnOff = "on"
+    dropout: float = 0.5  # share of the values that is dropped
+    key_dropout: OnOff = "on"  # whether the key side drops out too, with its own masks
 
     def __post_init__(self) -> None:
         """Refuse a probability outside [0, 1)."""

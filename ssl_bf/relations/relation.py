@@ -100,7 +100,9 @@ class TwoStreamConfig(StreamRules):
 class TrainedRelationConfig(TwoStreamConfig):
     """Further keys of a relation that has parameters."""
 
-    parameters: Policy = "ema"
+    parameters: Policy = (
+        "ema"  # of keys: a slow copy (ema), the same (shared), none trains (frozen)
+    )
     lr_scale: float = 1.0  # the relation's learning rate over that of the rest
 
     def __post_init__(self) -> None:
