@@ -173,7 +173,8 @@ class MoCoV2(Method):
             keys = keys.flatten(0, 1).unsqueeze(0)  # plain, then related
         ids = all_gather_rows(ids)
         ids = ids.repeat(keys.shape[1] // len(ids))  # for each view and stream
-        for number in range(len(self.queues)):  # plain: the related stream goes nowhere
+        # plain: the related stream goes nowhere; outside `relation.active` there is none
+        for number in range(min(len(self.queues), len(keys))):
             self.queue(number).push(keys[number], ids)
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
