@@ -150,6 +150,7 @@ class Method(nn.Module, ABC):
     def after_step(self, progress: Elapsed) -> None:
         """Follow the optimizer step; `progress` is that of the next step, whose keys use this."""
         self.push_keys()
+        self.relation.after_step()
         if self.momentum is not None:
             self.move_slow_copies(self.momentum.at(progress))
 
@@ -165,8 +166,12 @@ class Method(nn.Module, ABC):
         for module in self.constant_rate_modules():
             named = _trainable(self, only=module)
             groups.append(ParameterGroup("constant", named, schedule="constant"))
-        if related := _trainable(self, only=self.relation):
-            groups.append(ParameterGroup("relation", related, self.relation.lr_scale))
+        related, gate = _trainable(self, only=self.relation), self.relation.gate()
+        for name, is_gate in (("relation", False), ("gate", True)):
+            named = [(each, p) for each, p in related if (p is gate) == is_gate]
+            if named:
+                scale = self.relation.lr_scale
+                groups.append(ParameterGroup(name, named, scale, decays=not is_gate))
         return groups
 
     def constant_rate_modules(self) -> list[nn.Module]:
@@ -179,7 +184,6 @@ class Method(nn.Module, ABC):
         Raises:
             InputError: naming the key and a value that would do.
         """
-        del num_devices
         if local_batch < 2:
             raise InputError(
                 f"batch_size: {local_batch} image per device, BatchNorm and contrast need at "
@@ -191,7 +195,7 @@ class Method(nn.Module, ABC):
                     f"method.batch_norm: groups:{groups} does not cut the {local_batch} images per "
                     "device into equal groups of at least 2; choose another number of groups"
                 )
-        self.relation.check_batch(local_batch)
+        self.relation.check_batch(local_batch, num_devices)
 
     def notes(self) -> list[str]:
         """What a user should know about this combination of settings before it trains."""
@@ -211,7 +215,9 @@ class Method(nn.Module, ABC):
 
     def measurements(self) -> dict[str, float]:
         """Monitoring values of the last forward; reads from the device, so call it when logging."""
-        return {} if self.projections is None else feature_std(self.projections)
+        if self.projections is None:
+            return {}
+        return feature_std(self.projections) | self.relation.measurements()
 
 
 def _normalises_parts(module: nn.Module) -> bool:

@@ -37,19 +37,20 @@ class MoCoV2Config:
     """Keys of MoCo-v2; defaults are the published ImageNet values."""
 
     name: Literal["moco_v2"] = "moco_v2"
-    temperature: float = 0.2
-    momentum: float = 0.999
-    momentum_schedule: Literal["constant", "cosine"] = "constant"
-    projection_dim: int = 128
-    hidden_dim: int | None = None  # None: the backbone's width, as published
-    hidden_layers: int = 1
-    head_batch_norm: bool = False
+    temperature: float = 0.2  # divides the similarities in the loss
+    momentum: float = 0.999  # of the slow copies, per step: the share that is kept
+    momentum_schedule: Literal["constant", "cosine"] = "constant"  # cosine: rises to 1 by the end
+    projection_dim: int = 128  # width P of queries and keys
+    hidden_dim: int | None = None  # of the projector; null: the backbone's width, as published
+    hidden_layers: int = 1  # of the projector
+    head_batch_norm: bool = False  # in the projector
     queue_size: int = 65536  # rows per queue
+    # dual: a queue per key stream; both: one mixed queue, as published; plain: plain keys only
     queue_streams: Literal["dual", "both", "plain"] = "dual"
-    mask_same_image: bool = True
-    in_batch_negatives: bool = False
-    symmetric: bool = False
-    batch_norm: str = "local"
+    mask_same_image: bool = True  # an older key of the same image is no negative
+    in_batch_negatives: bool = False  # keys of the batch's other images are negatives too
+    symmetric: bool = False  # each view is query once and key once
+    batch_norm: str = "local"  # local, synchronised (all devices) or groups:G of a device's rows
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -172,7 +173,8 @@ class MoCoV2(Method):
             keys = keys.flatten(0, 1).unsqueeze(0)  # plain, then related
         ids = all_gather_rows(ids)
         ids = ids.repeat(keys.shape[1] // len(ids))  # for each view and stream
-        for number in range(len(self.queues)):  # plain: the related stream goes nowhere
+        # plain: the related stream goes nowhere; outside `relation.active` there is none
+        for number in range(min(len(self.queues), len(keys))):
             self.queue(number).push(keys[number], ids)
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:

@@ -31,11 +31,12 @@ class MoCoV3Config:
     """Keys of MoCo-v3; defaults are the published ResNet-50 values (100 epochs)."""
 
     name: Literal["moco_v3"] = "moco_v3"
-    temperature: float = 1.0
-    momentum: float = 0.99
-    momentum_schedule: Literal["constant", "cosine"] = "cosine"
-    projection_dim: int = 256
-    hidden_dim: int = 4096
+    temperature: float = 1.0  # divides the similarities in the loss
+    momentum: float = 0.99  # of the slow copies, per step: the share that is kept
+    momentum_schedule: Literal["constant", "cosine"] = "cosine"  # cosine: rises to 1 by the end
+    projection_dim: int = 256  # width P of queries and keys
+    hidden_dim: int = 4096  # of projector and predictor
+    # local, synchronised (all devices) or groups:G of a device's rows
     batch_norm: str = "synchronised"
 
     def __post_init__(self) -> None:

@@ -26,11 +26,12 @@ class SimSiamConfig:
     """Keys of SimSiam; defaults are the published ImageNet values."""
 
     name: Literal["simsiam"] = "simsiam"
-    projection_dim: int = 2048
-    hidden_dim: int | None = None  # of the projector; None: the backbone's width, as published
+    projection_dim: int = 2048  # width P of projections
+    hidden_dim: int | None = None  # of the projector; null: the backbone's width, as published
     hidden_layers: int = 2  # of the projector; 1 in the published CIFAR-10 recipe
-    predictor_hidden_dim: int = 512
-    constant_predictor_rate: bool = True
+    predictor_hidden_dim: int = 512  # width of the predictor's hidden layer
+    constant_predictor_rate: bool = True  # the predictor's learning rate does not decay
+    # local, synchronised (all devices) or groups:G of a device's rows
     batch_norm: str = "synchronised"
 
     def __post_init__(self) -> None:

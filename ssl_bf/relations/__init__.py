@@ -1,11 +1,16 @@
 """One file per batch relation: modules through which the samples of a batch see each other."""
 
 from ssl_bf.relations.batchformer import BatchFormerConfig
-from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
+from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig, UniformConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 RelationConfig = (
-    NoRelationConfig | BatchFormerConfig | CopyConfig | DropoutOnlyConfig | SelfOnlyConfig
+    NoRelationConfig
+    | BatchFormerConfig
+    | CopyConfig
+    | DropoutOnlyConfig
+    | SelfOnlyConfig
+    | UniformConfig
 )
 
 __all__ = ["RelationConfig"]

@@ -35,6 +35,19 @@ def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
             )
 
 
+def check_captured(config: PretrainConfig, method: Method) -> None:
+    """Refuse `speed.cuda_graph` where steps differ: a graph repeats one.
+
+    Raises:
+        InputError: stream 1 exists in part of the training only.
+    """
+    if config.speed.cuda_graph and not method.relation.is_always_active:
+        raise InputError(
+            "speed.cuda_graph: needs relation.active=[0, 1], because a graph repeats one step; set "
+            "one of the two"
+        )
+
+
 def check_compiler(config: PretrainConfig, device: torch.device) -> None:
     """Try `speed.compile` on something small, before the run begins.
 
