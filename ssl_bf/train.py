@@ -18,6 +18,7 @@ from ssl_bf.captured_step import CapturedStep, Update
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.measurements import gradient_norms
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.parts.all_reduce import all_reduce_sum
@@ -181,6 +182,7 @@ def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
         "learning_rate": run.plan.learning_rate(step),
         **run.method.scheduled_values(run.plan.progress(step)),
         **run.method.measurements(),
+        **gradient_norms(run.method.backbone),  # of this step: the next one clears them first
     }
 
 

@@ -13,7 +13,7 @@ from linear_eval.backbones.architectures import (
     feature_dim,
 )
 from linear_eval.backbones.timm_models import PREFIX, import_timm, is_timm, timm_model
-from linear_eval.backbones.vision_transformers import TRAINED_SIZE
+from linear_eval.backbones.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS
 from linear_eval.system.errors import InputError
 
 SMALL_SIZE = 32  # of CIFAR's images, which small networks are for
@@ -55,6 +55,8 @@ def described(architecture: str) -> str:
 def _usual_size(architecture: str) -> int:
     if is_timm(architecture):
         return timm_model(architecture).image_size
+    if architecture in VISION_TRANSFORMERS:
+        return VISION_TRANSFORMERS[architecture].size
     is_small = architecture == "small_conv" or architecture.endswith(tuple(CIFAR_PADDINGS))
     return SMALL_SIZE if is_small else TRAINED_SIZE
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from linear_eval.backbones.architectures import build_backbone, feature_dim
+from linear_eval.backbones.vision_transformers import freeze_patch_projection
 from linear_eval.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +57,36 @@ class SmallConvConfig:
     def build(self) -> nn.Module:
         """Make it from torch's global generator (the caller seeds)."""
         return build_backbone(self.architecture)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTransformerConfig:
+    """A vision transformer as MoCo-v3 trains them: fixed positions, 12 heads for Small.
+
+    Its feature is the class token; `vit_micro` has under a million parameters.
+    """
+
+    name: Literal["vit_micro", "vit_tiny", "vit_small", "vit_base"]
+    # the random projection of the patches is never trained: steadier, as published
+    freeze_patch_projection: bool = True
+    init: str | None = None  # a backbone file to start from
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return self.name if self.name == "vit_micro" else f"{self.name}_moco_v3"
+
+    @property
+    def width(self) -> int:
+        """Of its features."""
+        return feature_dim(self.architecture)
+
+    def build(self) -> nn.Module:
+        """Make it from torch's global generator (the caller seeds)."""
+        network = build_backbone(self.architecture)
+        if self.freeze_patch_projection:
+            freeze_patch_projection(network)
+        return network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,4 +141,6 @@ class GivenBackboneConfig:
         )
 
 
-BackboneConfig = ResNetConfig | SmallConvConfig | TimmConfig | GivenBackboneConfig
+BackboneConfig = (
+    ResNetConfig | SmallConvConfig | VisionTransformerConfig | TimmConfig | GivenBackboneConfig
+)

@@ -75,7 +75,10 @@ def build_timm(architecture: str, *, pretrained: bool = False) -> nn.Module:
         ) from error
     facts = _pretrained_cfg(network)
     if facts.get("fixed_input_size"):
-        network.register_forward_pre_hook(_SizeCheck(architecture, *facts["input_size"][1:]))
+        # of a vision transformer it is where its stages begin
+        is_vit = isinstance(network, timm.models.VisionTransformer)
+        first = network.get_submodule("patch_embed") if is_vit else network
+        first.register_forward_pre_hook(_SizeCheck(architecture, *facts["input_size"][1:]))
     return network
 
 

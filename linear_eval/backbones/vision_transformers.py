@@ -15,7 +15,6 @@ from linear_eval.backbones.timm_models import import_timm
 from linear_eval.system.errors import InputError
 
 TRAINED_SIZE = 224  # pixels a side; other sizes get interpolated position embeddings
-_DEPTH = 12
 _TEMPERATURE = 10_000.0  # of the sin-cos embedding
 
 
@@ -28,12 +27,16 @@ class VisionTransformer:
         heads: divides D.
         patch: pixels a side.
         fixed_positions: a sin-cos position embedding that is never trained (MoCo v3).
+        depth: number of blocks.
+        size: pixels a side of the images that it was made for.
     """
 
     width: int
     heads: int
     patch: int = 16
     fixed_positions: bool = False
+    depth: int = 12
+    size: int = TRAINED_SIZE
 
 
 VISION_TRANSFORMERS = {
@@ -42,30 +45,34 @@ VISION_TRANSFORMERS = {
     "vit_base_patch16_224": VisionTransformer(768, 12),
     "vit_small_patch8_224": VisionTransformer(384, 6, patch=8),
     "vit_base_patch8_224": VisionTransformer(768, 12, patch=8),
+    "vit_tiny_moco_v3": VisionTransformer(192, 3, fixed_positions=True),
     "vit_small_moco_v3": VisionTransformer(384, 12, fixed_positions=True),
+    "vit_base_moco_v3": VisionTransformer(768, 12, fixed_positions=True),
+    "vit_micro": VisionTransformer(128, 4, patch=4, fixed_positions=True, depth=4, size=32),
 }
-"""Names are timm's; `vit_small_moco_v3` is MoCo v3's own: 12 heads where timm has 6."""
+"""Those of `_224` are timm's. MoCo v3's Small has 12 heads where timm's has 6; the paper has no
+Tiny. `vit_micro` is for small images and for CPUs."""
 
 
 def build_vision_transformer(architecture: str) -> nn.Module:
     """(N, 3, H, W) -> (N, D): the class token after the last norm; H and W multiples of the patch.
 
-    Images of another size than 224 x 224 get interpolated position embeddings, as timm does it.
+    Images of another size than it was made for get interpolated position embeddings, as timm does
+    it. With fixed positions the initial values are those of MoCo v3 as well.
 
     Raises:
         InputError: timm is missing or does not load.
 
     Source: Dosovitskiy et al. 2021 (arXiv 2010.11929); Chen et al. 2021 (arXiv 2104.02057) for
-        `vit_small_moco_v3`.
-    Differs: `vit_small_moco_v3` starts its patch embedding and class token as timm does.
+        fixed positions.
     """
     shape = VISION_TRANSFORMERS[architecture]
     timm = import_timm(f"architecture: '{architecture}' needs timm")
     network = timm.models.VisionTransformer(
-        img_size=TRAINED_SIZE,
+        img_size=shape.size,
         patch_size=shape.patch,
         embed_dim=shape.width,
-        depth=_DEPTH,
+        depth=shape.depth,
         num_heads=shape.heads,
         num_classes=0,
         dynamic_img_size=True,
@@ -73,8 +80,27 @@ def build_vision_transformer(architecture: str) -> nn.Module:
     )
     if shape.fixed_positions:
         network.pos_embed = nn.Parameter(fixed_positions(shape), requires_grad=False)
-    network.register_forward_pre_hook(_check_size)
+        _start_projection(network.patch_embed.proj)
+    network.patch_embed.register_forward_pre_hook(_check_size)
     return cast(nn.Module, network)
+
+
+def freeze_patch_projection(network: nn.Module) -> None:
+    """Leave the projection of the patches as it is, in place: it is never trained.
+
+    A random projection loses nothing that matters, and the rare huge gradients of a training
+    begin in the trained one.
+
+    Source: Chen et al. 2021 (arXiv 2104.02057), section 4.
+    """
+    network.get_submodule("patch_embed").requires_grad_(False)
+
+
+def _start_projection(projection: nn.Conv2d) -> None:
+    """Xavier's uniform values, as for a linear layer of all pixels of a patch; zero biases."""
+    nn.init.xavier_uniform_(projection.weight.view(projection.out_channels, -1))
+    assert projection.bias is not None
+    nn.init.zeros_(projection.bias)
 
 
 def fixed_positions(shape: VisionTransformer) -> Tensor:
@@ -82,7 +108,7 @@ def fixed_positions(shape: VisionTransformer) -> Tensor:
 
     The first half of D encodes the slow coordinate, the second half the fast one.
     """
-    side = TRAINED_SIZE // shape.patch
+    side = shape.size // shape.patch
     quarter = shape.width // 4
     frequency = 1.0 / _TEMPERATURE ** (torch.arange(quarter, dtype=torch.float32) / quarter)
     position = torch.arange(side, dtype=torch.float32)
@@ -118,11 +144,12 @@ def check_heads(architecture: str, tensors: dict[str, Tensor]) -> None:
             )
 
 
-def _check_size(network: Any, inputs: tuple[Tensor, ...]) -> None:
+def _check_size(patch_embed: Any, inputs: tuple[Tensor, ...]) -> None:
     height, width = inputs[0].shape[-2:]
-    patch = network.patch_embed.patch_size[0]
+    patch = patch_embed.patch_size[0]
     if height % patch or width % patch:
         raise InputError(
             f"images: {width} x {height} pixels cannot be cut into patches of {patch} x {patch}; "
-            f"choose multiples of {patch}, e.g. images.resize=256 images.crop=224"
+            f"choose multiples of {patch}, e.g. images.resize=256 images.crop=224 "
+            "(pretraining: views.size=224)"
         )

@@ -117,13 +117,15 @@ def _image_facts(architecture: str, images: ImageFacts) -> tuple[int, Channels, 
     """Size, mean and std: what was given, else the architecture's own."""
     has_cifar_stem = any(architecture.endswith(suffix) for suffix in CIFAR_PADDINGS)
     size, mean, std = _CIFAR_SIZE if has_cifar_stem else TRAINED_SIZE, IMAGENET_MEAN, IMAGENET_STD
+    shape = VISION_TRANSFORMERS.get(architecture)
+    if shape is not None:
+        size = shape.size
     if is_timm(architecture):
         model = timm_model(architecture)
         size, mean, std = model.image_size, model.mean, model.std
     size, mean, std = images.size or size, images.mean or mean, images.std or std
     if not 1 <= size <= MAX_IMAGE_SIZE:
         raise InputError(f"--image-size: must be between 1 and {MAX_IMAGE_SIZE}, got {size}")
-    shape = VISION_TRANSFORMERS.get(architecture)
     if shape is not None and size % shape.patch:
         raise InputError(
             f"--image-size: {size} is no multiple of the patch of {architecture}; "

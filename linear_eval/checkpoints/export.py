@@ -24,6 +24,11 @@ from linear_eval.system.errors import InputError, require_matching_torch
 Format = Literal["safetensors", "torchvision", "timm", "onnx"]
 _TOLERANCE = 1e-4  # of the largest feature: other kernels round otherwise, a wrong key is far off
 _PLAIN_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+# our name -> timm's, of networks that differ in their initial values alone
+_SAME_IN_TIMM = {
+    "vit_tiny_moco_v3": "vit_tiny_patch16_224",
+    "vit_base_moco_v3": "vit_base_patch16_224",
+}
 _Run = Callable[[Path, Tensor], Tensor]
 
 
@@ -88,6 +93,8 @@ def _timm_model(architecture: str) -> nn.Module:
     if is_timm(architecture):
         return backbone_to_fill(architecture)
     names = [*_PLAIN_RESNETS, *(name for name in VISION_TRANSFORMERS if name.endswith("_224"))]
+    if architecture in _SAME_IN_TIMM:
+        architecture = _SAME_IN_TIMM[architecture]
     if architecture not in names:
         raise InputError(
             f"--format: timm has no {architecture}, expected one of {', '.join(names)}; "

@@ -1,7 +1,9 @@
-"""Monitoring values of a step: is the representation collapsing, does a stream know its batch?"""
+"""Monitoring values of a step: collapse, a stream that knows its batch, unsteady gradients."""
+
+import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_bf.losses.unit_length import unit_length
 
@@ -37,3 +39,25 @@ def context_gap(queries: Tensor, keys: Tensor, queued: Tensor) -> dict[str, floa
             others - (query @ queued.to(query.dtype).T).mean()
         ).item()
     return gaps
+
+
+_LISTS = ("blocks", "layers", "stages")  # of modules, in the networks we train; each has a line
+
+
+def gradient_norms(backbone: nn.Module) -> dict[str, float]:
+    """`gradient_norm/LAYER`: length of the gradient of each layer of the backbone.
+
+    A layer is a module at the top of the backbone, such as `patch_embed` or `layer1`, or one of a
+    list of them, such as `blocks.0`. Layers that are not trained are left out. Waits for the
+    device once.
+    """
+    named = [(name, p.grad) for name, p in backbone.named_parameters() if p.grad is not None]
+    if not named:
+        return {}
+    norms = torch.stack(torch._foreach_norm([gradient for _, gradient in named])).tolist()
+    squares: dict[str, float] = {}
+    for (name, _), norm in zip(named, norms, strict=True):
+        first, *rest = name.split(".")
+        layer = f"{first}.{rest[0]}" if first in _LISTS else first
+        squares[layer] = squares.get(layer, 0.0) + norm**2
+    return {f"gradient_norm/{layer}": math.sqrt(square) for layer, square in squares.items()}

@@ -19,7 +19,7 @@ from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.gathered_keys import gather_keys, own_keys
-from ssl_bf.parts.mlp_head import mlp_head
+from ssl_bf.parts.mlp_head import LastNorm, mlp_head
 from ssl_bf.parts.negatives import batch_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
@@ -28,7 +28,10 @@ from ssl_bf.schedules import Momentum
 
 @dataclass(frozen=True, kw_only=True)
 class MoCoV3Config:
-    """Keys of MoCo-v3; defaults are the published ResNet-50 values (100 epochs)."""
+    """Keys of MoCo-v3; defaults are the published ResNet-50 values (100 epochs).
+
+    Published for vision transformers: temperature 0.2, hidden_layers 2, predictor_batch_norm true.
+    """
 
     name: Literal["moco_v3"] = "moco_v3"
     temperature: float = 1.0  # divides the similarities in the loss
@@ -36,6 +39,8 @@ class MoCoV3Config:
     momentum_schedule: Literal["constant", "cosine"] = "cosine"  # cosine: rises to 1 by the end
     projection_dim: int = 256  # width P of queries and keys
     hidden_dim: int = 4096  # of projector and predictor
+    hidden_layers: int = 1  # of the projector; 2 for vision transformers, as published
+    predictor_batch_norm: bool = False  # its output ends in BatchNorm; true for transformers
     # local, synchronised (all devices) or groups:G of a device's rows
     batch_norm: str = "synchronised"
 
@@ -49,7 +54,7 @@ class MoCoV3Config:
 
 
 class MoCoV3(Method):
-    """Query encoder with predictor, slow key encoder; the heads are those for ResNets."""
+    """Query encoder with predictor, slow key encoder."""
 
     config: MoCoV3Config
 
@@ -59,11 +64,13 @@ class MoCoV3(Method):
         self.config = config
         self.backbone = start.backbone
         no_bias = partial(mlp_head, batch_norm=True, hidden_bias=False, last_bias=False)
-        hidden, out = config.hidden_dim, config.projection_dim
+        hidden, out = [config.hidden_dim], config.projection_dim
+        widths = [start.width, *hidden * config.hidden_layers, out]
         with start.initial_values("projector"):
-            self.projector = no_bias([start.width, hidden, out], last_batch_norm="affine_free")
+            self.projector = no_bias(widths, last_batch_norm="affine_free")
+        last: LastNorm = "affine_free" if config.predictor_batch_norm else "none"
         with start.initial_values("predictor"):
-            self.predictor = no_bias([out, hidden, out])
+            self.predictor = no_bias([out, *hidden, out], last_batch_norm=last)
         self.relation = start.build_relation(out, has_key_side=True)
         self.slow_backbone = make_slow_copy(self.backbone)
         self.slow_projector = make_slow_copy(self.projector)

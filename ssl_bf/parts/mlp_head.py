@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import nn
 
+LastNorm = Literal["none", "affine_free"]
+
 
 def mlp_head(
     widths: Sequence[int],
@@ -13,7 +15,7 @@ def mlp_head(
     batch_norm: bool,
     hidden_bias: bool,
     last_bias: bool,
-    last_batch_norm: Literal["none", "affine_free"] = "none",
+    last_batch_norm: LastNorm = "none",
 ) -> nn.Sequential:
     """Linear [- BatchNorm] - ReLU per hidden layer, then Linear [- BatchNorm without affine].
 

@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ssl_bf.train
+from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import StoppedBySignal
@@ -96,6 +97,58 @@ def test_every_step_is_planned_logged_and_counted(tmp_path: Path) -> None:
         assert line["epoch"] == pytest.approx((step + 1) / STEPS_PER_EPOCH, abs=1e-4)
     assert {"feature_std/stream_0", "feature_std/stream_1"} <= lines[0].keys()
     assert {"context_gap/stream_0", "context_gap/stream_1"} <= lines[0].keys()
+    layers = {f"gradient_norm/layers.{number}" for number in range(4)}
+    assert {key for key in lines[0] if key.startswith("gradient_norm/")} == layers
+
+
+VIT = ["backbone.name=vit_micro", "views.size=32", "optimizer.name=adamw", "epochs=1"]
+VIT += ["optimizer.warmup_epochs=0"]
+
+
+@pytest.mark.parametrize("method", ["moco_v2", "moco_v3", "simsiam"])
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_vision_transformer_trains_with_every_method(
+    method: str, tmp_path: Path, *, is_frozen: bool
+) -> None:
+    pytest.importorskip("timm", reason="vision transformers need the extra timm")
+    frozen = f"backbone.freeze_patch_projection={str(is_frozen).lower()}"
+    run = build(*VIT, f"method.name={method}", "method.hidden_dim=16", frozen)
+    before = {name: p.clone() for name, p in run.method.backbone.named_parameters()}
+    train(run, tmp_path)
+    kept = {name for name, p in run.method.backbone.named_parameters() if p.equal(before[name])}
+    projection = {"patch_embed.proj.weight", "patch_embed.proj.bias"} if is_frozen else set()
+    assert kept == {"pos_embed"} | projection
+    layers = {"cls_token", "norm", *(f"blocks.{number}" for number in range(4))}
+    layers |= set() if is_frozen else {"patch_embed"}
+    found = {key for key in lines_of(tmp_path)[0] if key.startswith("gradient_norm/")}
+    assert found == {f"gradient_norm/{layer}" for layer in layers}
+    backbone, info = load_backbone(tmp_path / "backbone.safetensors")
+    assert info.architecture == "vit_micro"
+    assert_equal_states(backbone.state_dict(), run.method.backbone.state_dict())
+
+
+def test_a_logged_gradient_is_that_of_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, norms = build("relation.name=none", "epochs=1"), []
+    update = ssl_bf.train._update
+
+    def observed(run: Run, batch: Batch, context: StepContext, progress: Elapsed) -> torch.Tensor:
+        loss = update(run, batch, context, progress)
+        first = run.method.backbone.get_submodule("layers.0").parameters()
+        norms.append(torch.cat([p.grad.flatten() for p in first if p.grad is not None]).norm())
+        return loss
+
+    monkeypatch.setattr(ssl_bf.train, "_update", observed)
+    train(run, tmp_path)
+    assert len({float(norm) for norm in norms}) == 3
+    for line, norm in zip(lines_of(tmp_path), norms, strict=True):
+        assert line["gradient_norm/layers.0"] == pytest.approx(float(norm), rel=1e-5)
+
+
+def assert_equal_states(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_step_uses_the_learning_rate_and_momentum_of_the_plan(

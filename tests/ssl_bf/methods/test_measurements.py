@@ -5,10 +5,10 @@ import statistics
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_bf.losses.unit_length import unit_length
-from ssl_bf.methods.measurements import context_gap, feature_std
+from ssl_bf.methods.measurements import context_gap, feature_std, gradient_norms
 
 S, N, P, K = 2, 5, 4, 7
 
@@ -75,3 +75,24 @@ def test_the_queue_may_be_float32_beside_float64_queries() -> None:
     queued = unit_length(randn(K, P, seed=3))
     values = context_gap(queries, keys, queued.float())
     assert values == pytest.approx(context_gap(queries, keys, queued), abs=1e-6)
+
+
+def test_gradient_norms_are_those_of_the_layers_of_a_network() -> None:
+    network = nn.Module()
+    network.cls_token = nn.Parameter(torch.zeros(3))
+    network.frozen = nn.Linear(2, 2).requires_grad_(False)
+    network.blocks = nn.ModuleList([nn.Linear(2, 3), nn.Linear(2, 3)])
+    network.layer1 = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    assert gradient_norms(network) == {}  # no backward yet
+    squares: dict[str, float] = {}
+    for number, (name, p) in enumerate(network.named_parameters()):
+        if p.requires_grad:
+            p.grad = randn(*p.shape, seed=number).float()
+            layer = name[:8] if name.startswith("blocks") else name.split(".")[0]
+            found = [value**2 for value in p.grad.flatten().tolist()]
+            squares[layer] = squares.get(layer, 0) + sum(found)
+    assert squares.keys() == {"cls_token", "blocks.0", "blocks.1", "layer1"}
+    norms = gradient_norms(network)
+    assert list(norms) == [f"gradient_norm/{layer}" for layer in squares]
+    for layer, square in squares.items():
+        assert norms[f"gradient_norm/{layer}"] == pytest.approx(math.sqrt(square), rel=1e-6)

@@ -157,3 +157,23 @@ def test_the_slow_encoder_starts_equal() -> None:
 
 def test_it_has_no_notes() -> None:
     assert build(batchformer(parameters="shared")).notes() == []
+
+
+def test_the_heads_for_vision_transformers_have_one_layer_and_one_norm_more() -> None:
+    resnet = build(batch_norm="local")
+    vit = build(batch_norm="local", hidden_layers=2, predictor_batch_norm=True)
+    norm, hidden = ["BatchNorm1d"], ["Linear", "BatchNorm1d", "ReLU"]
+
+    def kinds(head: nn.Module) -> list[str]:
+        return [type(layer).__name__ for layer in head.children()]
+
+    assert kinds(resnet.projector) == [*hidden, "Linear", *norm]
+    assert kinds(resnet.predictor) == [*hidden, "Linear"]
+    assert kinds(vit.projector) == kinds(vit.slow_projector) == [*hidden, *hidden, "Linear", *norm]
+    assert kinds(vit.predictor) == [*hidden, "Linear", *norm]
+    shapes = [tuple(p.shape) for p in vit.projector.parameters() if p.ndim == 2]
+    assert shapes == [(16, WIDTH), (16, 16), (OUT, 16)]
+    affine = [m.affine for m in vit.modules() if isinstance(m, nn.BatchNorm1d)]
+    assert affine == [True, True, False, True, False, True, True, False]
+    linears = [m for m in vit.modules() if isinstance(m, nn.Linear)]
+    assert all(linear.bias is None for linear in linears)

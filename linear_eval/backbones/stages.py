@@ -1,0 +1,90 @@
+"""A backbone in stages: callables that, one after another, are the backbone.
+
+What is between two stages can be changed on its way (BatchFormerV2 does). Shapes: N images, D
+feature width, T tokens of width E, C channels of an H x W grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from linear_eval.backbones.architectures import SmallConv
+from linear_eval.system.errors import InputError
+
+Stage = Callable[[Tensor], Tensor]
+
+
+def stages(backbone: nn.Module) -> list[Stage]:
+    """Cut a backbone; the parts share its parameters, under its names, and follow its mode.
+
+    The first takes images (N, 3, H, W), the last gives features (N, D). Between them are grids
+    (N, C, H, W), or tokens (N, T, E) with the class token first:
+
+    - torchvision's ResNets: stem and layer1, layer2, layer3, layer4, pool;
+    - `small_conv`: its four layers, pool;
+    - vision transformers of timm's class: embedding, each block, norm and class token.
+
+    Raises:
+        InputError: the backbone has no stages.
+    """
+    if isinstance(backbone, SmallConv):
+        return [*backbone.layers, _mean_over_grid]
+    if _is_from(backbone, "torchvision.models.resnet"):
+        return _stages_of_resnet(backbone)
+    if _is_plain_vit(backbone):
+        return _stages_of_vit(backbone)
+    raise InputError(
+        f"backbone: {type(backbone).__name__} has no stages, expected a ResNet, small_conv or a "
+        "vision transformer of timm's class VisionTransformer; choose one of these, or a relation "
+        "that needs no stages (relation.insert_at=projection)"
+    )
+
+
+def _mean_over_grid(grid: Tensor) -> Tensor:
+    return grid.mean(dim=(2, 3))
+
+
+def _stages_of_resnet(network: Any) -> list[Stage]:
+    def stem_and_layer1(images: Tensor) -> Tensor:
+        grid = network.maxpool(network.relu(network.bn1(network.conv1(images))))
+        out: Tensor = network.layer1(grid)
+        return out
+
+    def pool(grid: Tensor) -> Tensor:
+        out: Tensor = network.fc(torch.flatten(network.avgpool(grid), 1))
+        return out
+
+    return [stem_and_layer1, network.layer2, network.layer3, network.layer4, pool]
+
+
+def _stages_of_vit(network: Any) -> list[Stage]:
+    def embed(images: Tensor) -> Tensor:
+        tokens = network._pos_embed(network.patch_embed(images))
+        out: Tensor = network.norm_pre(network.patch_drop(tokens))
+        return out
+
+    def norm_and_pool(tokens: Tensor) -> Tensor:
+        out: Tensor = network.forward_head(network.norm(tokens))
+        return out
+
+    return [embed, *network.blocks, norm_and_pool]
+
+
+def _is_plain_vit(backbone: nn.Module) -> bool:
+    """Whether its forward is that of timm's VisionTransformer; some subclasses have their own."""
+    if not _is_from(backbone, "timm."):
+        return False
+    from timm.models import VisionTransformer  # lazy: whoever has such a module has timm
+
+    ways = ("forward", "forward_features")
+    return isinstance(backbone, VisionTransformer) and all(
+        getattr(type(backbone), way) is getattr(VisionTransformer, way) for way in ways
+    )
+
+
+def _is_from(backbone: nn.Module, module: str) -> bool:
+    return type(backbone).__module__.startswith(module)
