@@ -2,6 +2,7 @@
 
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig, UniformConfig
+from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 RelationConfig = (
@@ -11,6 +12,7 @@ RelationConfig = (
     | DropoutOnlyConfig
     | SelfOnlyConfig
     | UniformConfig
+    | ForeignConfig
 )
 
 __all__ = ["RelationConfig"]
