@@ -123,12 +123,22 @@ class MoCoV2(Method):
 
     def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> (S, N, P) with gradient."""
+        if self.relation.needs_slow_queries(context):
+            self.teach(view, context, number)
         relate = partial(self.relation.queries, context=context, view=number)
         queries = project_and_relate(
             self.features(view), self.projector, relate, self.relation.rules
         )
         self.projections = queries.detach()
         return queries
+
+    @torch.no_grad()
+    def teach(self, view: Tensor, context: StepContext, number: int) -> None:
+        """Show the relation what the slow network makes of a view that is queried."""
+        slow = self.slow_backbone(view)
+        if self.relation.rules.insert_at == "projection":
+            slow = self.slow_projector(slow)
+        self.relation.teach(slow, context, number)
 
     @torch.no_grad()
     def key(self, view: Tensor, context: StepContext, number: int) -> Tensor:

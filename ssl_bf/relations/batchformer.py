@@ -106,18 +106,19 @@ class BatchTransformer(nn.Module):
             order: (N,) permutation that deals the rows into groups, or None to keep them.
             dropout: False switches every dropout off.
         """
-        sequences = self.deal(features, order)
+        sequences = deal(features, order, self.group)
         for layer in self.encoder_layers:
             # The rows of other devices are of this layer too: gathered anew, with gradient.
             others = rows_of_others(sequences[0])[None] if self.group == "global" else None
             sequences = layer(sequences, dropout=dropout, beside=others)
         return collect(sequences, order)
 
-    def deal(self, features: Tensor, order: Tensor | None) -> Tensor:
-        """(N, D) -> sequences (N / g, g, D)."""
-        rows = features if order is None else features.index_select(0, order)
-        group = self.group if isinstance(self.group, int) else len(rows)
-        return rows.reshape(-1, group, rows.shape[1])
+
+def deal(features: Tensor, order: Tensor | None, context: Context) -> Tensor:
+    """(N, D) -> sequences (N / g, g, D) of the rows in this order; g is N unless a number."""
+    rows = features if order is None else features.index_select(0, order)
+    group = context if isinstance(context, int) else len(rows)
+    return rows.reshape(-1, group, rows.shape[1])
 
 
 def collect(sequences: Tensor, order: Tensor | None) -> Tensor:

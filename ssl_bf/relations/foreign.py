@@ -20,6 +20,7 @@ from ssl_bf.relations.batchformer import (
     batch_transformer,
     check_group,
     collect,
+    deal,
 )
 from ssl_bf.relations.surroundings import Beside, Side, Surroundings
 
@@ -41,8 +42,9 @@ class ForeignConfig(BatchTransformerConfig):
         """Make the transformer; its parameters are BatchFormer's."""
         return batch_transformer(ForeignTransformer, self, width)
 
-    def surroundings(self, width: int) -> Surroundings:
+    def surroundings(self, width: int, *, has_key_side: bool) -> Surroundings:
         """The previous batch, for the sides that are related."""
+        del has_key_side
         sides: list[Side] = ["query"] if self.relates_queries else []
         return PreviousBatch(width, [*sides, "key"] if self.relates_keys else sides)
 
@@ -63,9 +65,9 @@ class ForeignTransformer(BatchTransformer):
             dropout: False switches every dropout off.
             beside: rows (N, D) of the other batch and whether there was one, (N,).
         """
-        sequences = self.deal(features, order)
-        context = self.deal(beside.rows, None)
-        there = self.deal(beside.seen[:, None], None).transpose(1, 2)  # (N / g, 1, g)
+        sequences = deal(features, order, self.group)
+        context = deal(beside.rows, None, self.group)
+        there = deal(beside.seen[:, None], None, self.group).transpose(1, 2)  # (N / g, 1, g)
         own = torch.eye(sequences.shape[1], dtype=torch.bool, device=features.device)
         seen = torch.cat([own.expand(len(there), -1, -1), there & ~own], dim=2)[:, None]
         for number, layer in enumerate(self.encoder_layers):

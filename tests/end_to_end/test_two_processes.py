@@ -39,6 +39,7 @@ from ssl_bf.parts.gathered_rows import gather_rows, rows_of_others
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.relations.bgformer import BGFormerConfig
 from ssl_bf.relations.controls import UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
@@ -433,6 +434,18 @@ def test_foreign_trains_alike_on_both_processes(
     whole = joined(two_processes(*work))
     assert whole["same/relation.surroundings.rows_query"].shape == (N, OUT)
     assert_same(whole, train(*work[1:]))
+
+
+@pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)
+@pytest.mark.parametrize("graph", ["teacher_knn", "cluster"])
+def test_bgformer_trains_alike_on_both_processes(
+    two_processes: TwoProcesses, config: MoCoV2Config | MoCoV3Config | SimSiamConfig, graph: Any
+) -> None:
+    """Parameters and the centres of clusters agree, or it fails."""
+    keys: dict[str, Any] = {"graph_neighbours": 1} if graph == "teacher_knn" else {"clusters": 3}
+    relation = BGFormerConfig(heads=2, context=LOCAL, top_k=3, graph=graph, pairs="all", **keys)
+    whole = joined(two_processes(train, config, relation, "batch norm", "in order"))
+    assert ("same/relation.surroundings.centres" in whole) == (graph == "cluster")
 
 
 def test_a_relation_that_sleeps_leaves_no_process_waiting(two_processes: TwoProcesses) -> None:
