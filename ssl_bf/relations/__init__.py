@@ -4,6 +4,7 @@ from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.bgformer import BGFormerConfig
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig, UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
+from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 RelationConfig = (
@@ -15,6 +16,7 @@ RelationConfig = (
     | SelfOnlyConfig
     | UniformConfig
     | ForeignConfig
+    | NearestKeysConfig
 )
 
 __all__ = ["RelationConfig"]

@@ -25,7 +25,7 @@ from ssl_bf.relations.batch_graphs import (
     edges_to_nearest,
     normalised,
 )
-from ssl_bf.relations.batchformer import check_group, check_heads, collect, deal
+from ssl_bf.relations.groups import check_group, check_heads, collect, deal
 from ssl_bf.relations.keys import OnOff
 from ssl_bf.relations.relation import TrainedRelationConfig
 from ssl_bf.relations.surroundings import Beside, Surroundings

@@ -39,6 +39,9 @@ CASES = {
         "foreign",
         [*RELATED, "relation.residual=gate", "relation.active=[0.0, 0.8]"],
     ),
+    "neighbours": ("simsiam", "neighbours", ["relation.dropout=0.5", "optimizer.name=sgd"]),
+    "nearest_keys": ("moco_v3", "nearest_keys", ["relation.active=[0.3, 1.0]"]),
+    "clusters": ("moco_v2", "clusters", ["relation.pairs=all"]),
     "moco_v3": ("moco_v3", "none", ["optimizer.name=lars", "method.momentum_schedule=cosine"]),
 }
 
@@ -113,7 +116,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     ("case", "steps"),
     [
         *[("moco_v2", 1), ("moco_v2", 4), ("simsiam", 2), ("simsiam", 3), ("moco_v3", 5)],
-        *[("foreign", 1), ("foreign", 4)],
+        *[("foreign", 1), ("foreign", 4), ("neighbours", 2), ("nearest_keys", 3), ("clusters", 2)],
     ],
 )
 def test_a_run_that_was_asked_to_stop_goes_on_as_if_never_stopped(

@@ -42,6 +42,7 @@ from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.bgformer import BGFormerConfig
 from ssl_bf.relations.controls import UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
+from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 pytestmark = pytest.mark.dist
@@ -434,6 +435,32 @@ def test_foreign_trains_alike_on_both_processes(
     whole = joined(two_processes(*work))
     assert whole["same/relation.surroundings.rows_query"].shape == (N, OUT)
     assert_same(whole, train(*work[1:]))
+
+
+@pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)
+@pytest.mark.parametrize("relation", ["neighbours", "nearest_keys"])
+def test_neighbours_are_those_of_one_process(
+    two_processes: TwoProcesses,
+    config: MoCoV2Config | MoCoV3Config | SimSiamConfig,
+    relation: str,
+) -> None:
+    """The memory holds the rows of both, in MoCo-v2 with the ids of the shuffled images."""
+    keys: dict[str, Any] = {"neighbours": 3, "memory": 2 * N}
+    related: RelationConfig = NearestKeysConfig(**keys)
+    if relation == "neighbours":
+        related = batchformer(context="neighbours", pairs="all", **keys)
+    shuffled = config.name == "moco_v2"
+    config = replace(config, batch_norm="local" if shuffled else "synchronised")
+    flags = ["in order"] if shuffled else ["batch norm", "in order"]
+    whole = joined(two_processes(train, config, related, *flags))
+    one = train(config, related, *flags)
+    memory = "same/relation.surroundings.queue."
+    assert int(whole[f"{memory}pointer"]) == STEPS * N % (2 * N)
+    if shuffled:  # the rows of a step stand in another order, each with its image
+        for name in ("keys", "image_ids"):
+            for found in (whole, one):
+                found[memory + name] = found[memory + name].sort(dim=0).values
+    assert_same(whole, one)
 
 
 @pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)

@@ -16,12 +16,18 @@ from ssl_bf.relations.relation import Relation
 from tests.unions import members_of, small
 
 N, D, GROUP = 6, 4, 3
-CONTEXT = StepContext(seed=1, step=3)
+IMAGES = torch.arange(N)
+CONTEXT = StepContext(seed=1, step=3, image_ids=IMAGES)
 MEMBERS = members_of(RelationConfig)
 SMALL: dict[str, Any] = {"heads": 2, "context": GROUP, "top_k": 2, "dropout": 0.0, "pairs": "all"}
 # Beside the defaults of each: name of a relation and the keys that make it another one.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in MEMBERS},
+    "nearest_keys": ("nearest_keys", {"neighbours": 2, "memory": 8, "pairs": "plain_queries"}),
+    "batchformer with neighbours": (
+        "batchformer",
+        {"context": "neighbours", "neighbours": 3, "memory": 8, "layers": 2},
+    ),
     "bgformer with a teacher": ("bgformer", {"graph": "teacher_knn", "graph_neighbours": 1}),
     "bgformer with clusters": ("bgformer", {"graph": "cluster", "clusters": 3}),
     "bgformer of single rows": ("bgformer", {"graph": "instance", "visual_weight": 0.25}),
@@ -49,7 +55,7 @@ def build(variant: str, **keys: Any) -> Relation:
                 p.add_(0.3 * torch.randn(p.shape))
     relation.make_room(N)
     for side in (relation.keys, relation.queries):
-        side(features(9), StepContext(), 1)
+        side(features(9), StepContext(image_ids=IMAGES + N), 1)
     relation.after_step()
     assert isinstance(relation, Relation)
     return relation
@@ -114,9 +120,9 @@ def equivariance_error(name: str, dropout: float) -> float:
     order = torch.tensor([2, 0, 1, 4, 5, 3])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        out = related(relation, x, context=_Alone())
+        out = related(relation, x, context=_Alone(image_ids=IMAGES))
         torch.manual_seed(0)
-        permuted = related(relation, x[order], context=_Alone(), order=order)
+        permuted = related(relation, x[order], context=_Alone(image_ids=order), order=order)
     error: float = (permuted - out[order]).abs().max().item()
     return error
 
@@ -161,7 +167,8 @@ def test_outside_its_share_of_training_there_is_no_second_stream(name: str) -> N
     relation.double().make_room(N)
     streams = relation.queries if relation.rules.relates_queries else relation.keys
     for elapsed, count in ((0.0, 1), (0.2499, 1), (0.25, 2), (0.7499, 2), (0.75, 1), (0.99, 1)):
-        assert len(streams(features(), StepContext(elapsed=elapsed), 1)) == count
+        context = StepContext(elapsed=elapsed, image_ids=IMAGES)
+        assert len(streams(features(), context, 1)) == count
 
 
 @pytest.mark.parametrize("name", [name for name in MEMBERS if name != "none"])

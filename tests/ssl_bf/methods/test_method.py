@@ -29,6 +29,7 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.bgformer import BGFormerConfig
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig, UniformConfig
+from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
 from ssl_bf.run.training_state import training_tensors
@@ -84,7 +85,7 @@ def loss_of(method: Method, context: StepContext) -> float:
     return method(batch(method, *views()), context).item()  # type: ignore[no-any-return]
 
 
-CONTEXT = StepContext(seed=1)
+CONTEXT = StepContext(seed=1, image_ids=torch.arange(N))
 HALFWAY = Elapsed(0.5, 1)
 
 
@@ -121,14 +122,17 @@ def step(method: Method, seed: int = 0, context: StepContext = CONTEXT) -> Tenso
     return loss.detach()
 
 
+NEIGHBOURS: dict[str, Any] = {"context": "neighbours", "neighbours": 3, "memory": 24}
 GRAPH: dict[str, Any] = {"pairs": "all", "heads": 2, "context": 4, "top_k": 3}
 EVERY_RELATION: dict[str, RelationConfig] = {
     **{
         name: small(member, pairs="all", heads=2, context=4)
         for name, member in members_of(RelationConfig).items()
-        if name != "none"
+        if name not in ("none", "nearest_keys")
     },
     "batchformer at the backbone": batchformer(pairs="all", insert_at="backbone", dropout=0.5),
+    "nearest_keys": NearestKeysConfig(neighbours=2, memory=24),
+    "batchformer with neighbours": batchformer(**NEIGHBOURS, pairs="all"),
     "bgformer with a teacher": BGFormerConfig(graph="teacher_knn", **GRAPH),
     "bgformer with clusters": BGFormerConfig(graph="cluster", clusters=3, **GRAPH),
     "batchformer with split heads": batchformer(batch_norm="split"),
