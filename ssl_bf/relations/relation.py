@@ -60,7 +60,7 @@ class TwoStreamConfig(TwoStreamKeys):
             self,
             Gated(module) if self.residual == "gate" else module,
             has_key_side=has_key_side,
-            surroundings=self.surroundings(width),
+            surroundings=self.surroundings(width, has_key_side=has_key_side),
         )
 
 
@@ -145,6 +145,21 @@ class Relation(nn.Module):
             return []
         return [(self.slow_relating, self.relating)]
 
+    def is_active(self, context: StepContext) -> bool:
+        """Whether there is a second stream in this step."""
+        start, end = self.config.active
+        return self.training and start <= context.elapsed < end
+
+    def needs_slow_queries(self, context: StepContext) -> bool:
+        """Whether `teach` must come before `queries` where the key side has not seen the view."""
+        is_needed = self.surroundings is not None and self.surroundings.needs_slow_queries
+        return is_needed and self.rules.relates_queries and self.is_active(context)
+
+    def teach(self, slow: Tensor, context: StepContext, view: int) -> None:
+        """Show the slow plain features (N, D) of a view, at the place of the relation."""
+        if self.training and self.surroundings is not None:
+            self.surroundings.observe(slow, context, "key", view)
+
     def after_step(self) -> None:
         """Let the surroundings move on, where there are any."""
         if self.surroundings is not None:
@@ -207,9 +222,7 @@ class Relation(nn.Module):
     ) -> Tensor:
         if self.training and self.surroundings is not None:
             self.surroundings.observe(features, context, side, view)
-        start, end = self.config.active
-        is_active = self.training and start <= context.elapsed < end
-        if relating is None or not is_active:
+        if relating is None or not self.is_active(context):
             return features.unsqueeze(0)
         order = None
         if isinstance(self.context, int):
