@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.parts.gathered_keys import own_share
+from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
 from ssl_bf.relations.groups import check_group, collect, deal
 from ssl_bf.relations.surroundings import Beside, Side, Surroundings
@@ -106,7 +106,7 @@ class PreviousBatch(Surroundings):
     def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
         """This device's rows of the previous step, whichever view they show."""
         del context, view
-        rows = self.get_buffer(f"rows_{side}")[own_share(len(features))]
+        rows = self.get_buffer(f"rows_{side}")[own_keys(len(features))]
         assert len(rows) == len(features), "no room was made for such a batch"
         return Beside(rows.to(features.dtype), self.there.expand(len(features)))
 
