@@ -53,7 +53,9 @@ class Start:
     def build_relation(self, projection_width: int, *, has_key_side: bool) -> Relation:
         """Make the relation; `has_key_side` is False where one network makes both sides."""
         with self.initial_values("relation"):
-            return self.relation.build(self.width, projection_width, has_key_side=has_key_side)
+            return self.relation.build(
+                self.width, projection_width, has_key_side=has_key_side, backbone=self.backbone
+            )
 
 
 class MethodSettings(Protocol):
@@ -96,10 +98,16 @@ class Method(nn.Module, ABC):
         """Whether the loss is a sum of terms that share no graph, each `settled` but the last."""
         return False
 
-    def features(self, view: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts."""
+    def features(
+        self, view: Tensor, context: StepContext, number: int, *, as_keys: bool = False
+    ) -> Tensor:
+        """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts.
+
+        With a relation inside the backbone, streams (S, N, D) of that side.
+        """
         if self.parts == 1:
-            return self.backbone(view)  # type: ignore[no-any-return]
+            side = self.relation.key_features if as_keys else self.relation.query_features
+            return side(self.backbone, view, context, number)
         return features_in_parts(self.backbone, view, self.parts)
 
     def settled(self, term: Tensor) -> Tensor:
@@ -121,13 +129,17 @@ class Method(nn.Module, ABC):
         which images shared a part.
 
         Raises:
-            InputError: `parts` does not cut a batch that `check_batch` accepts.
+            InputError: `parts` does not cut a batch that `check_batch` accepts, or the relation
+                acts inside the backbone.
         """
+        if parts > 1:
+            self.relation.check_whole_backbone(f"accumulate: is {parts}", "accumulate=1")
         split_groups(self.backbone, parts, local_batch)
         self.parts = parts
 
     def compile_backbones(self) -> None:
         """Compile the calls of the backbone and its slow copy; names and values stay."""
+        self.relation.check_whole_backbone("speed.compile: is on", "speed.compile=false")
         slow = [copied for copied, source in self.slow_pairs() if source is self.backbone]
         for module in [self.backbone, *slow]:
             module.compile()

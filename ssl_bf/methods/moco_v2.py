@@ -123,9 +123,8 @@ class MoCoV2(Method):
     def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> (S, N, P) with gradient."""
         relate = partial(self.relation.queries, context=context, view=number)
-        queries = project_and_relate(
-            self.features(view), self.projector, relate, self.relation.rules
-        )
+        features = self.features(view, context, number)
+        queries = project_and_relate(features, self.projector, relate, self.relation.rules)
         self.projections = queries.detach()
         return queries
 
@@ -137,13 +136,11 @@ class MoCoV2(Method):
             total = len(view) * world_size()
             order = context.global_permutation(f"shuffle/{number}", total)
             view = shuffle_rows(view, order)
-        relate = partial(self.relation.keys, context=context, view=number)
-        keys = unit_length(
-            project_and_relate(
-                self.slow_backbone(view), self.slow_projector, relate, self.relation.rules
-            )
-        )
-        return gather_keys(keys, order)
+        relation = self.relation
+        relate = partial(relation.keys, context=context, view=number)
+        features = relation.key_features(self.slow_backbone, view, context, number)
+        keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
+        return gather_keys(unit_length(keys), order)
 
     def negatives(self, keys: Tensor, image_ids: Tensor) -> list[list[Negatives]]:
         """For each stream of `keys` (S, W * N, P), what queries of images (N,) must not pick."""

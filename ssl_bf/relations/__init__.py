@@ -1,11 +1,17 @@
 """One file per batch relation: modules through which the samples of a batch see each other."""
 
 from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 RelationConfig = (
-    NoRelationConfig | BatchFormerConfig | CopyConfig | DropoutOnlyConfig | SelfOnlyConfig
+    NoRelationConfig
+    | BatchFormerConfig
+    | BatchFormerV2Config
+    | CopyConfig
+    | DropoutOnlyConfig
+    | SelfOnlyConfig
 )
 
 __all__ = ["RelationConfig"]

@@ -35,8 +35,18 @@ class RelationSettings(Protocol):
     def title(self) -> str:
         """In a heading: with what a backbone was pretrained."""
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
-        """Make the relation from torch's global generator (the caller seeds)."""
+    def build(
+        self,
+        backbone_width: int,
+        projection_width: int,
+        *,
+        has_key_side: bool,
+        backbone: nn.Module | None = None,
+    ) -> Relation:
+        """Make the relation from torch's global generator (the caller seeds).
+
+        One that acts inside the backbone needs it; it keeps no part of it.
+        """
 
 
 class Relating(Protocol):
@@ -90,8 +100,16 @@ class TwoStreamConfig(StreamRules):
         """Make the `Relating` module for features of this width; each relation says how."""
         raise NotImplementedError
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+    def build(
+        self,
+        backbone_width: int,
+        projection_width: int,
+        *,
+        has_key_side: bool,
+        backbone: nn.Module | None = None,
+    ) -> Relation:
         """Make the relation from torch's global generator (the caller seeds)."""
+        del backbone
         width = backbone_width if self.insert_at == "backbone" else projection_width
         return Relation(self, self.relating(width), has_key_side=has_key_side)
 
@@ -154,6 +172,33 @@ class Relation(nn.Module):
             return features.unsqueeze(0)
         module = self.slow_relating if self.slow_relating is not None else self.relating
         return self._streams(module, features, context, f"key/{view}", dropout=self.drops_keys)
+
+    def query_features(
+        self, backbone: nn.Module, images: Tensor, context: StepContext, view: int
+    ) -> Tensor:
+        """(N, 3, H, W) -> what `queries` takes; only a relation inside the backbone reads more."""
+        del context, view
+        features: Tensor = backbone(images)
+        return features
+
+    def key_features(
+        self, backbone: nn.Module, images: Tensor, context: StepContext, view: int
+    ) -> Tensor:
+        """(N, 3, H, W) -> what `keys` takes; `backbone` is that of the keys."""
+        del context, view
+        features: Tensor = backbone(images)
+        return features
+
+    def check_whole_backbone(self, asked: str, instead: str) -> None:
+        """Refuse what needs a backbone that runs as a whole, where it does not.
+
+        Args:
+            asked: `KEY: what it is`.
+            instead: `KEY=VALUE` that would do.
+
+        Raises:
+            InputError: the relation acts inside the backbone.
+        """
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(slow, fast) modules to move after a step; empty unless `parameters: ema`."""
