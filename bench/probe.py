@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.options import parse
 from bench.rounds import compare, unit_classes
 from linear_eval.classifiers.linear_classifiers import fit_linear_classifiers
-from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.sgd_config import Hyperparameters, ProbeSgdConfig
 from linear_eval.classifiers.training_rows import TrainingRows
 
 CLASSES, BATCH, MOMENTUM = 10, 256, 0.9
@@ -68,7 +68,7 @@ def our_logits(train: tuple[Tensor, ...], queries: Tensor, epochs: int) -> list[
     """All rates as one problem."""
     rows = TrainingRows.of([train[0]], train[0].device)
     problems = [Hyperparameters(rate) for rate in RATES]
-    config = SgdConfig(epochs=epochs, batch_size=BATCH, momentum=MOMENTUM)
+    config = ProbeSgdConfig(epochs=epochs, batch_size=BATCH, momentum=MOMENTUM)
     fitted = fit_linear_classifiers(rows, train[1], config, problems=problems, num_classes=CLASSES)
     logits = torch.cat(list(fitted.in_chunks(queries)), dim=2)
     return [logits[:, number].T for number in range(len(RATES))]

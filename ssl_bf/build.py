@@ -33,9 +33,11 @@ from ssl_bf.pixels.store import ImageStore
 from ssl_bf.run.measured_choices import Choices, choose
 from ssl_bf.run.pace import time_needed
 from ssl_bf.run.setting_checks import (
+    check_captured,
     check_compiler,
     check_cuda_graph,
     check_labels,
+    check_whole_backbone,
     setting_notes,
 )
 from ssl_bf.schedules import Plan
@@ -91,6 +93,7 @@ def build_run(
         )
     method = _build_method(config, classes=len(train.class_names)).to(device)
     check_labels(config, method, train)
+    check_whole_backbone(config, method)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
     if config.batch_size % world_size():
@@ -98,6 +101,8 @@ def build_run(
             f"batch_size: {config.batch_size} is not divisible by {world_size()} devices"
         )
     method.check_batch(config.batch_size // world_size(), world_size())
+    method.relation.make_room(config.batch_size // world_size())
+    check_captured(config, method)
     method.compute_in_parts(config.accumulate, config.batch_size // world_size())
     method.backward_per_view = config.speed.per_view_backward
     if config.speed.compile:
@@ -106,6 +111,7 @@ def build_run(
     images = _open_images(config, train, source, device)
     loader = _build_loader(config, images, method, train.labels, device)
     plan = _build_plan(config, loader.steps_per_epoch)
+    method.relation.check_steps(plan.steps_per_epoch, plan.total_steps)
     optimizer = build_optimizer(config.optimizer, method.parameter_groups())
     notes = [
         f"{len(train)} training images, {len(holdout)} held out; {loader.steps_per_epoch} steps "
@@ -234,4 +240,10 @@ def _distribute(method: Method, device: torch.device) -> nn.Module:
     with warnings.catch_warnings():
         # torch 2.15 renames the argument, to a name that 2.11 does not know
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(
+            method,
+            device_ids=devices,
+            broadcast_buffers=False,
+            # While stream 1 does not exist, no gradient reaches the relation.
+            find_unused_parameters=not method.relation.is_always_active,
+        )

@@ -131,11 +131,13 @@ class StepContext:
         seed: of the run.
         step: optimizer steps done before this one.
         shard: the logical shard, which is the rank unless shards are emulated.
+        elapsed: share of the run that is done before this step, in [0, 1).
     """
 
     seed: int = 0
     step: int = 0
     shard: int = 0
+    elapsed: float = 0.0
 
     def permutation(self, purpose: str, n: int) -> Tensor:
         """(n,) int64 on the CPU: a permutation of this (seed, step, purpose, shard)."""

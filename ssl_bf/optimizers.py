@@ -95,12 +95,14 @@ class ParameterGroup:
         parameters: (name, parameter); names are those of the method's `state_dict`.
         learning_rate_scale: multiplies the planned learning rate.
         schedule: `cosine` follows the plan; `constant` stays at the peak (SimSiam's predictor).
+        decays: whether weight decay applies, where the optimizer has it.
     """
 
     name: str
     parameters: list[tuple[str, nn.Parameter]]
     learning_rate_scale: float = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"
+    decays: bool = True
 
 
 class Lars(torch.optim.Optimizer):
@@ -205,10 +207,10 @@ def _torch_groups(config: OptimizerConfig, group: ParameterGroup) -> list[dict[s
     plain: dict[str, Any] = {"name": f"{group.name} without weight decay", "weight_decay": 0.0}
     if isinstance(config, LarsConfig):
         plain["trust_coefficient"] = None
-    elif not config.exclude_1d_from_weight_decay:
+    elif group.decays and not config.exclude_1d_from_weight_decay:
         return [{"params": group.parameters, **whole}] if group.parameters else []
-    matrices = [(name, p) for name, p in group.parameters if p.ndim > 1]
-    vectors = [(name, p) for name, p in group.parameters if p.ndim <= 1]
+    matrices = [(name, p) for name, p in group.parameters if group.decays and p.ndim > 1]
+    vectors = [(name, p) for name, p in group.parameters if not group.decays or p.ndim <= 1]
     parts = [{"params": matrices, **whole}, {"params": vectors, **whole, **plain}]
     return [part for part in parts if part["params"]]
 

@@ -132,7 +132,8 @@ def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:
     seed, shard = run.config.seed, rank()
     set_learning_rates(run.optimizer, run.plan, step)
     torch.manual_seed(key(seed, "dropout", step, shard))
-    return StepContext(seed=seed, step=step, shard=shard), run.plan.progress(step + 1)
+    elapsed = step / run.plan.total_steps
+    return StepContext(seed, step, shard, elapsed), run.plan.progress(step + 1)
 
 
 def _update_of(run: Run) -> Update:

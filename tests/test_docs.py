@@ -75,6 +75,12 @@ def named_keys(text: str) -> list[str]:
     return [key for key in found if key.rpartition(".")[2] not in SUFFIXES]
 
 
+def test_the_readme_is_an_introduction_without_placeholders() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    assert "@" not in re.sub(r"recall@|mAP@", "", text)
+
+
 @on_every_page
 def test_every_block_says_how_it_came_about(page: Path) -> None:
     before = ""

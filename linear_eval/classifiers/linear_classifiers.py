@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.sgd_config import Hyperparameters, ProbeSgdConfig
 from linear_eval.classifiers.training_rows import TrainingRows
 from linear_eval.system.serial_threads import serial_threads_alone
 
@@ -64,7 +64,7 @@ class LinearClassifiers:
 def fit_linear_classifiers(
     rows: TrainingRows,
     labels: Tensor,
-    config: SgdConfig,
+    config: ProbeSgdConfig,
     *,
     problems: Sequence[Hyperparameters],
     num_classes: int,
@@ -128,7 +128,7 @@ def fit_linear_classifiers(
 
 
 def _descend(
-    rows: TrainingRows, labels: Tensor, config: SgdConfig, descent: _Descent
+    rows: TrainingRows, labels: Tensor, config: ProbeSgdConfig, descent: _Descent
 ) -> LinearClassifiers:
     order = torch.Generator().manual_seed(config.seed)
     num_batches = math.ceil(len(labels) / config.batch_size)
@@ -147,7 +147,7 @@ class _Descent:
         self,
         classifiers: LinearClassifiers,
         problems: Sequence[Hyperparameters],
-        config: SgdConfig,
+        config: ProbeSgdConfig,
     ) -> None:
         self.classifiers = classifiers
         self.config = config

@@ -23,7 +23,7 @@ class Hyperparameters(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SgdConfig:
+class ProbeSgdConfig:
     """SGD on features that were computed before.
 
     Attributes:

@@ -70,7 +70,7 @@ class FineTuneRecipe:
             raise ValueError(f"weight_decay: must be >= 0, got {self.weight_decay}")
 
 
-def fine_tune(
+def fine_tuned(
     pretrained: Pretrained,
     split: ImageSplit,
     recipe: FineTuneRecipe,

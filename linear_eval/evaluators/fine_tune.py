@@ -14,7 +14,7 @@ import torch
 
 from linear_eval.classifiers.whole_network import (
     FineTuneRecipe,
-    fine_tune,
+    fine_tuned,
     logits_of,
     top_classes,
 )
@@ -107,7 +107,7 @@ def evaluate_fine_tune(asked: Asked[FineTuneConfig]) -> Evaluation:
     view_size = min(next(iter(test))[1].shape[-2:])
 
     def fit(split: ImageSplit, rate: float, draw: int) -> torch.nn.Module:
-        return fine_tune(
+        return fine_tuned(
             pretrained,
             split,
             config.recipe,

@@ -14,7 +14,7 @@ from operator import attrgetter
 import torch
 
 from linear_eval.classifiers.linear_classifiers import LinearClassifiers, fit_linear_classifiers
-from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.sgd_config import Hyperparameters, ProbeSgdConfig
 from linear_eval.classifiers.training_rows import TrainingRows
 from linear_eval.evaluators.choosing import (
     JudgedLogits,
@@ -39,7 +39,7 @@ _HALF_DECADES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearProbeConfig(SgdConfig):
+class LinearProbeConfig(ProbeSgdConfig):
     """A linear probe by SGD.
 
     Attributes:

@@ -25,6 +25,7 @@ from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.relation import Relation, RelationSettings
+from ssl_bf.relations.surroundings import Side
 from ssl_bf.schedules import Elapsed, Momentum
 
 
@@ -87,7 +88,7 @@ class Method(nn.Module, ABC):
     momentum: Momentum | None = None  # None: there are no slow copies
     projections: Tensor | None = None  # (S, N, P) of the last forward, detached: for monitoring
     backward_per_view: bool = False
-    parts: int = 1  # in which the trained backbone runs; see compute_in_parts
+    accumulate: int = 1  # parts in which the trained backbone runs; see compute_in_parts
 
     @abstractmethod
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
@@ -99,16 +100,15 @@ class Method(nn.Module, ABC):
         return False
 
     def features(
-        self, view: Tensor, context: StepContext, number: int, *, as_keys: bool = False
+        self, view: Tensor, context: StepContext, number: int, side: Side = "query"
     ) -> Tensor:
         """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts.
 
         With a relation inside the backbone, streams (S, N, D) of that side.
         """
-        if self.parts == 1:
-            side = self.relation.key_features if as_keys else self.relation.query_features
-            return side(self.backbone, view, context, number)
-        return features_in_parts(self.backbone, view, self.parts)
+        if self.accumulate == 1:
+            return self.relation.features(self.backbone, view, context, side, number)
+        return features_in_parts(self.backbone, view, self.accumulate)
 
     def settled(self, term: Tensor) -> Tensor:
         """A term of the loss; with `backward_per_view` its gradient is added now, its graph freed.
@@ -129,17 +129,13 @@ class Method(nn.Module, ABC):
         which images shared a part.
 
         Raises:
-            InputError: `parts` does not cut a batch that `check_batch` accepts, or the relation
-                acts inside the backbone.
+            InputError: `parts` does not cut a batch that `check_batch` accepts.
         """
-        if parts > 1:
-            self.relation.check_whole_backbone(f"accumulate: is {parts}", "accumulate=1")
         split_groups(self.backbone, parts, local_batch)
-        self.parts = parts
+        self.accumulate = parts
 
     def compile_backbones(self) -> None:
         """Compile the calls of the backbone and its slow copy; names and values stay."""
-        self.relation.check_whole_backbone("speed.compile: is on", "speed.compile=false")
         slow = [copied for copied, source in self.slow_pairs() if source is self.backbone]
         for module in [self.backbone, *slow]:
             module.compile()
@@ -162,6 +158,7 @@ class Method(nn.Module, ABC):
     def after_step(self, progress: Elapsed) -> None:
         """Follow the optimizer step; `progress` is that of the next step, whose keys use this."""
         self.push_keys()
+        self.relation.after_step()
         if self.momentum is not None:
             self.move_slow_copies(self.momentum.at(progress))
 
@@ -177,8 +174,12 @@ class Method(nn.Module, ABC):
         for module in self.constant_rate_modules():
             named = _trainable(self, only=module)
             groups.append(ParameterGroup("constant", named, schedule="constant"))
-        if related := _trainable(self, only=self.relation):
-            groups.append(ParameterGroup("relation", related, self.relation.lr_scale))
+        related, gate = _trainable(self, only=self.relation), self.relation.gate()
+        for name, is_gate in (("relation", False), ("gate", True)):
+            named = [(each, p) for each, p in related if (p is gate) == is_gate]
+            if named:
+                scale = self.relation.lr_scale
+                groups.append(ParameterGroup(name, named, scale, decays=not is_gate))
         return groups
 
     def constant_rate_modules(self) -> list[nn.Module]:
@@ -191,7 +192,6 @@ class Method(nn.Module, ABC):
         Raises:
             InputError: naming the key and a value that would do.
         """
-        del num_devices
         if local_batch < 2:
             raise InputError(
                 f"batch_size: {local_batch} image per device, BatchNorm and contrast need at "
@@ -203,16 +203,16 @@ class Method(nn.Module, ABC):
                     f"method.batch_norm: groups:{groups} does not cut the {local_batch} images per "
                     "device into equal groups of at least 2; choose another number of groups"
                 )
-        self.relation.check_batch(local_batch)
+        self.relation.check_batch(local_batch, num_devices)
 
     def notes(self) -> list[str]:
         """What a user should know about this combination of settings before it trains."""
         notes = []
-        if self.parts > 1 and any(_normalises_parts(m) for m in self.backbone.modules()):
+        if self.accumulate > 1 and any(_normalises_parts(m) for m in self.backbone.modules()):
             notes.append(
-                f"accumulate={self.parts}: BatchNorm of the trained backbone normalises each part "
-                "of the batch by itself; all else sees the whole batch. With method.batch_norm="
-                f"groups:{self.parts} (or a multiple) the parts change nothing"
+                f"accumulate={self.accumulate}: BatchNorm of the trained backbone normalises each "
+                "part of the batch by itself; all else sees the whole batch. The parts change "
+                f"nothing with method.batch_norm=groups:{self.accumulate}, or a multiple of it"
             )
         if self.backward_per_view and not self.has_separate_terms:
             notes.append(
@@ -223,7 +223,9 @@ class Method(nn.Module, ABC):
 
     def measurements(self) -> dict[str, float]:
         """Monitoring values of the last forward; reads from the device, so call it when logging."""
-        return {} if self.projections is None else feature_std(self.projections)
+        if self.projections is None:
+            return {}
+        return feature_std(self.projections) | self.relation.measurements()
 
 
 def _normalises_parts(module: nn.Module) -> bool:

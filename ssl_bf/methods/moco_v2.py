@@ -23,7 +23,7 @@ from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
 from ssl_bf.parts.batch_shuffle import shuffle_rows
-from ssl_bf.parts.gathered_keys import gather_keys, own_share
+from ssl_bf.parts.gathered_keys import gather_keys, own_keys
 from ssl_bf.parts.key_queue import KeyQueue
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives, queued_negatives
@@ -37,19 +37,20 @@ class MoCoV2Config:
     """Keys of MoCo-v2; defaults are the published ImageNet values."""
 
     name: Literal["moco_v2"] = "moco_v2"
-    temperature: float = 0.2
-    momentum: float = 0.999
-    momentum_schedule: Literal["constant", "cosine"] = "constant"
-    projection_dim: int = 128
-    hidden_dim: int | None = None  # None: the backbone's width, as published
-    hidden_layers: int = 1
-    head_batch_norm: bool = False
+    temperature: float = 0.2  # divides the similarities in the loss
+    momentum: float = 0.999  # of the slow copies, per step: the share that is kept
+    momentum_schedule: Literal["constant", "cosine"] = "constant"  # cosine: rises to 1 by the end
+    projection_dim: int = 128  # width P of queries and keys
+    hidden_dim: int | None = None  # of the projector; null: the backbone's width, as published
+    hidden_layers: int = 1  # of the projector
+    head_batch_norm: bool = False  # in the projector
     queue_size: int = 65536  # rows per queue
+    # dual: a queue per key stream; both: one mixed queue, as published; plain: plain keys only
     queue_streams: Literal["dual", "both", "plain"] = "dual"
-    mask_same_image: bool = True
-    in_batch_negatives: bool = False
-    symmetric: bool = False
-    batch_norm: str = "local"
+    mask_same_image: bool = True  # an older key of the same image is no negative
+    in_batch_negatives: bool = False  # keys of the batch's other images are negatives too
+    symmetric: bool = False  # each view is query once and key once
+    batch_norm: str = "local"  # local, synchronised (all devices) or groups:G of a device's rows
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -98,7 +99,7 @@ class MoCoV2(Method):
         """Contrast queries of view 1 with keys of view 2 (symmetric: and the reverse)."""
         view_1, view_2 = batch.views
         loss_of, rules = partial(info_nce, temperature=self.config.temperature), self.relation.rules
-        own = own_share(len(view_1))
+        own = own_keys(len(view_1))
         queries = self.query(view_1, context, 1)  # (S, N, P)
         keys = self.key(view_2, context, 2)  # (S, W * N, P)
         negatives = self.negatives(keys, batch.image_ids)
@@ -138,7 +139,7 @@ class MoCoV2(Method):
             view = shuffle_rows(view, order)
         relation = self.relation
         relate = partial(relation.keys, context=context, view=number)
-        features = relation.key_features(self.slow_backbone, view, context, number)
+        features = relation.features(self.slow_backbone, view, context, "key", number)
         keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
         return gather_keys(unit_length(keys), order)
 
@@ -169,7 +170,8 @@ class MoCoV2(Method):
             keys = keys.flatten(0, 1).unsqueeze(0)  # plain, then related
         ids = all_gather_rows(ids)
         ids = ids.repeat(keys.shape[1] // len(ids))  # for each view and stream
-        for number in range(len(self.queues)):  # plain: the related stream goes nowhere
+        # plain: the related stream goes nowhere; outside `relation.active` there is none
+        for number in range(min(len(self.queues), len(keys))):
             self.queue(number).push(keys[number], ids)
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:

@@ -18,7 +18,7 @@ from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
-from ssl_bf.parts.gathered_keys import gather_keys, own_share
+from ssl_bf.parts.gathered_keys import gather_keys, own_keys
 from ssl_bf.parts.mlp_head import LastNorm, mlp_head
 from ssl_bf.parts.negatives import batch_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
@@ -34,13 +34,14 @@ class MoCoV3Config:
     """
 
     name: Literal["moco_v3"] = "moco_v3"
-    temperature: float = 1.0
-    momentum: float = 0.99
-    momentum_schedule: Literal["constant", "cosine"] = "cosine"
-    projection_dim: int = 256
-    hidden_dim: int = 4096
+    temperature: float = 1.0  # divides the similarities in the loss
+    momentum: float = 0.99  # of the slow copies, per step: the share that is kept
+    momentum_schedule: Literal["constant", "cosine"] = "cosine"  # cosine: rises to 1 by the end
+    projection_dim: int = 256  # width P of queries and keys
+    hidden_dim: int = 4096  # of projector and predictor
     hidden_layers: int = 1  # of the projector; 2 for vision transformers, as published
     predictor_batch_norm: bool = False  # its output ends in BatchNorm; true for transformers
+    # local, synchronised (all devices) or groups:G of a device's rows
     batch_norm: str = "synchronised"
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class MoCoV3(Method):
         """Sum of both directions, as published: ctr(q1, k2) + ctr(q2, k1), times 2 temperature."""
         (view_1, view_2), rules = batch.views, self.relation.rules
         loss_of = partial(info_nce, temperature=self.config.temperature)
-        scale, own = 2 * self.config.temperature, own_share(len(view_1))
+        scale, own = 2 * self.config.temperature, own_keys(len(view_1))
         keys = torch.stack([self.key(view_1, context, 1), self.key(view_2, context, 2)])
         keys_1, keys_2 = gather_keys(keys)  # (S, W * N, P) each
         queries_1 = self.query(view_1, context, 1)  # (S, N, P)
@@ -111,7 +112,7 @@ class MoCoV3(Method):
         """(N, 3, H, W) -> keys (S, N, P) of this device, unit length."""
         relation = self.relation
         relate = partial(relation.keys, context=context, view=number)
-        features = relation.key_features(self.slow_backbone, view, context, number)
+        features = relation.features(self.slow_backbone, view, context, "key", number)
         keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
         return unit_length(keys)
 

@@ -26,11 +26,12 @@ class SimSiamConfig:
     """Keys of SimSiam; defaults are the published ImageNet values."""
 
     name: Literal["simsiam"] = "simsiam"
-    projection_dim: int = 2048
-    hidden_dim: int | None = None  # of the projector; None: the backbone's width, as published
+    projection_dim: int = 2048  # width P of projections
+    hidden_dim: int | None = None  # of the projector; null: the backbone's width, as published
     hidden_layers: int = 2  # of the projector; 1 in the published CIFAR-10 recipe
-    predictor_hidden_dim: int = 512
-    constant_predictor_rate: bool = True
+    predictor_hidden_dim: int = 512  # width of the predictor's hidden layer
+    constant_predictor_rate: bool = True  # the predictor's learning rate does not decay
+    # local, synchronised (all devices) or groups:G of a device's rows
     batch_norm: str = "synchronised"
 
     def __post_init__(self) -> None:
@@ -97,9 +98,9 @@ class SimSiam(Method):
     def project(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> projections z (S, N, P): the source of predictions and the targets."""
         relation = self.relation
-        as_keys = not relation.rules.relates_queries
-        features = self.features(view, context, number, as_keys=as_keys)
-        side = relation.keys if as_keys else relation.queries
+        is_query = relation.rules.relates_queries
+        features = self.features(view, context, number, "query" if is_query else "key")
+        side = relation.queries if is_query else relation.keys
         relate = partial(side, context=context, view=number)
         projections = project_and_relate(features, self.projector, relate, relation.rules)
         if self.recentre is not None and len(projections) > 1:

@@ -7,7 +7,7 @@ Without it, BatchNorm statistics leak which images share a device (He et al. 202
 from torch import Tensor
 
 from linear_eval.system.distributed import all_gather_rows
-from ssl_bf.parts.gathered_keys import own_share
+from ssl_bf.parts.gathered_keys import own_keys
 
 
 def shuffle_rows(rows: Tensor, order: Tensor) -> Tensor:
@@ -20,5 +20,5 @@ def shuffle_rows(rows: Tensor, order: Tensor) -> Tensor:
     Returns:
         (N, ...) rows of the global batch.
     """
-    own = order[own_share(len(rows))].to(rows.device, non_blocking=True)
+    own = order[own_keys(len(rows))].to(rows.device, non_blocking=True)
     return all_gather_rows(rows).index_select(0, own)

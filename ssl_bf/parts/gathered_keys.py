@@ -26,6 +26,6 @@ def gather_keys(keys: Tensor, order: Tensor | None = None) -> Tensor:
     return rows.movedim(0, -2)
 
 
-def own_share(count: int) -> slice:
+def own_keys(count: int) -> slice:
     """Where the `count` rows of this device stand among those of all devices."""
     return slice(rank() * count, (rank() + 1) * count)

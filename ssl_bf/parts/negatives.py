@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_bf.losses.info_nce import Negatives
-from ssl_bf.parts.gathered_keys import own_share
+from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.parts.key_queue import KeyQueue
 
 
@@ -17,7 +17,7 @@ def batch_negatives(keys: Tensor, count: int) -> Negatives:
     `count` is N, the queries of this device.
     """
     row = torch.arange(len(keys), device=keys.device)
-    return Negatives(keys, ids=row, query_ids=row[own_share(count)])
+    return Negatives(keys, ids=row, query_ids=row[own_keys(count)])
 
 
 def queued_negatives(queue: KeyQueue, image_ids: Tensor | None) -> Negatives:

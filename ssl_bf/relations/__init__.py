@@ -2,7 +2,7 @@
 
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config
-from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
+from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig, UniformConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 RelationConfig = (
@@ -12,6 +12,7 @@ RelationConfig = (
     | CopyConfig
     | DropoutOnlyConfig
     | SelfOnlyConfig
+    | UniformConfig
 )
 
 __all__ = ["RelationConfig"]

@@ -13,9 +13,14 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Place, has_class_token, places
 from linear_eval.system.errors import InputError
-from ssl_bf.relations.batchformer import BatchTransformerConfig, BatchTransformerLayer
-from ssl_bf.relations.relation import Context, Relation
-from ssl_bf.relations.token_relation import TokenRelation
+from ssl_bf.relations.batchformer import (
+    BatchTransformerConfig,
+    BatchTransformerLayer,
+    check_group,
+    check_heads,
+)
+from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.token_relation import RelatingInside, TokenRelation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +33,16 @@ class BatchFormerV2Config(BatchTransformerConfig):
     insert_after: tuple[int, ...] = (4,)
     share_layers: bool = False  # one module for all places, which then have one width
     class_token: bool = True  # whether class tokens meet, too
-    residual: Literal["published", "gate"] = (
-        "published"  # gate: h + gamma (R(h) - h), gamma 0 first
-    )
-    context: Context = 32  # rows per group; local: all of this logical shard
+    # samples that meet: random groups of so many; local: all of a device
+    context: int | Literal["local"] = 32
 
     def __post_init__(self) -> None:
         """Refuse groups of fewer than 2 rows, and places that do not rise."""
         super().__post_init__()
-        if isinstance(self.context, int) and self.context < 2:
-            raise ValueError(f"context: a group needs at least 2 rows, got {self.context}")
+        check_group(self.context)
         numbers = self.insert_after
         if not numbers or numbers[0] < 0 or any(a >= b for a, b in pairwise(numbers)):
             raise ValueError(f"insert_after: must be rising numbers >= 0, got {list(numbers)}")
-        if self.residual == "gate" and (self.parameters == "frozen" or not self.relates_queries):
-            raise ValueError(
-                "residual: nothing would ever open the gate, because the relation is not trained; "
-                "set residual=published"
-            )
 
     @property
     def title(self) -> str:
@@ -106,10 +103,10 @@ class BatchFormerV2Config(BatchTransformerConfig):
         return chosen
 
 
-class BatchTransformerOfTokens(nn.Module):
+class BatchTransformerOfTokens(RelatingInside):
     """Samples meet at each position by itself; no position sees another.
 
-    A `RelatingInside` module; BatchFormer's own layers, on (L, N, E) instead of (1, N, D).
+    BatchFormer's own layers, on (L, N, E) instead of (1, N, D).
     """
 
     def __init__(self, config: BatchFormerV2Config, widths: list[int], *, kept: int) -> None:
@@ -125,14 +122,11 @@ class BatchTransformerOfTokens(nn.Module):
         """
         super().__init__()
         self.group, self.kept = config.context, kept
-        self.gate = nn.Parameter(torch.zeros(())) if config.residual == "gate" else None
+        gate = nn.Parameter(torch.zeros(())) if config.residual == "gate" else None
+        self.register_parameter("gate", gate)
         self.at_places = nn.ModuleList()
         for width in widths:
-            if width % config.heads:
-                raise InputError(
-                    f"relation.heads: {config.heads} heads do not divide the width {width}; choose "
-                    "a divisor of it"
-                )
+            check_heads(config.heads, width)
             hidden = max(1, round(config.feedforward * width))
             layers = [
                 BatchTransformerLayer(width, config.heads, hidden, config.dropout)
@@ -143,20 +137,13 @@ class BatchTransformerOfTokens(nn.Module):
     def forward(
         self, values: Tensor, order: Tensor | None, number: int, *, dropout: bool
     ) -> Tensor:
-        """Tokens (N, L, E) or a grid (N, E, H, W) -> the same shape.
-
-        Args:
-            values: of one view.
-            order: (N,) permutation that deals the samples into groups, or None to keep them.
-            number: of the place.
-            dropout: False switches every dropout off.
-        """
+        """Tokens (N, L, E) or a grid (N, E, H, W) -> the same shape."""
         is_grid = values.ndim == 4
         tokens = values.flatten(2).transpose(1, 2) if is_grid else values
         free = tokens[:, self.kept :]
         related = self._relate(free, order, number, dropout=dropout)
         if self.gate is not None:
-            related = free + self.gate * (related - free)
+            related = torch.lerp(free, related, self.gate.to(free.dtype))
         if self.kept:
             related = torch.cat([tokens[:, : self.kept], related], dim=1)
         return related.transpose(1, 2).reshape(values.shape) if is_grid else related

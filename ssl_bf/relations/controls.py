@@ -2,7 +2,8 @@
 
 `copy` doubles the batch and adds nothing (an A/A check: must equal `none`); `dropout_only` adds
 noise but no other sample; `self_only` has BatchFormer's parameters, each sample attending to
-itself only.
+itself only; `uniform` has its groups, where every sample weighs the same. `foreign` has its own
+file.
 """
 
 from dataclasses import dataclass
@@ -11,8 +12,15 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_bf.relations.batchformer import BatchTransformerConfig, batch_transformer
-from ssl_bf.relations.relation import OnOff, TwoStreamConfig
+from ssl_bf.parts.self_attention import UniformAttention
+from ssl_bf.relations.batchformer import (
+    BatchTransformer,
+    BatchTransformerConfig,
+    batch_transformer,
+    check_group,
+)
+from ssl_bf.relations.keys import OnOff
+from ssl_bf.relations.relation import TwoStreamConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +54,8 @@ class DropoutOnlyConfig(TwoStreamConfig):
     """Stream 1 is dropout of stream 0: what noise alone does."""
 
     name: Literal["dropout_only"] = "dropout_only"
-    dropout: float = 0.5
-    key_dropout: OnOff = "on"
+    dropout: float = 0.5  # share of the values that is dropped
+    key_dropout: OnOff = "on"  # whether the key side drops out too, with its own masks
 
     def __post_init__(self) -> None:
         """Refuse a probability outside [0, 1)."""
@@ -83,4 +91,22 @@ class SelfOnlyConfig(BatchTransformerConfig):
 
     def relating(self, width: int) -> nn.Module:
         """Make the module; attention over a group of one returns the sample's own value."""
-        return batch_transformer(self, width, group=1)
+        return batch_transformer(BatchTransformer, self, width, group=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformConfig(BatchTransformerConfig):
+    """BatchFormer whose attention is fixed at 1/g: it sees the group, but cannot choose."""
+
+    name: Literal["uniform"] = "uniform"
+    # rows that see each other: random groups of so many; local: all of a device; global: of all
+    context: int | Literal["local", "global"] = 32
+
+    def __post_init__(self) -> None:
+        """Refuse groups of fewer than 2 rows."""
+        super().__post_init__()
+        check_group(self.context)
+
+    def relating(self, width: int) -> nn.Module:
+        """Make the module; the parameters of queries and keys exist and do nothing."""
+        return batch_transformer(BatchTransformer, self, width, attention=UniformAttention)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.slow_copy import make_slow_copy
+from ssl_bf.relations.gate import Gated
+from ssl_bf.relations.keys import Policy, Residual, TwoStreamKeys
 from ssl_bf.relations.streams import StreamRules
-
-Policy = Literal["ema", "shared", "frozen"]
-Context = int | Literal["local"]
-OnOff = Literal["on", "off"]
+from ssl_bf.relations.surroundings import Beside, Side, Surroundings
 
 
 class RelationSettings(Protocol):
@@ -43,62 +42,12 @@ class RelationSettings(Protocol):
         has_key_side: bool,
         backbone: nn.Module | None = None,
     ) -> Relation:
-        """Make the relation from torch's global generator (the caller seeds).
-
-        One that acts inside the backbone needs it; it keeps no part of it.
-        """
-
-
-class Relating(Protocol):
-    """What a relation file builds: a module that makes the related stream."""
-
-    def __call__(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
-        """(N, D) -> (N, D); `order` (N,) permutes rows into groups, None keeps them."""
+        """Make the relation from torch's global generator; one inside the backbone needs that."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoStreamConfig(StreamRules):
-    """Keys of every relation with two streams, and how it is built.
-
-    A property stands for a key that acts in some relations only: those declare it as a field, all
-    others have the value given here, which changes nothing.
-    """
-
-    name: str
-
-    @property
-    def title(self) -> str:
-        """In a heading: with what a backbone was pretrained."""
-        return f"with {self.name}"
-
-    @property
-    def parameters(self) -> Policy:
-        """Whose parameters make the keys, and what trains; see `Relation`."""
-        return "shared"
-
-    @property
-    def lr_scale(self) -> float:
-        """The relation's learning rate over that of the rest, > 0."""
-        return 1.0
-
-    @property
-    def key_dropout(self) -> OnOff:
-        """Whether the key side drops out, with its own masks."""
-        return "on"
-
-    @property
-    def context(self) -> Context:
-        """Rows that see each other: groups of so many, or `local`: all of this logical shard."""
-        return "local"
-
-    @property
-    def may_be_constant(self) -> bool:
-        """Whether the related stream could satisfy SimSiam as a constant."""
-        return True
-
-    def relating(self, width: int) -> nn.Module:
-        """Make the `Relating` module for features of this width; each relation says how."""
-        raise NotImplementedError
+class TwoStreamConfig(TwoStreamKeys):
+    """A relation with two streams, and how it is built."""
 
     def build(
         self,
@@ -111,21 +60,36 @@ class TwoStreamConfig(StreamRules):
         """Make the relation from torch's global generator (the caller seeds)."""
         del backbone
         width = backbone_width if self.insert_at == "backbone" else projection_width
-        return Relation(self, self.relating(width), has_key_side=has_key_side)
+        module = self.relating(width)
+        return Relation(
+            self,
+            Gated(module) if self.residual == "gate" else module,
+            has_key_side=has_key_side,
+            surroundings=self.surroundings(width),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRelationConfig(TwoStreamConfig):
     """Further keys of a relation that has parameters."""
 
-    parameters: Policy = "ema"
+    parameters: Policy = (
+        "ema"  # of keys: a slow copy (ema), the same (shared), none trains (frozen)
+    )
     lr_scale: float = 1.0  # the relation's learning rate over that of the rest
+    # gate: h + gamma * (R(h) - h), gamma one trained scalar, 0 at the start
+    residual: Residual = "published"
 
     def __post_init__(self) -> None:
-        """Refuse a learning rate that is not positive."""
+        """Refuse a learning rate that is not positive, and a gate that could never open."""
         super().__post_init__()
         if self.lr_scale <= 0:
             raise ValueError(f"lr_scale: must be > 0, got {self.lr_scale}")
+        if self.residual == "gate" and (self.parameters == "frozen" or not self.relates_queries):
+            why = "parameters=frozen" if self.parameters == "frozen" else "pairs without bo and bb"
+            raise ValueError(
+                f"residual: with {why} nothing would ever open the gate; set residual=published"
+            )
 
 
 class Relation(nn.Module):
@@ -135,24 +99,35 @@ class Relation(nn.Module):
     `ema` keys use a slow copy, `shared` keys use the very same object, `frozen` nothing trains.
     """
 
+    is_inside = False  # the backbone, which then runs stage by stage
+
     def __init__(
-        self, config: TwoStreamConfig, relating: nn.Module | None, *, has_key_side: bool
+        self,
+        config: TwoStreamKeys,
+        relating: nn.Module | None,
+        *,
+        has_key_side: bool,
+        surroundings: Surroundings | None = None,
     ) -> None:
-        """Take the module over.
+        """Take the modules over.
 
         Args:
             config: keys of the relation.
             relating: a `Relating` module, or None.
             has_key_side: False where queries and targets come from one network (SimSiam).
+            surroundings: what `relating` sees beside the batch, if anything.
         """
         super().__init__()
+        self.config = config
         self.relating = relating
         self.rules: StreamRules = config
         self.lr_scale = config.lr_scale
         self.context = config.context
         self.drops_keys = config.key_dropout == "on"
         self.may_be_constant = relating is not None and config.may_be_constant
+        self.is_always_active = config.active == (0.0, 1.0)
         self.slow_relating: nn.Module | None = None
+        self.surroundings = surroundings
         if relating is None:
             return
         if config.parameters == "frozen" or not config.relates_queries:
@@ -162,43 +137,34 @@ class Relation(nn.Module):
 
     def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
         """(N, D) -> (S, N, D) with gradient; S is 2 when related queries are trained on."""
-        if self.relating is None or not self.training or not self.rules.relates_queries:
-            return features.unsqueeze(0)
-        return self._streams(self.relating, features, context, f"query/{view}", dropout=True)
+        relating = self.relating if self.rules.relates_queries else None
+        return self._streams(relating, features, context, "query", view, dropout=True)
 
     def keys(self, features: Tensor, context: StepContext, view: int) -> Tensor:
         """(N, D) -> (S, N, D) on the key side, regrouped independently of the queries."""
-        if self.relating is None or not self.training or not self.rules.relates_keys:
-            return features.unsqueeze(0)
-        module = self.slow_relating if self.slow_relating is not None else self.relating
-        return self._streams(module, features, context, f"key/{view}", dropout=self.drops_keys)
+        relating = self.slow_relating if self.slow_relating is not None else self.relating
+        relating = relating if self.rules.relates_keys else None
+        return self._streams(relating, features, context, "key", view, dropout=self.drops_keys)
 
-    def query_features(
-        self, backbone: nn.Module, images: Tensor, context: StepContext, view: int
+    def features(
+        self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
     ) -> Tensor:
-        """(N, 3, H, W) -> what `queries` takes; only a relation inside the backbone reads more."""
-        del context, view
+        """(N, 3, H, W) -> what that side takes: features (N, D) of the backbone."""
+        del context, side, view
         features: Tensor = backbone(images)
         return features
 
-    def key_features(
-        self, backbone: nn.Module, images: Tensor, context: StepContext, view: int
-    ) -> Tensor:
-        """(N, 3, H, W) -> what `keys` takes; `backbone` is that of the keys."""
-        del context, view
-        features: Tensor = backbone(images)
-        return features
+    def is_active(self, context: StepContext) -> bool:
+        """Whether stream 1 exists in this step."""
+        start, end = self.config.active
+        return self.training and start <= context.elapsed < end
 
-    def check_whole_backbone(self, asked: str, instead: str) -> None:
-        """Refuse what needs a backbone that runs as a whole, where it does not.
-
-        Args:
-            asked: `KEY: what it is`.
-            instead: `KEY=VALUE` that would do.
-
-        Raises:
-            InputError: the relation acts inside the backbone.
-        """
+    def order(self, rows: Tensor, context: StepContext, side: Side, view: int) -> Tensor | None:
+        """(N,) permutation that deals rows (N, ...) into groups; None: there are none."""
+        if not isinstance(self.context, int):
+            return None
+        order = context.permutation(f"groups/{side}/{view}", len(rows))
+        return order.to(rows.device, non_blocking=True)
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(slow, fast) modules to move after a step; empty unless `parameters: ema`."""
@@ -206,8 +172,27 @@ class Relation(nn.Module):
             return []
         return [(self.slow_relating, self.relating)]
 
-    def check_batch(self, local_batch: int) -> None:
-        """Refuse a batch that its groups do not divide.
+    def after_step(self) -> None:
+        """Let the surroundings move on, where there are any."""
+        if self.surroundings is not None:
+            self.surroundings.after_step()
+
+    def make_room(self, local_batch: int) -> None:
+        """Give the state the size that it has with such batches; before the first step."""
+        if self.surroundings is not None:
+            self.surroundings.make_room(local_batch)
+
+    def gate(self) -> nn.Parameter | None:
+        """The scalar of `residual: gate`."""
+        return self.relating.gate if isinstance(self.relating, Gated) else None
+
+    def measurements(self) -> dict[str, float]:
+        """How far the gate is open, where there is one."""
+        gate = self.gate()
+        return {} if gate is None else {"gate": gate.item()}
+
+    def check_batch(self, local_batch: int, num_devices: int) -> None:
+        """Refuse a batch that its groups do not divide, or that is too small.
 
         Raises:
             InputError: naming the key and what would do.
@@ -217,19 +202,44 @@ class Relation(nn.Module):
                 f"relation.context: groups of {self.context} do not divide the {local_batch} "
                 "images per device; choose a divisor of it, or 'local'"
             )
+        rows = local_batch * (num_devices if self.context == "global" else 1)
+        self.config.check_rows(self.context if isinstance(self.context, int) else rows)
+        if self.surroundings is not None:
+            self.surroundings.check_batch(local_batch, num_devices)
+
+    def check_steps(self, steps_per_epoch: int, total_steps: int) -> None:
+        """Refuse a run in which the relation would never act.
+
+        Raises:
+            InputError: naming the key and what would do.
+        """
+        start, end = self.config.active
+        if not any(start <= step / total_steps < end for step in range(total_steps)):
+            raise InputError(
+                f"relation.active: {[start, end]} holds none of the {total_steps} steps of the "
+                "run; make it longer"
+            )
+        if self.surroundings is not None:
+            self.surroundings.check_steps(steps_per_epoch)
 
     def _streams(
         self,
-        relate: Callable[..., Tensor],
+        relating: Callable[..., Tensor] | None,
         features: Tensor,
         context: StepContext,
-        purpose: str,
+        side: Side,
+        view: int,
         *,
         dropout: bool,
     ) -> Tensor:
-        order = None
-        if isinstance(self.context, int):
-            order = context.permutation(f"groups/{purpose}", len(features))
-            order = order.to(features.device, non_blocking=True)
-        related = relate(features, order, dropout=dropout)
+        if self.training and self.surroundings is not None:
+            self.surroundings.observe(features, context, side, view)
+        if relating is None or not self.is_active(context):
+            return features.unsqueeze(0)
+        order = self.order(features, context, side, view)
+        if self.surroundings is None:
+            related = relating(features, order, dropout=dropout)
+        else:
+            beside: Beside = self.surroundings.beside(features, context, side, view)
+            related = relating(features, order, dropout=dropout, beside=beside)
         return torch.stack([features, related.to(features.dtype)])

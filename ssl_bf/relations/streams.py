@@ -32,9 +32,12 @@ PAIR_WEIGHTS: dict[str, tuple[tuple[float, ...], ...]] = {
 class StreamRules:
     """Where the relation sits and which (query stream, key stream) pairs make the loss."""
 
+    # projection: on the projector's output; backbone: before the projector, as published
     insert_at: Literal["projection", "backbone"] = "projection"
+    # (query stream, key stream) pairs that make the loss, or weights [[oo, ob], [bo, bb]]
     pairs: Pairs = "plain_keys"
     reduction: Literal["mean", "sum"] = "mean"  # sum: the published MoCo-v3 + BatchFormer
+    # joint: following heads normalise both streams together; split: each by itself
     batch_norm: Literal["joint", "split"] = "joint"
 
     def __post_init__(self) -> None:

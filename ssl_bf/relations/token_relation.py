@@ -3,26 +3,41 @@
 Shapes: N local batch, S streams, L tokens, E their width, C channels, D width of the features.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Stage, stages
-from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.batch_norm import frozen_running_statistics
-from ssl_bf.relations.relation import Relation, TwoStreamConfig
+from ssl_bf.relations.keys import TwoStreamKeys
+from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.surroundings import Side
 
 
-class RelatingInside(Protocol):
-    """What relates the samples at a place inside the backbone."""
+class RelatingInside(nn.Module, ABC):
+    """What relates the samples at places inside the backbone."""
 
-    def __call__(
+    gate: nn.Parameter | None  # of `residual: gate`, one for all places
+
+    @abstractmethod
+    def forward(
         self, values: Tensor, order: Tensor | None, number: int, *, dropout: bool
     ) -> Tensor:
-        """Tokens (N, L, E) or a grid (N, C, H, W) -> the same shape; `number` is of the place."""
+        """Relate the samples of one view.
+
+        Args:
+            values: tokens (N, L, E), or a grid (N, C, H, W).
+            order: (N,) permutation that deals the samples into groups, or None to keep them.
+            number: of the place.
+            dropout: False switches every dropout off.
+
+        Returns:
+            The shape of `values`.
+        """
 
 
 class TokenRelation(Relation):
@@ -31,10 +46,12 @@ class TokenRelation(Relation):
     The further places act on stream 1 alone. Features reach `queries` and `keys` as streams.
     """
 
+    is_inside = True
+
     def __init__(
         self,
-        config: TwoStreamConfig,
-        relating: nn.Module,
+        config: TwoStreamKeys,
+        relating: RelatingInside,
         before: Sequence[int],
         *,
         has_key_side: bool,
@@ -43,31 +60,28 @@ class TokenRelation(Relation):
 
         Args:
             config: keys of the relation.
-            relating: a `RelatingInside` module.
+            relating: for all places.
             before: numbers of stages before each place, rising.
             has_key_side: False where queries and targets come from one network (SimSiam).
         """
         super().__init__(config, relating, has_key_side=has_key_side)
         self.before = tuple(before)
 
-    def query_features(
-        self, backbone: nn.Module, images: Tensor, context: StepContext, view: int
+    def features(
+        self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
     ) -> Tensor:
-        """(N, 3, H, W) -> (S, N, D) with gradient, or (N, D) where queries are not related."""
-        if self.relating is None or not self.training or not self.rules.relates_queries:
-            return super().query_features(backbone, images, context, view)
-        order = self._order(f"query/{view}", images, context)
-        return self._streams_of(self.relating, backbone, images, order, dropout=True)
+        """(N, 3, H, W) -> streams (S, N, D), each side in groups of its own.
 
-    def key_features(
-        self, backbone: nn.Module, images: Tensor, context: StepContext, view: int
-    ) -> Tensor:
-        """(N, 3, H, W) -> (S, N, D), regrouped anew, or (N, D) where keys are not related."""
-        if self.relating is None or not self.training or not self.rules.relates_keys:
-            return super().key_features(backbone, images, context, view)
-        module = self.slow_relating if self.slow_relating is not None else self.relating
-        order = self._order(f"key/{view}", images, context)
-        return self._streams_of(module, backbone, images, order, dropout=self.drops_keys)
+        (N, D) where this side is not related.
+        """
+        relating, is_related, dropout = self.relating, self.rules.relates_queries, True
+        if side == "key":
+            relating = self.slow_relating if self.slow_relating is not None else relating
+            is_related, dropout = self.rules.relates_keys, self.drops_keys
+        if relating is None or not (is_related and self.is_active(context)):
+            return super().features(backbone, images, context, side, view)
+        order = self.order(images, context, side, view)
+        return self._streams_of(relating, backbone, images, order, dropout=dropout)
 
     def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
         """Streams as they are; (N, D) -> (1, N, D)."""
@@ -78,19 +92,9 @@ class TokenRelation(Relation):
         """Streams as they are; (N, D) -> (1, N, D)."""
         return self.queries(features, context, view)
 
-    def check_whole_backbone(self, asked: str, instead: str) -> None:
-        """Always refuse: the batch is in two streams inside the backbone."""
-        raise InputError(
-            f"{asked}, but with relation.insert_at=tokens the images of a batch meet inside the "
-            f"backbone, which runs stage by stage; set {instead}, or another relation"
-        )
-
-    def _order(self, purpose: str, images: Tensor, context: StepContext) -> Tensor | None:
-        """One for all places: samples that have met meet again."""
-        if not isinstance(self.context, int):
-            return None
-        order = context.permutation(f"groups/{purpose}", len(images))
-        return order.to(images.device, non_blocking=True)
+    def gate(self) -> nn.Parameter | None:
+        """The scalar of `residual: gate`."""
+        return self.relating.gate if isinstance(self.relating, RelatingInside) else None
 
     def _streams_of(
         self,

@@ -35,6 +35,19 @@ def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
             )
 
 
+def check_captured(config: PretrainConfig, method: Method) -> None:
+    """Refuse `speed.cuda_graph` where steps differ: a graph repeats one.
+
+    Raises:
+        InputError: stream 1 exists in part of the training only.
+    """
+    if config.speed.cuda_graph and not method.relation.is_always_active:
+        raise InputError(
+            "speed.cuda_graph: needs relation.active=[0, 1], because a graph repeats one step; set "
+            "one of the two"
+        )
+
+
 def check_compiler(config: PretrainConfig, device: torch.device) -> None:
     """Try `speed.compile` on something small, before the run begins.
 
@@ -47,6 +60,23 @@ def check_compiler(config: PretrainConfig, device: torch.device) -> None:
             f"speed.compile: torch.compile does not work here ({fault}); install what it misses "
             "(a C++ compiler on CPUs, Triton on GPUs) or set speed.compile=false"
         )
+
+
+def check_whole_backbone(config: PretrainConfig, method: Method) -> None:
+    """Refuse what needs a backbone that runs as a whole, where a relation acts inside it.
+
+    Raises:
+        InputError: naming the key.
+    """
+    for is_met, asked, instead in (
+        (config.accumulate == 1, f"accumulate: is {config.accumulate}", "accumulate=1"),
+        (not config.speed.compile, "speed.compile: is on", "speed.compile=false"),
+    ):
+        if method.relation.is_inside and not is_met:
+            raise InputError(
+                f"{asked}, but with relation.insert_at=tokens the images of a batch meet inside "
+                f"the backbone, which runs stage by stage; set {instead}, or another relation"
+            )
 
 
 def check_labels(config: PretrainConfig, method: Method, train: ImageSplit) -> None:

@@ -132,7 +132,7 @@ CASES = [
     command(
         "no backbone",
         "run cifar10",
-        "backbone: missing, expected a backbone file, pixels or random; give it as backbone=",
+        "backbone: missing, expected a backbone file, timm:NAME, pixels or random; give it",
     ),
     command("a folder asked for", "query index images", "images: is a folder, expected an image"),
     command("pretraining config", "run pretrain.yaml", "is a pretraining config, expected an eval"),

@@ -293,7 +293,7 @@ def losses_of_a_run(tree: Path, *overrides: str) -> list[float]:
     return [json.loads(line)["loss"] for line in lines]
 
 
-def tests_that_pass(tree: Path, about: str, *files: str) -> int:
+def passing_tests(tree: Path, about: str, *files: str) -> int:
     """How many tests of some files are about something (pytest's `-k`); all of them pass."""
     done = run_in(tree, "pytest", "-q", "-p", "no:cacheprovider", "-k", about, *files)
     passed = re.search(r"(\d+) passed", done.stdout)
@@ -322,7 +322,7 @@ def test_a_method_trains_and_is_held_to_its_contract(tmp_path: Path) -> None:
     (tree / "configs/pretrain/simclr_cifar10.yaml").write_text(shipped, encoding="utf-8")
     about = "simclr or shipped or arms or packaged_configs or rooms"
     others = ["tests/test_configs.py", "tests/test_architecture.py", "tests/ssl_bf/test_cli.py"]
-    assert tests_that_pass(tree, about, CONTRACT, *others) > 100
+    assert passing_tests(tree, about, CONTRACT, *others) > 100
 
 
 @pytest.mark.slow
@@ -333,7 +333,7 @@ def test_a_relation_trains_and_is_held_to_the_contract_of_each_method(tmp_path: 
     related = losses_of_a_run(tree, "relation.name=batch_mean", "run.overwrite=true")
     assert len(related) == 2
     assert related != plain
-    assert tests_that_pass(tree, "batch_mean", CONTRACT) == 9  # three properties, three methods
+    assert passing_tests(tree, "batch_mean", CONTRACT) == 9  # three properties, three methods
     done = run_in(tree, "ssl_bf", "pretrain", "quickstart", "relation.name=batch_mean", "--show")
     assert "context" not in done.stdout.partition("relation:")[2].partition("optimizer:")[0]
 
@@ -369,7 +369,7 @@ def test_an_evaluator_is_configured_printed_and_held_to_its_record(tmp_path: Pat
     assert wrong.returncode == 2
     assert "Did you mean 'centred'" in wrong.stderr
     headlines = "tests/linear_eval/evaluators/test_headlines.py"
-    assert tests_that_pass(tree, "nearest_mean or rooms", headlines, "tests/test_architecture.py")
+    assert passing_tests(tree, "nearest_mean or rooms", headlines, "tests/test_architecture.py")
 
 
 @pytest.mark.slow
@@ -383,4 +383,4 @@ def test_a_data_set_is_trained_on_and_judged(tmp_path: Path) -> None:
     assert "k-NN (k=1)" in printed
     assert metrics.keys() == {"knn/k=1/top1"}
     about = "test_architecture.py"
-    assert tests_that_pass(tree, "rooms or lines or name", "tests/" + about)
+    assert passing_tests(tree, "rooms or lines or name", "tests/" + about)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from linear_eval.classifiers import linear_classifiers, training_rows
 from linear_eval.classifiers.linear_classifiers import LinearClassifiers, fit_linear_classifiers
-from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.sgd_config import Hyperparameters, ProbeSgdConfig
 from linear_eval.classifiers.training_rows import TrainingRows
 
 
@@ -24,7 +24,11 @@ def problem(
 
 
 def fit(
-    features: Tensor, labels: Tensor, config: SgdConfig, *rates: float, weight_decay: float = 0.0
+    features: Tensor,
+    labels: Tensor,
+    config: ProbeSgdConfig,
+    *rates: float,
+    weight_decay: float = 0.0,
 ) -> LinearClassifiers:
     problems = [Hyperparameters(rate, weight_decay) for rate in rates]
     rows = TrainingRows.of([features])
@@ -61,7 +65,7 @@ def test_descent_reaches_the_optimum_that_an_independent_solver_finds(weight_dec
         return loss
 
     solver.step(closure)
-    config = SgdConfig(epochs=400, batch_size=120)
+    config = ProbeSgdConfig(epochs=400, batch_size=120)
     found = fit(features, labels, config, 1.0, weight_decay=weight_decay)
     weight, bias = found.weight[:, 0].double(), found.bias[:, 0].double()
     best = float(objective(layer.weight, layer.bias).detach())
@@ -74,7 +78,7 @@ def test_descent_reaches_the_optimum_that_an_independent_solver_finds(weight_dec
 
 def test_the_steps_are_those_of_torch_sgd_with_momentum_on_a_cosine() -> None:
     features, labels = problem(rows=50)
-    config = SgdConfig(epochs=3, batch_size=16, seed=5)
+    config = ProbeSgdConfig(epochs=3, batch_size=16, seed=5)
     layer = nn.Linear(6, 4, dtype=torch.float64)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -101,7 +105,7 @@ def test_the_steps_are_those_of_torch_sgd_with_momentum_on_a_cosine() -> None:
 
 def test_each_rate_gives_what_it_gives_alone() -> None:
     features, labels = problem()
-    config = SgdConfig(epochs=5, batch_size=32)
+    config = ProbeSgdConfig(epochs=5, batch_size=32)
     rates = (0.001, 0.1, 3.0, 100.0)
     together = fit(features, labels, config, *rates)
     for number, rate in enumerate(rates):
@@ -116,7 +120,7 @@ def test_each_rate_gives_what_it_gives_alone() -> None:
 
 def test_each_weight_decay_gives_what_it_gives_alone() -> None:
     features, labels = problem()
-    config = SgdConfig(epochs=5, batch_size=32, initial_std=0.01)
+    config = ProbeSgdConfig(epochs=5, batch_size=32, initial_std=0.01)
     problems = [Hyperparameters(0.5, decay) for decay in (0.0, 0.01, 1.0)]
     rows = TrainingRows.of([features])
     together = fit_linear_classifiers(rows, labels, config, problems=problems, num_classes=4)
@@ -127,7 +131,7 @@ def test_each_weight_decay_gives_what_it_gives_alone() -> None:
 
 
 def reference(
-    layer: nn.Linear, x: Tensor, labels: Tensor, config: SgdConfig, rate: float, decay: float
+    layer: nn.Linear, x: Tensor, labels: Tensor, config: ProbeSgdConfig, rate: float, decay: float
 ) -> nn.BatchNorm1d:
     """Torch's SGD on the batches of the seed; with `trust`, gradients scaled as in LARS."""
     generator = torch.Generator().manual_seed(config.seed)
@@ -166,7 +170,7 @@ def test_published_settings_step_as_a_loop_over_torch_sgd(
     trust: float | None, normalisation: Any
 ) -> None:
     features, labels = problem(rows=50)
-    config = SgdConfig(
+    config = ProbeSgdConfig(
         epochs=5,
         batch_size=16,
         milestones=(2, 4),
@@ -189,7 +193,7 @@ def test_published_settings_step_as_a_loop_over_torch_sgd(
 def test_epoch_e_sees_augmented_pass_e_modulo_their_number() -> None:
     features, labels = problem(rows=48)
     passes = torch.stack([features, features + 1, features * 2]).half()
-    config = SgdConfig(epochs=5, batch_size=16, normalisation="none")
+    config = ProbeSgdConfig(epochs=5, batch_size=16, normalisation="none")
     one, two = [Hyperparameters(0.1)], [part.unbind() for part in passes.split([20, 28], dim=1)]
     found = fit_linear_classifiers(
         TrainingRows.of_views([passes.unbind()]), labels, config, problems=one, num_classes=4
@@ -216,7 +220,7 @@ def test_epoch_e_sees_augmented_pass_e_modulo_their_number() -> None:
 
 def test_what_does_not_fit_the_memory_is_fitted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = problem()
-    config = SgdConfig(epochs=3, batch_size=32)
+    config = ProbeSgdConfig(epochs=3, batch_size=32)
     expected = fit(features, labels, config, 0.5)
     monkeypatch.setattr(training_rows, "_HELD_BYTES", 0)
     monkeypatch.setattr(training_rows, "_AT_ONCE", 100)
@@ -227,7 +231,7 @@ def test_what_does_not_fit_the_memory_is_fitted_alike(monkeypatch: pytest.Monkey
 
 def test_a_rate_that_diverges_leaves_the_others_alone() -> None:
     features, labels = problem()
-    config = SgdConfig(epochs=60, batch_size=32)
+    config = ProbeSgdConfig(epochs=60, batch_size=32)
     found = fit(features, labels, config, 0.1, 1000.0, weight_decay=0.5)
     assert not found.weight[:, 1].isfinite().all()
     assert torch.allclose(
@@ -239,7 +243,7 @@ def test_a_rate_that_diverges_leaves_the_others_alone() -> None:
 
 def test_scale_and_offset_of_the_features_do_not_matter() -> None:
     features, labels = problem()
-    config = SgdConfig(epochs=5)
+    config = ProbeSgdConfig(epochs=5)
     logits = next(fit(features, labels, config, 0.5).in_chunks(features))
     moved = features * 1000 + 300
     assert torch.allclose(next(fit(moved, labels, config, 0.5).in_chunks(moved)), logits, atol=1e-3)
@@ -247,14 +251,14 @@ def test_scale_and_offset_of_the_features_do_not_matter() -> None:
 
 def test_constant_channels_change_nothing_and_constant_features_learn_the_frequencies() -> None:
     features, labels = problem()
-    config = SgdConfig(epochs=50)
+    config = ProbeSgdConfig(epochs=50)
     logits = next(fit(features, labels, config, 0.5).in_chunks(features))
     # not bit for bit: the share of the mean variance that is added to each falls with the mean
     padded = torch.cat([features, torch.full((120, 2), 0.1)], dim=1)
     found = fit(padded, labels, config, 0.5)
     assert torch.allclose(next(found.in_chunks(padded)), logits, atol=1e-3)
     same = torch.ones(120, 3)
-    found = fit(same, labels, SgdConfig(epochs=300), 1.0)
+    found = fit(same, labels, ProbeSgdConfig(epochs=300), 1.0)
     probability = next(found.in_chunks(same)).softmax(dim=0)[:, 0, 0]
     assert torch.allclose(probability, labels.bincount() / 120, atol=1e-3)
     # a channel without variance in train says nothing, whatever its value later
@@ -264,16 +268,18 @@ def test_constant_channels_change_nothing_and_constant_features_learn_the_freque
 def test_half_precision_features_are_fitted_in_float32() -> None:
     features, labels = problem()
     half = features.half()
-    found = fit(half, labels, SgdConfig(epochs=2), 0.5)
+    found = fit(half, labels, ProbeSgdConfig(epochs=2), 0.5)
     assert found.weight.dtype == torch.float32
-    assert torch.equal(found.weight, fit(half.float(), labels, SgdConfig(epochs=2), 0.5).weight)
+    assert torch.equal(
+        found.weight, fit(half.float(), labels, ProbeSgdConfig(epochs=2), 0.5).weight
+    )
 
 
 def test_logits_do_not_depend_on_how_many_rows_are_computed_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     features, labels = problem()
-    found = fit(features, labels, SgdConfig(epochs=2), 0.5, 0.7)
+    found = fit(features, labels, ProbeSgdConfig(epochs=2), 0.5, 0.7)
     [whole] = found.in_chunks(features)
     monkeypatch.setattr(linear_classifiers, "_LOGITS_AT_ONCE", 100)
     parts = list(found.in_chunks(features))
@@ -284,11 +290,11 @@ def test_logits_do_not_depend_on_how_many_rows_are_computed_at_once(
 def test_the_seed_sets_the_order_of_images_and_nothing_else_does() -> None:
     features, labels = problem()
     torch.manual_seed(1)
-    first = fit(features, labels, SgdConfig(epochs=2, batch_size=16, seed=3), 0.5)
+    first = fit(features, labels, ProbeSgdConfig(epochs=2, batch_size=16, seed=3), 0.5)
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    again = fit(features, labels, SgdConfig(epochs=2, batch_size=16, seed=3), 0.5)
-    other = fit(features, labels, SgdConfig(epochs=2, batch_size=16, seed=4), 0.5)
+    again = fit(features, labels, ProbeSgdConfig(epochs=2, batch_size=16, seed=3), 0.5)
+    other = fit(features, labels, ProbeSgdConfig(epochs=2, batch_size=16, seed=4), 0.5)
     assert torch.equal(first.weight, again.weight)
     assert not torch.equal(first.weight, other.weight)
     assert torch.equal(torch.get_rng_state(), state)
@@ -308,13 +314,13 @@ def test_the_seed_sets_the_order_of_images_and_nothing_else_does() -> None:
 )
 def test_impossible_settings_are_named(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{key}: .*got {value}"):
-        SgdConfig(**{key: value})
+        ProbeSgdConfig(**{key: value})
 
 
 @pytest.mark.parametrize("normalisation", ["standardise", "batch_norm"])
 def test_threads_share_the_problems_and_change_nothing(normalisation: Any) -> None:
     features, labels = problem()
-    config = SgdConfig(epochs=3, batch_size=32, initial_std=0.1, normalisation=normalisation)
+    config = ProbeSgdConfig(epochs=3, batch_size=32, initial_std=0.1, normalisation=normalisation)
     before = torch.get_num_threads()
     found = []
     try:

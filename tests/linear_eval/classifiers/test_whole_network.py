@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linear_eval.classifiers.linear_classifiers import fit_linear_classifiers
-from linear_eval.classifiers.sgd_config import Hyperparameters, SgdConfig
+from linear_eval.classifiers.sgd_config import Hyperparameters, ProbeSgdConfig
 from linear_eval.classifiers.training_rows import TrainingRows
 from linear_eval.classifiers.whole_network import (
     FineTuneRecipe,
     Pretrained,
-    fine_tune,
+    fine_tuned,
     logits_of,
     top_classes,
 )
@@ -64,7 +64,7 @@ def tensors(network: nn.Module) -> dict[str, Tensor]:
 
 def tuned(start: Pretrained, split: ImageSplit, seed: int = 0, epochs: int = 3) -> nn.Module:
     recipe = FineTuneRecipe(epochs=epochs, batch_size=20)
-    return fine_tune(start, split, recipe, learning_rate=6.0, view_size=32, seed=seed)
+    return fine_tuned(start, split, recipe, learning_rate=6.0, view_size=32, seed=seed)
 
 
 def test_the_backbone_given_is_left_as_it_was() -> None:
@@ -100,7 +100,7 @@ def test_training_the_backbone_too_fits_the_images_better_than_a_frozen_probe() 
     probe = fit_linear_classifiers(
         TrainingRows.of([table.features]),
         table.labels,
-        SgdConfig(epochs=200),
+        ProbeSgdConfig(epochs=200),
         problems=[Hyperparameters(rate) for rate in (0.1, 1.0, 10.0)],
         num_classes=10,
     )
@@ -114,7 +114,7 @@ def test_training_the_backbone_too_fits_the_images_better_than_a_frozen_probe() 
 def test_the_descent_is_torchs_sgd_on_the_drawn_views() -> None:
     split, start = textures(50), pretrained()
     recipe = FineTuneRecipe(epochs=2, batch_size=20, momentum=0.8, weight_decay=0.01)
-    network = fine_tune(start, split, recipe, learning_rate=1.0, view_size=24, seed=3)
+    network = fine_tuned(start, split, recipe, learning_rate=1.0, view_size=24, seed=3)
 
     backbone, head = copy.deepcopy(start.backbone).train().requires_grad_(True), nn.Linear(6, 10)
     nn.init.zeros_(head.weight)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linear_eval.classifiers.whole_network import FineTuneRecipe, Pretrained, fine_tune, logits_of
+from linear_eval.classifiers.whole_network import FineTuneRecipe, Pretrained, fine_tuned, logits_of
 from linear_eval.datasets import ImageSplit, TexturesConfig
 from linear_eval.datasets.selection import split_holdout
 from linear_eval.datasets.splits import open_splits
@@ -83,7 +83,7 @@ def test_every_draw_trains_on_its_images_with_the_rate_that_a_fifth_of_them_chos
         rest, held = split_holdout(drawn, 0.2)
 
         def logits(rate: float, fitted: ImageSplit, judged: ImageSplit, seed: int) -> Tensor:
-            network = fine_tune(START, fitted, RECIPE, learning_rate=rate, view_size=32, seed=seed)
+            network = fine_tuned(START, fitted, RECIPE, learning_rate=rate, view_size=32, seed=seed)
             return logits_of(network, START, batches(judged), "cpu").features
 
         def quality(rate: float, rest: ImageSplit, held: ImageSplit, seed: int) -> Any:

@@ -22,12 +22,12 @@ from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
 from ssl_bf.methods.simsiam import SimSiam, SimSiamConfig
-from ssl_bf.optimizers import SgdConfig, build_optimizer
+from ssl_bf.optimizers import AdamWConfig, LarsConfig, SgdConfig, build_optimizer
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
-from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
+from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig, UniformConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
 from ssl_bf.run.training_state import training_tensors
@@ -57,6 +57,7 @@ def build(name: str, relation: RelationConfig | None = None, **keys: Any) -> Met
     settings: Any = CONFIGS[name]
     start = Start(backbone(), WIDTH, relation or NoRelationConfig(), seed=3)
     method: Method = replace(settings, **keys).build(start).double()
+    method.relation.make_room(N)
     if method.momentum is not None:
         method.momentum = Momentum(0.9)
     return method
@@ -106,13 +107,13 @@ def snapshot(method: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in method.state_dict().items()}
 
 
-def step(method: Method, seed: int = 0) -> Tensor:
+def step(method: Method, seed: int = 0, context: StepContext = CONTEXT) -> Tensor:
     """One training step with an optimizer built as for a run."""
     optimizer = build_optimizer(SgdConfig(weight_decay=0.1), method.parameter_groups())
     for group in optimizer.param_groups:
         group["lr"] = 0.1
     optimizer.zero_grad()
-    loss: Tensor = method(batch(method, *views(seed)), CONTEXT)
+    loss: Tensor = method(batch(method, *views(seed)), context)
     torch.autograd.backward(loss)
     optimizer.step()
     method.after_step(HALFWAY)
@@ -197,6 +198,7 @@ def test_building_draws_nothing_from_the_global_generator(name: str) -> None:
 WIRINGS: dict[str, RelationConfig] = {
     "none": NoRelationConfig(),
     "self_only": SelfOnlyConfig(heads=2, dropout=0.0, pairs="all"),
+    "uniform": UniformConfig(heads=2, dropout=0.0, pairs="all", context=4),
     **{
         f"batchformer {place} {policy} {pairs}": batchformer(
             insert_at=place, parameters=policy, pairs=pairs
@@ -214,7 +216,7 @@ WIRINGS: dict[str, RelationConfig] = {
 
 def is_undone(method: Method, parameter: str, relation: RelationConfig) -> bool:
     """Whether BatchNorm takes back what the parameter does, so that its gradient is rounding."""
-    if not isinstance(relation, BatchFormerConfig | SelfOnlyConfig):
+    if not isinstance(relation, BatchFormerConfig | SelfOnlyConfig | UniformConfig):
         return False
     if isinstance(method, SimSiam) and method.recentre is not None:  # BatchNorm follows directly
         return parameter.endswith(("norm2.weight", "norm2.bias"))
@@ -399,6 +401,49 @@ def test_copy_equals_none(
     torch.autograd.backward(losses)
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(gradients(copied), gradients(plain), rtol=1e-9, atol=1e-10)
+
+
+@each_method
+@each_relation
+def test_before_and_after_its_share_of_training_a_run_is_one_without_relation(
+    name: str, relation: str
+) -> None:
+    """To the bit: losses and weights, of steps before it, and of one after it."""
+    plain = build(name)
+    config: Any = EVERY_RELATION[relation]
+    related = build(name, replace(config, active=(0.5, 0.75)))
+    for number in range(2):
+        context = StepContext(seed=1, step=number, elapsed=number / 4)
+        assert torch.equal(step(plain, number, context), step(related, number, context))
+    state = snapshot(related)
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    losses = [loss_of(each, StepContext(elapsed=0.5)) for each in (plain, related)]
+    assert relation == "copy" or losses[0] != losses[1]
+    step(related, 2, StepContext(elapsed=0.5))
+    state = snapshot(related)
+    plain.load_state_dict({key: state[key] for key in plain.state_dict()})
+    last = StepContext(elapsed=0.75)
+    assert torch.equal(step(plain, 3, last), step(related, 3, last))
+
+
+@each_method
+def test_the_gate_is_trained_and_logged_and_never_decays(name: str) -> None:
+    method = build(name, batchformer(residual="gate", lr_scale=0.5))
+    gate = method.relation.gate()
+    assert gate is not None
+    for config in (SgdConfig(), AdamWConfig(), LarsConfig()):
+        optimizer = build_optimizer(config, method.parameter_groups())
+        [group] = [
+            each for each in optimizer.param_groups if any(p is gate for p in each["params"])
+        ]
+        assert group["weight_decay"] == 0.0
+        assert group["learning_rate_scale"] == 0.5
+        assert len(group["params"]) == 1 or config.name == "lars"
+    step(method)
+    assert gate.item() != 0
+    assert method.measurements()["gate"] == gate.item()
+    assert "gate" not in build(name, batchformer()).measurements()
 
 
 @each_method

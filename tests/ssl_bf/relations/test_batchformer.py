@@ -102,9 +102,11 @@ def test_dropout_acts_in_the_four_published_places(monkeypatch: pytest.MonkeyPat
         rates.append((f"{x.shape[-1]} wide", p))
         return dropout(x, p)
 
-    def recording_attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
+    def recording_attention(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: None, dropout_p: float
+    ) -> Tensor:
         rates.append(("attention", dropout_p))
-        return attention(query, key, value, dropout_p=dropout_p)
+        return attention(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p)
 
     monkeypatch.setattr(functional, "dropout", recording_dropout)
     monkeypatch.setattr(functional, "scaled_dot_product_attention", recording_attention)

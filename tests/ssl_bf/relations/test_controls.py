@@ -8,12 +8,18 @@ from torch import Tensor
 
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.parts.self_attention import UniformAttention
 from ssl_bf.relations.batchformer import BatchFormerConfig
-from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
+from ssl_bf.relations.controls import (
+    CopyConfig,
+    DropoutOnlyConfig,
+    SelfOnlyConfig,
+    UniformConfig,
+)
 from ssl_bf.relations.relation import Relation
 
 N, D = 10, 8
-Config = CopyConfig | DropoutOnlyConfig | SelfOnlyConfig | BatchFormerConfig
+Config = CopyConfig | DropoutOnlyConfig | SelfOnlyConfig | UniformConfig | BatchFormerConfig
 
 
 def build(config: Config) -> Relation:
@@ -83,9 +89,37 @@ def test_self_only_equals_batchformer_on_each_sample_by_itself() -> None:
     assert not torch.allclose(related(relation, x), related(batchformer, x), atol=1e-3)
 
 
-def test_self_only_starts_with_the_very_parameters_of_batchformer() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_uniform_equals_batchformer_that_cannot_tell_queries_and_keys(dropout: float) -> None:
+    uniform = build(UniformConfig(dropout=dropout, layers=2, context=5))
+    batchformer = build(BatchFormerConfig(dropout=dropout, layers=2, context=5))
+    batchformer.load_state_dict(uniform.state_dict())
+    for name, p in batchformer.named_parameters():
+        if "in_proj" in name:
+            p.data[: 2 * D] = 0  # all attention is 1/g then
+    x = features()
+    streams = []
+    for relation in (uniform, batchformer):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            streams.append(related(relation, x))
+    torch.testing.assert_close(*streams)
+
+
+def test_uniform_averages_the_group() -> None:
+    x = features()
+    attention = UniformAttention(D, 2).double()
+    mean = torch.nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    expected = attention.out_proj(mean[:, 2 * D :].mean(dim=0))
+    torch.testing.assert_close(attention(x[None], 0.0)[0], expected.expand(N, D))
+
+
+@pytest.mark.parametrize("control", [SelfOnlyConfig, UniformConfig])
+def test_a_control_starts_with_the_very_parameters_of_batchformer(
+    control: type[SelfOnlyConfig | UniformConfig],
+) -> None:
     torch.testing.assert_close(
-        dict(build(SelfOnlyConfig(pairs="all")).state_dict()),
+        dict(build(control(pairs="all")).state_dict()),
         dict(build(BatchFormerConfig(pairs="all")).state_dict()),
         rtol=0,
         atol=0,
@@ -94,7 +128,7 @@ def test_self_only_starts_with_the_very_parameters_of_batchformer() -> None:
 
 def test_only_a_stream_that_could_become_constant_asks_to_be_recentred() -> None:
     assert not build(CopyConfig()).may_be_constant
-    for config in (DropoutOnlyConfig(), SelfOnlyConfig(), BatchFormerConfig()):
+    for config in (DropoutOnlyConfig(), SelfOnlyConfig(), UniformConfig(), BatchFormerConfig()):
         assert build(config).may_be_constant
 
 
@@ -104,6 +138,7 @@ def test_only_a_stream_that_could_become_constant_asks_to_be_recentred() -> None
         (DropoutOnlyConfig, {"dropout": 1.0}, r"dropout: must lie in \[0, 1\), got 1\.0"),
         (DropoutOnlyConfig, {"dropout": -0.1}, "dropout: "),
         (SelfOnlyConfig, {"heads": 0}, "layers and heads: "),
+        (UniformConfig, {"context": 1}, "context: a group needs at least 2 rows, got 1"),
     ],
 )
 def test_values_without_meaning_are_refused(

@@ -12,15 +12,9 @@ from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.relations.keys import Context, OnOff, Policy
 from ssl_bf.relations.no_relation import NoRelationConfig
-from ssl_bf.relations.relation import (
-    Context,
-    OnOff,
-    Policy,
-    Relation,
-    TrainedRelationConfig,
-    TwoStreamConfig,
-)
+from ssl_bf.relations.relation import Relation, TrainedRelationConfig, TwoStreamConfig
 from ssl_bf.relations.streams import Pairs
 
 N, D = 12, 4

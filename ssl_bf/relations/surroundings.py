@@ -1,0 +1,64 @@
+"""What a relation sees beside the rows of its batch: an earlier batch, a memory, a teacher.
+
+Shapes: N local batch, m rows beside it, D width.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from ssl_bf.keyed_random import StepContext
+
+Side = Literal["query", "key"]
+
+
+class Beside(NamedTuple):
+    """Rows that are looked at and never trained through.
+
+    Attributes:
+        rows: (N, D), or (N, m, D) where each row of the batch has its own.
+        seen: (N,) or (N, m), bool: which of them there are.
+    """
+
+    rows: Tensor
+    seen: Tensor
+
+
+class Surroundings(nn.Module, ABC):
+    """Notes plain features while a step is computed, changes its state only after it.
+
+    Its state consists of buffers that are equal on every process, so that a checkpoint holds it.
+    """
+
+    def make_room(self, local_batch: int) -> None:
+        """Take the size that the state has with batches of N; before the first step."""
+        del local_batch
+
+    @abstractmethod
+    def observe(self, features: Tensor, context: StepContext, side: Side, view: int) -> None:
+        """Note the plain features (N, D) of one view, in training."""
+
+    @abstractmethod
+    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+        """What the rows (N, D) of a view see; features of the same step at most of this view."""
+
+    @abstractmethod
+    def after_step(self) -> None:
+        """Move on to what was noted in this step."""
+
+    def check_batch(self, local_batch: int, num_devices: int) -> None:
+        """Refuse a batch that it cannot work with.
+
+        Raises:
+            InputError: naming the key and what would do.
+        """
+        del local_batch, num_devices
+
+    def check_steps(self, steps_per_epoch: int) -> None:
+        """Refuse a run that is too short for it.
+
+        Raises:
+            InputError: naming what would do.
+        """
+        del steps_per_epoch
