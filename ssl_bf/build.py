@@ -37,6 +37,7 @@ from ssl_bf.run.setting_checks import (
     check_compiler,
     check_cuda_graph,
     check_labels,
+    check_whole_backbone,
     setting_notes,
 )
 from ssl_bf.schedules import Plan
@@ -92,6 +93,7 @@ def build_run(
         )
     method = _build_method(config, classes=len(train.class_names)).to(device)
     check_labels(config, method, train)
+    check_whole_backbone(config, method)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
     if config.batch_size % world_size():

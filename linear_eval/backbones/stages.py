@@ -7,6 +7,7 @@ feature width, T tokens of width E, C channels of an H x W grid.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,19 @@ from linear_eval.backbones.architectures import SmallConv
 from linear_eval.system.errors import InputError
 
 Stage = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place between two stages.
+
+    Attributes:
+        stages: how many are before it.
+        width: C or E there.
+    """
+
+    stages: int
+    width: int
 
 
 def stages(backbone: nn.Module) -> list[Stage]:
@@ -44,6 +58,31 @@ def stages(backbone: nn.Module) -> list[Stage]:
     )
 
 
+def places(backbone: nn.Module) -> dict[int, Place]:
+    """Places between stages, by how many layers or blocks are before them.
+
+    Layers count from 1 (ResNets and `small_conv` have four), blocks too; 0 is behind the embedding.
+
+    Raises:
+        InputError: the backbone has no stages.
+    """
+    cut, network = stages(backbone), backbone
+    if _is_plain_vit(network):
+        width: Any = network.embed_dim
+        return {number: Place(number + 1, width) for number in range(len(cut) - 1)}
+    layers = network.layers if isinstance(network, SmallConv) else _layers_of_resnet(network)
+    widths = [
+        [each.out_channels for each in layer.modules() if isinstance(each, nn.Conv2d)][-1]
+        for layer in layers
+    ]
+    return {number: Place(number, width) for number, width in enumerate(widths, start=1)}
+
+
+def has_class_token(backbone: nn.Module) -> bool:
+    """Whether the first token between its stages is a class token."""
+    return getattr(backbone, "cls_token", None) is not None
+
+
 def _mean_over_grid(grid: Tensor) -> Tensor:
     return grid.mean(dim=(2, 3))
 
@@ -58,7 +97,11 @@ def _stages_of_resnet(network: Any) -> list[Stage]:
         out: Tensor = network.fc(torch.flatten(network.avgpool(grid), 1))
         return out
 
-    return [stem_and_layer1, network.layer2, network.layer3, network.layer4, pool]
+    return [stem_and_layer1, *_layers_of_resnet(network)[1:], pool]
+
+
+def _layers_of_resnet(network: Any) -> list[nn.Module]:
+    return [network.layer1, network.layer2, network.layer3, network.layer4]
 
 
 def _stages_of_vit(network: Any) -> list[Stage]:

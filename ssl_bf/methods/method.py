@@ -25,6 +25,7 @@ from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.relation import Relation, RelationSettings
+from ssl_bf.relations.surroundings import Side
 from ssl_bf.schedules import Elapsed, Momentum
 
 
@@ -53,7 +54,9 @@ class Start:
     def build_relation(self, projection_width: int, *, has_key_side: bool) -> Relation:
         """Make the relation; `has_key_side` is False where one network makes both sides."""
         with self.initial_values("relation"):
-            return self.relation.build(self.width, projection_width, has_key_side=has_key_side)
+            return self.relation.build(
+                self.width, projection_width, has_key_side=has_key_side, backbone=self.backbone
+            )
 
 
 class MethodSettings(Protocol):
@@ -96,10 +99,15 @@ class Method(nn.Module, ABC):
         """Whether the loss is a sum of terms that share no graph, each `settled` but the last."""
         return False
 
-    def features(self, view: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts."""
+    def features(
+        self, view: Tensor, context: StepContext, number: int, side: Side = "query"
+    ) -> Tensor:
+        """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts.
+
+        With a relation inside the backbone, streams (S, N, D) of that side.
+        """
         if self.accumulate == 1:
-            return self.backbone(view)  # type: ignore[no-any-return]
+            return self.relation.features(self.backbone, view, context, side, number)
         return features_in_parts(self.backbone, view, self.accumulate)
 
     def settled(self, term: Tensor) -> Tensor:

@@ -127,9 +127,8 @@ class MoCoV2(Method):
         if self.relation.needs_slow_queries(context):
             self.teach(view, context, number)
         relate = partial(self.relation.queries, context=context, view=number)
-        queries = project_and_relate(
-            self.features(view), self.projector, relate, self.relation.rules
-        )
+        features = self.features(view, context, number)
+        queries = project_and_relate(features, self.projector, relate, self.relation.rules)
         self.projections = queries.detach()
         return queries
 
@@ -151,13 +150,11 @@ class MoCoV2(Method):
             view = shuffle_rows(view, order)
             if self.relation.surroundings is not None and context.image_ids is not None:
                 context = replace(context, image_ids=shuffle_rows(context.image_ids, order))
-        relate = partial(self.relation.keys, context=context, view=number)
-        keys = unit_length(
-            project_and_relate(
-                self.slow_backbone(view), self.slow_projector, relate, self.relation.rules
-            )
-        )
-        return gather_keys(keys, order)
+        relation = self.relation
+        relate = partial(relation.keys, context=context, view=number)
+        features = relation.features(self.slow_backbone, view, context, "key", number)
+        keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
+        return gather_keys(unit_length(keys), order)
 
     def negatives(self, keys: Tensor, image_ids: Tensor) -> list[list[Negatives]]:
         """For each stream of `keys` (S, W * N, P), what queries of images (N,) must not pick."""

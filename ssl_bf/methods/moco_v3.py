@@ -103,19 +103,19 @@ class MoCoV3(Method):
         """(N, 3, H, W) -> predictions (S, N, P) with gradient."""
         rules = self.relation.rules
         relate = partial(self.relation.queries, context=context, view=number)
-        projections = project_and_relate(self.features(view), self.projector, relate, rules)
+        features = self.features(view, context, number)
+        projections = project_and_relate(features, self.projector, relate, rules)
         self.projections = projections.detach()
         return per_row(self.predictor, projections, rules.batch_norm)
 
     @torch.no_grad()
     def key(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> keys (S, N, P) of this device, unit length."""
-        relate = partial(self.relation.keys, context=context, view=number)
-        return unit_length(
-            project_and_relate(
-                self.slow_backbone(view), self.slow_projector, relate, self.relation.rules
-            )
-        )
+        relation = self.relation
+        relate = partial(relation.keys, context=context, view=number)
+        features = relation.features(self.slow_backbone, view, context, "key", number)
+        keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
+        return unit_length(keys)
 
     def negatives(self, keys: Tensor, count: int) -> list[list[Negatives]]:
         """For each stream of `keys` (S, W * N, P), those of the same stream; `count` is N."""

@@ -99,11 +99,11 @@ class SimSiam(Method):
     def project(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> projections z (S, N, P): the source of predictions and the targets."""
         relation = self.relation
-        side = relation.queries if relation.rules.relates_queries else relation.keys
+        is_query = relation.rules.relates_queries
+        features = self.features(view, context, number, "query" if is_query else "key")
+        side = relation.queries if is_query else relation.keys
         relate = partial(side, context=context, view=number)
-        projections = project_and_relate(
-            self.features(view), self.projector, relate, relation.rules
-        )
+        projections = project_and_relate(features, self.projector, relate, relation.rules)
         if self.recentre is not None and len(projections) > 1:
             projections = torch.stack([projections[0], self.recentre(projections[1])])
         self.projections = projections.detach()

@@ -1,9 +1,9 @@
 """What every relation with two streams is asked for, whichever it is."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_bf.relations.streams import StreamRules
 from ssl_bf.relations.surroundings import Surroundings
@@ -12,6 +12,16 @@ Policy = Literal["ema", "shared", "frozen"]
 Context = int | Literal["local", "global", "neighbours"]
 Residual = Literal["published", "gate"]
 OnOff = Literal["on", "off"]
+
+
+class Relating(Protocol):
+    """What a relation file builds: a module that makes the related stream.
+
+    With `surroundings` it is also given `beside`: what they say of these rows.
+    """
+
+    def __call__(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
+        """(N, D) -> (N, D); `order` (N,) permutes rows into groups, None keeps them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+
 from ssl_bf.relations.relation import Relation, TwoStreamConfig
 
 PLAIN = TwoStreamConfig(name="none", pairs=((1.0, 0.0), (0.0, 0.0)))
@@ -19,7 +21,14 @@ class NoRelationConfig:
         """In a heading: with what a backbone was pretrained."""
         return "without relation"
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+    def build(
+        self,
+        backbone_width: int,
+        projection_width: int,
+        *,
+        has_key_side: bool,
+        backbone: nn.Module | None = None,
+    ) -> Relation:
         """Make a relation that adds no stream and owns no parameter."""
-        del backbone_width, projection_width
+        del backbone_width, projection_width, backbone
         return Relation(PLAIN, None, has_key_side=has_key_side)

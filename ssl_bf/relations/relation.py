@@ -34,26 +34,31 @@ class RelationSettings(Protocol):
     def title(self) -> str:
         """In a heading: with what a backbone was pretrained."""
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
-        """Make the relation from torch's global generator (the caller seeds)."""
-
-
-class Relating(Protocol):
-    """What a relation file builds: a module that makes the related stream.
-
-    With `surroundings` it is also given `beside`: what they say of these rows.
-    """
-
-    def __call__(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
-        """(N, D) -> (N, D); `order` (N,) permutes rows into groups, None keeps them."""
+    def build(
+        self,
+        backbone_width: int,
+        projection_width: int,
+        *,
+        has_key_side: bool,
+        backbone: nn.Module | None = None,
+    ) -> Relation:
+        """Make the relation from torch's global generator; one inside the backbone needs that."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoStreamConfig(TwoStreamKeys):
     """A relation with two streams, and how it is built."""
 
-    def build(self, backbone_width: int, projection_width: int, *, has_key_side: bool) -> Relation:
+    def build(
+        self,
+        backbone_width: int,
+        projection_width: int,
+        *,
+        has_key_side: bool,
+        backbone: nn.Module | None = None,
+    ) -> Relation:
         """Make the relation from torch's global generator (the caller seeds)."""
+        del backbone
         width = backbone_width if self.insert_at == "backbone" else projection_width
         module = self.relating(width)
         return Relation(
@@ -93,6 +98,8 @@ class Relation(nn.Module):
     `relating` is None for the relation `none`; everything is plain then. Parameter policy:
     `ema` keys use a slow copy, `shared` keys use the very same object, `frozen` nothing trains.
     """
+
+    is_inside = False  # the backbone, which then runs stage by stage
 
     def __init__(
         self,
@@ -139,16 +146,31 @@ class Relation(nn.Module):
         relating = relating if self.rules.relates_keys else None
         return self._streams(relating, features, context, "key", view, dropout=self.drops_keys)
 
+    def features(
+        self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
+    ) -> Tensor:
+        """(N, 3, H, W) -> what that side takes: features (N, D) of the backbone."""
+        del context, side, view
+        features: Tensor = backbone(images)
+        return features
+
+    def is_active(self, context: StepContext) -> bool:
+        """Whether stream 1 exists in this step."""
+        start, end = self.config.active
+        return self.training and start <= context.elapsed < end
+
+    def order(self, rows: Tensor, context: StepContext, side: Side, view: int) -> Tensor | None:
+        """(N,) permutation that deals rows (N, ...) into groups; None: there are none."""
+        if not isinstance(self.context, int):
+            return None
+        order = context.permutation(f"groups/{side}/{view}", len(rows))
+        return order.to(rows.device, non_blocking=True)
+
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(slow, fast) modules to move after a step; empty unless `parameters: ema`."""
         if self.slow_relating is None or self.relating is None:
             return []
         return [(self.slow_relating, self.relating)]
-
-    def is_active(self, context: StepContext) -> bool:
-        """Whether there is a second stream in this step."""
-        start, end = self.config.active
-        return self.training and start <= context.elapsed < end
 
     def needs_slow_queries(self, context: StepContext) -> bool:
         """Whether `teach` must come before `queries` where the key side has not seen the view."""
@@ -224,10 +246,7 @@ class Relation(nn.Module):
             self.surroundings.observe(features, context, side, view)
         if relating is None or not self.is_active(context):
             return features.unsqueeze(0)
-        order = None
-        if isinstance(self.context, int):
-            order = context.permutation(f"groups/{side}/{view}", len(features))
-            order = order.to(features.device, non_blocking=True)
+        order = self.order(features, context, side, view)
         if self.surroundings is None:
             related = relating(features, order, dropout=dropout)
         else:

@@ -92,10 +92,11 @@ def project_and_relate(
     """Backbone features (N, D) to projection streams (S, N, P), the relation in its place.
 
     `insert_at: backbone` is relation, then projector (the paper's code); `projection` the reverse.
+    From a relation inside the backbone the features come as streams already, (S, N, D).
     """
-    if rules.insert_at == "backbone":
-        return per_row(projector, relate(features), rules.batch_norm)
-    return relate(projector(features))
+    if rules.insert_at == "projection":
+        return relate(projector(features))
+    return per_row(projector, relate(features), rules.batch_norm)
 
 
 def mean_over_stream_pairs(

@@ -62,6 +62,23 @@ def check_compiler(config: PretrainConfig, device: torch.device) -> None:
         )
 
 
+def check_whole_backbone(config: PretrainConfig, method: Method) -> None:
+    """Refuse what needs a backbone that runs as a whole, where a relation acts inside it.
+
+    Raises:
+        InputError: naming the key.
+    """
+    for is_met, asked, instead in (
+        (config.accumulate == 1, f"accumulate: is {config.accumulate}", "accumulate=1"),
+        (not config.speed.compile, "speed.compile: is on", "speed.compile=false"),
+    ):
+        if method.relation.is_inside and not is_met:
+            raise InputError(
+                f"{asked}, but with relation.insert_at=tokens the images of a batch meet inside "
+                f"the backbone, which runs stage by stage; set {instead}, or another relation"
+            )
+
+
 def check_labels(config: PretrainConfig, method: Method, train: ImageSplit) -> None:
     """Refuse images without labels where the method needs them.
 

@@ -365,6 +365,19 @@ def test_the_batch_is_checked_per_device(monkeypatch: pytest.MonkeyPatch) -> Non
 # Speed.
 
 
+@pytest.mark.parametrize("place", ["accumulate=2", "speed.compile=true"])
+def test_a_relation_inside_the_backbone_needs_it_stage_by_stage(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_bf.build.check_compiler", lambda *_: None)
+    inside = ["relation.name=batchformer_v2", "relation.context=4"]
+    key = place.split("=", maxsplit=1)[0]
+    with pytest.raises(InputError, match=rf"^{key}: is .*insert_at=tokens.* set {key}=") as refused:
+        build("moco_v3", *inside, place)
+    assert "\n" not in str(refused.value)
+    build("moco_v3", *inside)
+
+
 def test_accumulate_reaches_the_method_and_is_checked_per_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

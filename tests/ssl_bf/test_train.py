@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ssl_bf.train
+from linear_eval.backbones.architectures import build_backbone
 from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.strict_config.reader import parse_config
@@ -125,6 +126,25 @@ def test_a_vision_transformer_trains_with_every_method(
     backbone, info = load_backbone(tmp_path / "backbone.safetensors")
     assert info.architecture == "vit_micro"
     assert_equal_states(backbone.state_dict(), run.method.backbone.state_dict())
+
+
+INSIDE = ["relation.name=batchformer_v2", "relation.context=8", "relation.residual=gate"]
+
+
+@pytest.mark.parametrize("method", ["moco_v2", "moco_v3", "simsiam"])
+@pytest.mark.parametrize("network", ["small_conv", "vit_micro"])
+def test_batchformer_v2_trains_and_hands_over_a_plain_network(
+    method: str, network: str, tmp_path: Path
+) -> None:
+    if network.startswith("vit"):
+        pytest.importorskip("timm", reason="vision transformers need the extra timm")
+    keys = [*VIT, f"backbone.name={network}", f"method.name={method}", "method.hidden_dim=16"]
+    train(build(*keys, *INSIDE), tmp_path)
+    lines = lines_of(tmp_path)
+    assert lines[0]["gate"] != lines[-1]["gate"]
+    assert {"feature_std/stream_0", "feature_std/stream_1"} <= lines[0].keys()
+    backbone, _ = load_backbone(tmp_path / "backbone.safetensors")  # strictly
+    assert set(backbone.state_dict()) == set(build_backbone(network).state_dict())
 
 
 def test_a_logged_gradient_is_that_of_its_step(

@@ -128,7 +128,8 @@ EVERY_RELATION: dict[str, RelationConfig] = {
     **{
         name: small(member, pairs="all", heads=2, context=4)
         for name, member in members_of(RelationConfig).items()
-        if name not in ("none", "nearest_keys")
+        # nearest_keys: below; V2 needs a network with stages
+        if name not in ("none", "nearest_keys", "batchformer_v2")
     },
     "batchformer at the backbone": batchformer(pairs="all", insert_at="backbone", dropout=0.5),
     "nearest_keys": NearestKeysConfig(neighbours=2, memory=24),

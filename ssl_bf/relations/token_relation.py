@@ -1,0 +1,137 @@
+"""A relation inside the backbone: two streams from a place between its stages on.
+
+Shapes: N local batch, S streams, L tokens, E their width, C channels, D width of the features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from linear_eval.backbones.stages import Stage, stages
+from ssl_bf.keyed_random import StepContext
+from ssl_bf.parts.batch_norm import frozen_running_statistics
+from ssl_bf.relations.keys import TwoStreamKeys
+from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.surroundings import Side
+
+
+class RelatingInside(nn.Module, ABC):
+    """What relates the samples at places inside the backbone."""
+
+    gate: nn.Parameter | None  # of `residual: gate`, one for all places
+
+    @abstractmethod
+    def forward(
+        self, values: Tensor, order: Tensor | None, number: int, *, dropout: bool
+    ) -> Tensor:
+        """Relate the samples of one view.
+
+        Args:
+            values: tokens (N, L, E), or a grid (N, C, H, W).
+            order: (N,) permutation that deals the samples into groups, or None to keep them.
+            number: of the place.
+            dropout: False switches every dropout off.
+
+        Returns:
+            The shape of `values`.
+        """
+
+
+class TokenRelation(Relation):
+    """Runs the backbone itself: stream 1 leaves stream 0 at the first place.
+
+    The further places act on stream 1 alone. Features reach `queries` and `keys` as streams.
+    """
+
+    is_inside = True
+
+    def __init__(
+        self,
+        config: TwoStreamKeys,
+        relating: RelatingInside,
+        before: Sequence[int],
+        *,
+        has_key_side: bool,
+    ) -> None:
+        """Take the module over.
+
+        Args:
+            config: keys of the relation.
+            relating: for all places.
+            before: numbers of stages before each place, rising.
+            has_key_side: False where queries and targets come from one network (SimSiam).
+        """
+        super().__init__(config, relating, has_key_side=has_key_side)
+        self.before = tuple(before)
+
+    def features(
+        self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
+    ) -> Tensor:
+        """(N, 3, H, W) -> streams (S, N, D), each side in groups of its own.
+
+        (N, D) where this side is not related.
+        """
+        relating, is_related, dropout = self.relating, self.rules.relates_queries, True
+        if side == "key":
+            relating = self.slow_relating if self.slow_relating is not None else relating
+            is_related, dropout = self.rules.relates_keys, self.drops_keys
+        if relating is None or not (is_related and self.is_active(context)):
+            return super().features(backbone, images, context, side, view)
+        order = self.order(images, context, side, view)
+        return self._streams_of(relating, backbone, images, order, dropout=dropout)
+
+    def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+        """Streams as they are; (N, D) -> (1, N, D)."""
+        del context, view
+        return features if features.ndim == 3 else features.unsqueeze(0)
+
+    def keys(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+        """Streams as they are; (N, D) -> (1, N, D)."""
+        return self.queries(features, context, view)
+
+    def gate(self) -> nn.Parameter | None:
+        """The scalar of `residual: gate`."""
+        return self.relating.gate if isinstance(self.relating, RelatingInside) else None
+
+    def _streams_of(
+        self,
+        relate: Callable[..., Tensor],
+        backbone: nn.Module,
+        images: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+    ) -> Tensor:
+        cut = stages(backbone)
+        plain = _run(cut[: self.before[0]], images)
+        streams = torch.stack([plain, plain])
+        ends = [*self.before[1:], len(cut)]
+        for number, (start, end) in enumerate(zip(self.before, ends, strict=True)):
+            related = relate(streams[1], order, number, dropout=dropout)
+            streams = torch.stack([streams[0], related.to(streams.dtype)])
+            streams = _run_streams(cut[start:end], streams, backbone, self.rules.batch_norm)
+        return streams
+
+
+def _run(some: Sequence[Stage], values: Tensor) -> Tensor:
+    for stage in some:
+        values = stage(values)
+    return values
+
+
+def _run_streams(
+    some: Sequence[Stage],
+    streams: Tensor,
+    backbone: nn.Module,
+    batch_norm: Literal["joint", "split"],
+) -> Tensor:
+    """(2, N, ...) -> (2, N, ...), as `per_row` does for a head."""
+    if batch_norm == "split":
+        plain = _run(some, streams[0])
+        with frozen_running_statistics(backbone):
+            return torch.stack([plain, _run(some, streams[1])])
+    rows = _run(some, streams.transpose(0, 1).flatten(0, 1))  # image by image, as in `per_row`
+    return rows.view(-1, 2, *rows.shape[1:]).transpose(0, 1)
