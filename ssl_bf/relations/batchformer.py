@@ -16,8 +16,8 @@ from ssl_bf.parts.self_attention import SelfAttention
 from ssl_bf.relations.groups import check_group, check_heads, collect, deal
 from ssl_bf.relations.keys import Context, OnOff
 from ssl_bf.relations.neighbour_memory import MEMORY, NeighbourMemory, check_memory
-from ssl_bf.relations.relation import TrainedRelationConfig
 from ssl_bf.relations.surroundings import Beside, Surroundings
+from ssl_bf.relations.two_streams import TrainedRelationConfig
 
 NEIGHBOURS = 16
 

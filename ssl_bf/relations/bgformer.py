@@ -27,8 +27,8 @@ from ssl_bf.relations.batch_graphs import (
 )
 from ssl_bf.relations.groups import check_group, check_heads, collect, deal
 from ssl_bf.relations.keys import OnOff
-from ssl_bf.relations.relation import TrainedRelationConfig
 from ssl_bf.relations.surroundings import Beside, Surroundings
+from ssl_bf.relations.two_streams import TrainedRelationConfig
 
 Graph = Literal["none", "teacher_knn", "cluster", "instance"]
 # Keys that act with some graphs only, and what they are there unless given.

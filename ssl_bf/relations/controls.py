@@ -16,7 +16,7 @@ from ssl_bf.parts.self_attention import UniformAttention
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
 from ssl_bf.relations.groups import check_group
 from ssl_bf.relations.keys import OnOff
-from ssl_bf.relations.relation import TwoStreamConfig
+from ssl_bf.relations.two_streams import TwoStreamConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.relations.neighbour_memory import MEMORY, NeighbourMemory, check_memory
-from ssl_bf.relations.relation import TwoStreamConfig
 from ssl_bf.relations.streams import Pairs
 from ssl_bf.relations.surroundings import Beside, Surroundings
+from ssl_bf.relations.two_streams import TwoStreamConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ from typing import Literal
 
 from torch import nn
 
-from ssl_bf.relations.relation import Relation, TwoStreamConfig
+from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.two_streams import TwoStreamConfig
 
 PLAIN = TwoStreamConfig(name="none", pairs=((1.0, 0.0), (0.0, 0.0)))
 

@@ -107,7 +107,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ssl_bf.relations.relation import TwoStreamConfig
+from ssl_bf.relations.two_streams import TwoStreamConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.keys import Context, OnOff, Policy
 from ssl_bf.relations.no_relation import NoRelationConfig
-from ssl_bf.relations.relation import Relation, TrainedRelationConfig, TwoStreamConfig
+from ssl_bf.relations.relation import Relation
 from ssl_bf.relations.streams import Pairs
+from ssl_bf.relations.two_streams import TrainedRelationConfig, TwoStreamConfig
 
 N, D = 12, 4
 POLICIES: list[Literal["ema", "shared", "frozen"]] = ["ema", "shared", "frozen"]
