@@ -273,3 +273,13 @@ def test_channels_last_parameters_move_as_contiguous_ones_do(config: OptimizerCo
             optimizer.step()
         moved.append(dict(layers.state_dict()))
     torch.testing.assert_close(moved[1], moved[0])
+
+
+@pytest.mark.parametrize("config", [SgdConfig(), LarsConfig(), AdamWConfig()])
+def test_a_group_that_does_not_decay_keeps_matrices_too_from_it(config: OptimizerConfig) -> None:
+    named = parameters()
+    group = ParameterGroup("gate", named, learning_rate_scale=0.5, decays=False)
+    [found] = build_optimizer(config, [group]).param_groups
+    assert found["weight_decay"] == 0.0
+    assert found["learning_rate_scale"] == 0.5
+    assert found["param_names"] == [name for name, _ in named]
