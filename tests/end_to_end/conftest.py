@@ -22,7 +22,11 @@ METHODS = {
     "moco_v3": ["method.name=moco_v3"],
     "simsiam": ["method.name=simsiam", "method.predictor_hidden_dim=16"],
 }
-RELATIONS = {"none": ["relation.name=none"], "batchformer": ["relation.context=8"]}
+RELATIONS = {
+    "none": ["relation.name=none"],
+    "batchformer": ["relation.context=8"],
+    "batchformer_v2": ["relation.name=batchformer_v2", "relation.context=8"],
+}
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ CASES = {
     "moco_v2": ("moco_v2", "batchformer", [*RELATED, "method.symmetric=false"]),
     "simsiam": ("simsiam", "batchformer", ["relation.dropout=0.5", "optimizer.name=sgd"]),
     "moco_v3": ("moco_v3", "none", ["optimizer.name=lars", "method.momentum_schedule=cosine"]),
+    "inside": ("moco_v3", "batchformer_v2", [*RELATED, "relation.residual=gate"]),
 }
 
 Tiny = Callable[[str, str], list[str]]
@@ -105,7 +106,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 
 @pytest.mark.parametrize(
     ("case", "steps"),
-    [("moco_v2", 1), ("moco_v2", 4), ("simsiam", 2), ("simsiam", 3), ("moco_v3", 5)],
+    [
+        *(("moco_v2", 1), ("moco_v2", 4), ("simsiam", 2), ("simsiam", 3), ("moco_v3", 5)),
+        ("inside", 4),
+    ],
 )
 def test_a_run_that_was_asked_to_stop_goes_on_as_if_never_stopped(
     case: str,
