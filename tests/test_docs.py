@@ -249,8 +249,9 @@ def test_the_table_of_relation_keys_is_that_of_the_configs() -> None:
         }
         assert keys == {each.name for each in dataclasses.fields(config)}, name
     for each in dataclasses.fields(BatchFormerConfig):
-        default = "none" if each.name == "name" else each.default
-        assert table[each.name][0].strip("`") == str(default), each.name
+        default = "null" if each.default is None else str(each.default)
+        expected = "none" if each.name == "name" else default
+        assert table[each.name][0].strip("`") == expected, each.name
 
 
 def test_the_citation_names_what_the_format_asks_for() -> None:

@@ -5,7 +5,7 @@ operations from facebookresearch/moco 7397dfe. Shapes: N local batch, S streams,
 width, K queue rows, W devices.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -97,6 +97,7 @@ class MoCoV2(Method):
 
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Contrast queries of view 1 with keys of view 2 (symmetric: and the reverse)."""
+        context = replace(context, image_ids=batch.image_ids)
         view_1, view_2 = batch.views
         loss_of, rules = partial(info_nce, temperature=self.config.temperature), self.relation.rules
         own = own_keys(len(view_1))
@@ -123,11 +124,21 @@ class MoCoV2(Method):
 
     def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> (S, N, P) with gradient."""
+        if self.relation.needs_slow_queries(context):
+            self.teach(view, context, number)
         relate = partial(self.relation.queries, context=context, view=number)
         features = self.features(view, context, number)
         queries = project_and_relate(features, self.projector, relate, self.relation.rules)
         self.projections = queries.detach()
         return queries
+
+    @torch.no_grad()
+    def teach(self, view: Tensor, context: StepContext, number: int) -> None:
+        """Show the relation what the slow network makes of a view that is queried."""
+        slow = self.slow_backbone(view)
+        if self.relation.rules.insert_at == "projection":
+            slow = self.slow_projector(slow)
+        self.relation.teach(slow, context, number)
 
     @torch.no_grad()
     def key(self, view: Tensor, context: StepContext, number: int) -> Tensor:
@@ -137,6 +148,8 @@ class MoCoV2(Method):
             total = len(view) * world_size()
             order = context.global_permutation(f"shuffle/{number}", total)
             view = shuffle_rows(view, order)
+            if self.relation.surroundings is not None and context.image_ids is not None:
+                context = replace(context, image_ids=shuffle_rows(context.image_ids, order))
         relation = self.relation
         relate = partial(relation.keys, context=context, view=number)
         features = relation.features(self.slow_backbone, view, context, "key", number)

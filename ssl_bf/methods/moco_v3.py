@@ -4,7 +4,7 @@ Source: Chen, Xie & He 2021 (arXiv 2104.02057), facebookresearch/moco-v3 c349e6e
 batch, S streams, P projection width, W devices.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -79,6 +79,7 @@ class MoCoV3(Method):
 
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Sum of both directions, as published: ctr(q1, k2) + ctr(q2, k1), times 2 temperature."""
+        context = replace(context, image_ids=batch.image_ids)
         (view_1, view_2), rules = batch.views, self.relation.rules
         loss_of = partial(info_nce, temperature=self.config.temperature)
         scale, own = 2 * self.config.temperature, own_keys(len(view_1))

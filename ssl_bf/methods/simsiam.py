@@ -4,7 +4,7 @@ Source: Chen & He 2021 (arXiv 2011.10566), facebookresearch/simsiam a7bc177. Bat
 SimSiam is this project's own combination. Shapes: N local batch, S streams, P projection width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -86,6 +86,7 @@ class SimSiam(Method):
 
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Mean of both directions: (D(p1, z2) + D(p2, z1)) / 2, in [-1, 1]."""
+        context = replace(context, image_ids=batch.image_ids)
         view_1, view_2 = batch.views
         projections_1 = self.project(view_1, context, 1)
         projections_2 = self.project(view_2, context, 2)

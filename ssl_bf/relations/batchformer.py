@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from linear_eval.system.errors import InputError
 from ssl_bf.parts.gathered_rows import rows_of_others
 from ssl_bf.parts.self_attention import SelfAttention
+from ssl_bf.relations.groups import check_group, check_heads, collect, deal
 from ssl_bf.relations.keys import Context, OnOff
+from ssl_bf.relations.neighbour_memory import MEMORY, NeighbourMemory, check_memory
 from ssl_bf.relations.relation import TrainedRelationConfig
+from ssl_bf.relations.surroundings import Beside, Surroundings
+
+NEIGHBOURS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +48,29 @@ class BatchFormerConfig(BatchTransformerConfig):
     """BatchFormer as relation."""
 
     name: Literal["batchformer"] = "batchformer"
-    # rows that see each other: random groups of so many; local: all of a device; global: of all
-    context: int | Literal["local", "global"] = 32
+    # rows that see each other: random groups of so many; local: all of a device; global: of all;
+    # neighbours: a row and what is most similar to it in a memory of slow features
+    context: Context = 32
+    neighbours: int | None = None  # with context=neighbours; null: 16
+    memory: int | None = None  # rows of it, with context=neighbours; null: 4096
 
     def __post_init__(self) -> None:
-        """Refuse groups of fewer than 2 rows."""
+        """Refuse groups of fewer than 2 rows, and keys that this context ignores."""
         super().__post_init__()
         check_group(self.context)
+        for name in ("neighbours", "memory"):
+            if getattr(self, name) is not None and self.context != "neighbours":
+                raise ValueError(
+                    f"{name}: does nothing with context={self.context}; leave it out, or set "
+                    "context=neighbours"
+                )
+        check_memory(*self._memory)
+
+    @property
+    def _memory(self) -> tuple[int, int]:
+        """Neighbours of a row, and rows to choose them from."""
+        count = NEIGHBOURS if self.neighbours is None else self.neighbours
+        return count, MEMORY if self.memory is None else self.memory
 
     @property
     def title(self) -> str:
@@ -59,17 +79,14 @@ class BatchFormerConfig(BatchTransformerConfig):
 
     def relating(self, width: int) -> nn.Module:
         """Make the transformer; its groups are the context."""
-        return batch_transformer(BatchTransformer, self, width)
+        among = NeighbourTransformer if self.context == "neighbours" else BatchTransformer
+        return batch_transformer(among, self, width)
 
-
-def check_group(context: Context) -> None:
-    """Refuse a group in which no row has company.
-
-    Raises:
-        ValueError: the message begins with the key.
-    """
-    if isinstance(context, int) and context < 2:
-        raise ValueError(f"context: a group needs at least 2 rows, got {context}")
+    def surroundings(self, width: int, *, has_key_side: bool) -> Surroundings | None:
+        """The memory that neighbours are taken from."""
+        if self.context != "neighbours":
+            return None
+        return NeighbourMemory(width, *self._memory, has_key_side=has_key_side)
 
 
 class BatchTransformer(nn.Module):
@@ -106,26 +123,35 @@ class BatchTransformer(nn.Module):
             order: (N,) permutation that deals the rows into groups, or None to keep them.
             dropout: False switches every dropout off.
         """
-        sequences = self.deal(features, order)
+        sequences = deal(features, order, self.group)
         for layer in self.encoder_layers:
             # The rows of other devices are of this layer too: gathered anew, with gradient.
             others = rows_of_others(sequences[0])[None] if self.group == "global" else None
             sequences = layer(sequences, dropout=dropout, beside=others)
         return collect(sequences, order)
 
-    def deal(self, features: Tensor, order: Tensor | None) -> Tensor:
-        """(N, D) -> sequences (N / g, g, D)."""
-        rows = features if order is None else features.index_select(0, order)
-        group = self.group if isinstance(self.group, int) else len(rows)
-        return rows.reshape(-1, group, rows.shape[1])
 
+class NeighbourTransformer(BatchTransformer):
+    """BatchFormer on one sequence per row: the row itself, and its neighbours in a memory."""
 
-def collect(sequences: Tensor, order: Tensor | None) -> Tensor:
-    """(N / g, g, D) -> (N, D), each row back in its place."""
-    related = sequences.flatten(0, 1)
-    if order is None:
-        return related
-    return torch.empty_like(related).index_copy(0, order, related)
+    def forward(  # type: ignore[override]
+        self, features: Tensor, order: Tensor | None, *, dropout: bool, beside: Beside
+    ) -> Tensor:
+        """(N, D) -> (N, D); `beside` are the neighbours (N, m, D) and which there are (N, m).
+
+        Between layers the neighbours of a row pass through the layer among themselves.
+        """
+        assert order is None, "there are no groups"
+        rows, context = features[:, None], beside.rows
+        own = torch.eye(context.shape[1], dtype=torch.bool, device=features.device)
+        mutual = (beside.seen[:, None] | own)[:, None]  # a row that is not there sees itself
+        seen = torch.cat([beside.seen.new_ones(len(rows), 1), beside.seen], dim=1)[:, None, None]
+        for number, layer in enumerate(self.encoder_layers):
+            related = layer(rows, dropout=dropout, beside=context, seen=seen)
+            if number + 1 < len(self.encoder_layers):
+                context = layer(context, dropout=dropout, seen=mutual)
+            rows = related
+        return collect(rows, None)
 
 
 TransformerT = TypeVar("TransformerT", bound=BatchTransformer)
@@ -161,18 +187,6 @@ def batch_transformer(
         group=config.context if group is None else group,
         attention=attention,
     )
-
-
-def check_heads(heads: int, width: int) -> None:
-    """Refuse heads that cannot share the width.
-
-    Raises:
-        InputError: naming both.
-    """
-    if width % heads:
-        raise InputError(
-            f"relation.heads: {heads} heads do not divide the width {width}; choose a divisor of it"
-        )
 
 
 class BatchTransformerLayer(nn.Module):

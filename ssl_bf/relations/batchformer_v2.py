@@ -16,9 +16,8 @@ from linear_eval.system.errors import InputError
 from ssl_bf.relations.batchformer import (
     BatchTransformerConfig,
     BatchTransformerLayer,
-    check_group,
-    check_heads,
 )
+from ssl_bf.relations.groups import check_group, check_heads
 from ssl_bf.relations.relation import Relation
 from ssl_bf.relations.token_relation import RelatingInside, TokenRelation
 

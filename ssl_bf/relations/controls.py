@@ -13,12 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_bf.parts.self_attention import UniformAttention
-from ssl_bf.relations.batchformer import (
-    BatchTransformer,
-    BatchTransformerConfig,
-    batch_transformer,
-    check_group,
-)
+from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
+from ssl_bf.relations.groups import check_group
 from ssl_bf.relations.keys import OnOff
 from ssl_bf.relations.relation import TwoStreamConfig
 

@@ -83,9 +83,9 @@ class TwoStreamKeys(StreamRules):
         """Make the `Relating` module for features of this width; each relation says how."""
         raise NotImplementedError
 
-    def surroundings(self, width: int) -> Surroundings | None:
+    def surroundings(self, width: int, *, has_key_side: bool) -> Surroundings | None:
         """Make what that module sees beside the rows of the batch, or None."""
-        del width
+        del width, has_key_side
         return None
 
     def check_rows(self, rows: int) -> None:

@@ -46,6 +46,8 @@ class BatchFormer(nn.Module):
             InputError: a value is out of range.
         """
         super().__init__()
+        if not (isinstance(context, int) or context == "local"):
+            raise InputError(f"context: expected a whole number or 'local', got {context!r}")
         try:
             config = BatchFormerConfig(
                 layers=layers,

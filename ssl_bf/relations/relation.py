@@ -65,7 +65,7 @@ class TwoStreamConfig(TwoStreamKeys):
             self,
             Gated(module) if self.residual == "gate" else module,
             has_key_side=has_key_side,
-            surroundings=self.surroundings(width),
+            surroundings=self.surroundings(width, has_key_side=has_key_side),
         )
 
 
@@ -73,12 +73,10 @@ class TwoStreamConfig(TwoStreamKeys):
 class TrainedRelationConfig(TwoStreamConfig):
     """Further keys of a relation that has parameters."""
 
-    parameters: Policy = (
-        "ema"  # of keys: a slow copy (ema), the same (shared), none trains (frozen)
-    )
+    # of keys: a slow copy (ema), the same (shared), none trains (frozen)
+    parameters: Policy = "ema"
     lr_scale: float = 1.0  # the relation's learning rate over that of the rest
-    # gate: h + gamma * (R(h) - h), gamma one trained scalar, 0 at the start
-    residual: Residual = "published"
+    residual: Residual = "published"  # gate: h + gamma * (R(h) - h), gamma trained from 0
 
     def __post_init__(self) -> None:
         """Refuse a learning rate that is not positive, and a gate that could never open."""
@@ -151,8 +149,7 @@ class Relation(nn.Module):
     ) -> Tensor:
         """(N, 3, H, W) -> what that side takes: features (N, D) of the backbone."""
         del context, side, view
-        features: Tensor = backbone(images)
-        return features
+        return backbone(images)  # type: ignore[no-any-return]
 
     def is_active(self, context: StepContext) -> bool:
         """Whether stream 1 exists in this step."""
@@ -163,14 +160,23 @@ class Relation(nn.Module):
         """(N,) permutation that deals rows (N, ...) into groups; None: there are none."""
         if not isinstance(self.context, int):
             return None
-        order = context.permutation(f"groups/{side}/{view}", len(rows))
-        return order.to(rows.device, non_blocking=True)
+        groups = f"groups/{side}/{view}"
+        return context.permutation(groups, len(rows)).to(rows.device, non_blocking=True)
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(slow, fast) modules to move after a step; empty unless `parameters: ema`."""
-        if self.slow_relating is None or self.relating is None:
-            return []
-        return [(self.slow_relating, self.relating)]
+        slow, fast = self.slow_relating, self.relating
+        return [] if slow is None or fast is None else [(slow, fast)]
+
+    def needs_slow_queries(self, context: StepContext) -> bool:
+        """Whether `teach` must come before `queries` where the key side has not seen the view."""
+        is_needed = self.surroundings is not None and self.surroundings.needs_slow_queries
+        return is_needed and self.rules.relates_queries and self.is_active(context)
+
+    def teach(self, slow: Tensor, context: StepContext, view: int) -> None:
+        """Show the slow plain features (N, D) of a view, at the place of the relation."""
+        if self.training and self.surroundings is not None:
+            self.surroundings.observe(slow, context, "key", view)
 
     def after_step(self) -> None:
         """Let the surroundings move on, where there are any."""
@@ -188,8 +194,7 @@ class Relation(nn.Module):
 
     def measurements(self) -> dict[str, float]:
         """How far the gate is open, where there is one."""
-        gate = self.gate()
-        return {} if gate is None else {"gate": gate.item()}
+        return {} if (gate := self.gate()) is None else {"gate": gate.item()}
 
     def check_batch(self, local_batch: int, num_devices: int) -> None:
         """Refuse a batch that its groups do not divide, or that is too small.

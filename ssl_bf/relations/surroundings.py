@@ -31,6 +31,8 @@ class Surroundings(nn.Module, ABC):
     Its state consists of buffers that are equal on every process, so that a checkpoint holds it.
     """
 
+    needs_slow_queries = False  # what the key side would make of the views that are queried
+
     def make_room(self, local_batch: int) -> None:
         """Take the size that the state has with batches of N; before the first step."""
         del local_batch

@@ -22,9 +22,14 @@ METHODS = {
     "moco_v3": ["method.name=moco_v3"],
     "simsiam": ["method.name=simsiam", "method.predictor_hidden_dim=16"],
 }
+PLAIN_QUERIES = ["relation.pairs=plain_queries"]
 RELATIONS = {
     "none": ["relation.name=none"],
     "batchformer": ["relation.context=8"],
+    "neighbours": ["relation.context=neighbours", "relation.neighbours=4", "relation.memory=64"],
+    "nearest_keys": ["relation.name=nearest_keys", *PLAIN_QUERIES, "relation.memory=64"],
+    "clusters": ["relation.name=bgformer", "relation.context=8", "relation.graph=cluster"],
+    "foreign": ["relation.name=foreign", "relation.context=8"],
     "batchformer_v2": ["relation.name=batchformer_v2", "relation.context=8"],
 }
 

@@ -33,6 +33,15 @@ RELATED = ["relation.pairs=all", "relation.dropout=0.5", "relation.parameters=em
 CASES = {
     "moco_v2": ("moco_v2", "batchformer", [*RELATED, "method.symmetric=false"]),
     "simsiam": ("simsiam", "batchformer", ["relation.dropout=0.5", "optimizer.name=sgd"]),
+    # The previous batch and the gate are state, and so is what the last steps lack.
+    "foreign": (
+        "moco_v2",
+        "foreign",
+        [*RELATED, "relation.residual=gate", "relation.active=[0.0, 0.8]"],
+    ),
+    "neighbours": ("simsiam", "neighbours", ["relation.dropout=0.5", "optimizer.name=sgd"]),
+    "nearest_keys": ("moco_v3", "nearest_keys", ["relation.active=[0.3, 1.0]"]),
+    "clusters": ("moco_v2", "clusters", ["relation.pairs=all"]),
     "moco_v3": ("moco_v3", "none", ["optimizer.name=lars", "method.momentum_schedule=cosine"]),
     "inside": ("moco_v3", "batchformer_v2", [*RELATED, "relation.residual=gate"]),
 }
@@ -107,7 +116,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 @pytest.mark.parametrize(
     ("case", "steps"),
     [
-        *(("moco_v2", 1), ("moco_v2", 4), ("simsiam", 2), ("simsiam", 3), ("moco_v3", 5)),
+        *[("moco_v2", 1), ("moco_v2", 4), ("simsiam", 2), ("simsiam", 3), ("moco_v3", 5)],
+        *[("foreign", 1), ("foreign", 4), ("neighbours", 2), ("nearest_keys", 3), ("clusters", 2)],
         ("inside", 4),
     ],
 )

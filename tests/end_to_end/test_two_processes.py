@@ -35,9 +35,14 @@ from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.parts.batch_norm import SynchronisedBatchNorm
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.parts.gathered_keys import gather_keys
+from ssl_bf.parts.gathered_rows import gather_rows, rows_of_others
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.relations.bgformer import BGFormerConfig
+from ssl_bf.relations.controls import UniformConfig
+from ssl_bf.relations.foreign import ForeignConfig
+from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 pytestmark = pytest.mark.dist
@@ -257,7 +262,7 @@ def batch_of(step: int) -> Batch:
 
 def context_of(step: int, *, in_order: bool) -> StepContext:
     kind = InOrder if in_order else StepContext
-    return kind(seed=1, step=step, shard=rank())
+    return kind(seed=1, step=step, shard=rank(), elapsed=step / STEPS)
 
 
 def train(
@@ -268,13 +273,19 @@ def train(
     """Some steps as a run makes them; flags: `batch norm`, `fixed statistics`, `in order`, ..."""
     method: Method = config.build(Start(backbone("batch norm" in flags), WIDTH, relation, seed=2))
     method.double()
+    method.relation.make_room(N // world_size())
     method.compute_in_parts(2 if "in parts" in flags else 1, N // world_size())
     method.backward_per_view = "backward per view" in flags
     for module in method.modules():
         if "fixed statistics" in flags and isinstance(module, _BatchNorm):
             module.eval()
     several = world_size() > 1
-    model = DistributedDataParallel(method, broadcast_buffers=False) if several else method
+    unused = not method.relation.is_always_active
+    model: nn.Module = method
+    if several:
+        model = DistributedDataParallel(
+            method, broadcast_buffers=False, find_unused_parameters=unused
+        )
     optimizer = build_optimizer(SgdConfig(), method.parameter_groups())
     for group in optimizer.param_groups:
         group["lr"] = 0.1
@@ -292,6 +303,7 @@ def train(
                     result[f"same/gradient of {name}"] = p.grad.clone()
         optimizer.step()
         method.push_keys()
+        method.relation.after_step()
         method.move_slow_copies(0.7)
     for name, value in method.state_dict().items():
         is_local = "running_" in name and "synchronised" not in config.batch_norm
@@ -331,6 +343,144 @@ def test_synchronised_methods_train_as_one_process(
 
 
 EACH_CONFIG = pytest.mark.parametrize("config", [MOCO_V3, SIMSIAM], ids=["moco_v3", "simsiam"])
+
+
+def differentiable_gather() -> Result:
+    """Rows of all processes, weighted differently in the losses of the two."""
+    everything = torch.arange(12.0, dtype=torch.float64).reshape(4, 3).sin()
+    weights = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(4, 3).exp()
+    x = own_rows(everything).clone().requires_grad_()
+    gathered = gather_rows(x)
+    others = rows_of_others(x)
+    loss = (gathered * weights * (rank() + 1)).sum() + others.square().sum()
+    torch.autograd.backward(loss)
+    assert x.grad is not None
+    return {"same/gathered": gathered.detach(), "others": others.detach(), "rows/gradient": x.grad}
+
+
+def test_gathered_rows_carry_the_gradient_of_all_losses(two_processes: TwoProcesses) -> None:
+    results = two_processes(differentiable_gather)
+    everything = torch.arange(12.0, dtype=torch.float64).reshape(4, 3).sin()
+    weights = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(4, 3).exp()
+    for number, result in enumerate(results):
+        assert torch.equal(result["same/gathered"], everything)
+        assert torch.equal(result["others"], everything[2:] if number == 0 else everything[:2])
+    gradient = torch.cat([result["rows/gradient"] for result in results])
+    torch.testing.assert_close(gradient, 3 * weights + 2 * everything)
+
+
+GLOBAL: dict[str, RelationConfig] = {
+    "batchformer": batchformer(context="global"),
+    "batchformer, all, two layers": batchformer(context="global", pairs="all", layers=2),
+    "batchformer, all, at the backbone, shared": batchformer(
+        context="global", pairs="all", insert_at="backbone", parameters="shared"
+    ),
+    "batchformer, gate": batchformer(context="global", residual="gate"),
+    "uniform, all": UniformConfig(context="global", heads=2, dropout=0.0, pairs="all"),
+}
+
+
+@pytest.mark.parametrize("config", ["moco_v2", "moco_v3", "simsiam"])
+@pytest.mark.parametrize("relation", GLOBAL)
+def test_a_context_of_all_devices_is_that_of_one_process(
+    two_processes: TwoProcesses, config: str, relation: str
+) -> None:
+    """Losses, gradients and everything trained, to 1e-10 of the largest."""
+    synchronised = {"moco_v2": replace(MOCO_V2, batch_norm="synchronised")}
+    method: Any = (synchronised | {"moco_v3": MOCO_V3, "simsiam": SIMSIAM})[config]
+    work = (train, method, GLOBAL[relation], "batch norm")
+    ours, expected = joined(two_processes(*work)), train(*work[1:])
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        largest = max(1.0, value.abs().max().item())
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-10 * largest)
+
+
+def reached(relation: RelationConfig) -> Result:
+    """Which rows of all processes a related row of each process changes with."""
+    built = relation.build(OUT, OUT, has_key_side=True).double()
+    with torch.no_grad(), initial_values(0, "relation"):
+        for p in built.parameters():
+            p.copy_(0.5 * torch.randn(p.shape))
+    changes = torch.zeros(LOCAL, N, dtype=torch.bool)
+    everything = torch.randn(N, OUT, generator=torch.Generator().manual_seed(0)).double()
+    for row in range(N):
+        changed = everything.clone()
+        changed[row] = -everything[row]
+        before, after = (
+            built.queries(own_rows(x), context_of(0, in_order=True), 1)[1]
+            for x in (everything, changed)
+        )
+        changes[:, row] = (before != after).any(dim=1)
+    return {"rows/reached": changes}
+
+
+@pytest.mark.parametrize(("context", "size"), [(2, 2), ("local", LOCAL), ("global", N)])
+def test_a_context_reaches_its_own_rows_and_no_others(
+    two_processes: TwoProcesses, context: Any, size: int
+) -> None:
+    found = joined(two_processes(reached, batchformer(context=context)))["rows/reached"]
+    of = torch.arange(N) // size
+    assert torch.equal(found, of[:, None] == of)
+
+
+@pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)
+def test_foreign_trains_alike_on_both_processes(
+    two_processes: TwoProcesses, config: MoCoV2Config | MoCoV3Config | SimSiamConfig
+) -> None:
+    """Also as one process: the groups of the other batch are those of the two."""
+    config = replace(config, batch_norm="synchronised")
+    relation = ForeignConfig(heads=2, dropout=0.0, context=LOCAL, pairs="all")
+    work = (train, config, relation, "batch norm", "in order")
+    whole = joined(two_processes(*work))
+    assert whole["same/relation.surroundings.rows_query"].shape == (N, OUT)
+    assert_same(whole, train(*work[1:]))
+
+
+@pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)
+@pytest.mark.parametrize("relation", ["neighbours", "nearest_keys"])
+def test_neighbours_are_those_of_one_process(
+    two_processes: TwoProcesses,
+    config: MoCoV2Config | MoCoV3Config | SimSiamConfig,
+    relation: str,
+) -> None:
+    """The memory holds the rows of both, in MoCo-v2 with the ids of the shuffled images."""
+    keys: dict[str, Any] = {"neighbours": 3, "memory": 2 * N}
+    related: RelationConfig = NearestKeysConfig(**keys)
+    if relation == "neighbours":
+        related = batchformer(context="neighbours", pairs="all", **keys)
+    shuffled = config.name == "moco_v2"
+    config = replace(config, batch_norm="local" if shuffled else "synchronised")
+    flags = ["in order"] if shuffled else ["batch norm", "in order"]
+    whole = joined(two_processes(train, config, related, *flags))
+    one = train(config, related, *flags)
+    memory = "same/relation.surroundings.queue."
+    assert int(whole[f"{memory}pointer"]) == STEPS * N % (2 * N)
+    if shuffled:  # the rows of a step stand in another order, each with its image
+        for name in ("keys", "image_ids"):
+            for found in (whole, one):
+                found[memory + name] = found[memory + name].sort(dim=0).values
+    assert_same(whole, one)
+
+
+@pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)
+@pytest.mark.parametrize("graph", ["teacher_knn", "cluster"])
+def test_bgformer_trains_alike_on_both_processes(
+    two_processes: TwoProcesses, config: MoCoV2Config | MoCoV3Config | SimSiamConfig, graph: Any
+) -> None:
+    """Parameters and the centres of clusters agree, or it fails."""
+    keys: dict[str, Any] = {"graph_neighbours": 1} if graph == "teacher_knn" else {"clusters": 3}
+    relation = BGFormerConfig(heads=2, context=LOCAL, top_k=3, graph=graph, pairs="all", **keys)
+    whole = joined(two_processes(train, config, relation, "batch norm", "in order"))
+    assert ("same/relation.surroundings.centres" in whole) == (graph == "cluster")
+
+
+def test_a_relation_that_sleeps_leaves_no_process_waiting(two_processes: TwoProcesses) -> None:
+    relation = batchformer(active=(0.3, 0.6), pairs="all")
+    work = (train, MOCO_V3, relation, "batch norm", "in order")
+    whole = joined(two_processes(*work))
+    assert_same(whole, train(*work[1:]))
+    assert not any("relation" in name for name in whole if name.startswith("same/gradient"))
 
 
 @EACH_CONFIG

@@ -39,7 +39,7 @@ def test_the_lines_of_the_readme_run(
     (tmp_path / "runs/mine").mkdir(parents=True)
     shutil.copy(material / "backbone.safetensors", tmp_path / "runs/mine")
     names = run_blocks(ROOT / "README.md", tmp_path, material)
-    assert names["streams"].shape == (2, 80, 128)
+    assert names["streams"].shape == (2, 64, 128)
     assert len(names["found"]) == 3
 
 

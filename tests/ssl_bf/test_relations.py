@@ -1,5 +1,6 @@
 """What every relation keeps, taken from the union: a new member is tested without a word here."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -15,26 +16,48 @@ from ssl_bf.relations.relation import Relation
 from tests.unions import members_of, small
 
 N, D, GROUP = 6, 4, 3
-CONTEXT = StepContext(seed=1, step=3)
+IMAGES = torch.arange(N)
+CONTEXT = StepContext(seed=1, step=3, image_ids=IMAGES)
 MEMBERS = members_of(RelationConfig)
-TRAINED = [name for name, member in MEMBERS.items() if hasattr(member, "residual")]
-TRAINED = [name for name in TRAINED if "residual" in MEMBERS[name].__dataclass_fields__]
-# these need a backbone around them: relations/test_batchformer_v2 has the same tests
-INSIDE = {"batchformer_v2"}
-OF_FEATURES = [name for name in TRAINED if name not in INSIDE]
-SMALL: dict[str, Any] = {"heads": 2, "context": GROUP, "dropout": 0.0, "pairs": "all"}
+# It needs a backbone around it: relations/test_batchformer_v2 has the same tests.
+INSIDE = "batchformer_v2"
+SMALL: dict[str, Any] = {"heads": 2, "context": GROUP, "top_k": 2, "dropout": 0.0, "pairs": "all"}
+# Beside the defaults of each: name of a relation and the keys that make it another one.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in MEMBERS if name != INSIDE},
+    "nearest_keys": ("nearest_keys", {"neighbours": 2, "memory": 8, "pairs": "plain_queries"}),
+    "batchformer with neighbours": (
+        "batchformer",
+        {"context": "neighbours", "neighbours": 3, "memory": 8, "layers": 2},
+    ),
+    "bgformer with a teacher": ("bgformer", {"graph": "teacher_knn", "graph_neighbours": 1}),
+    "bgformer with clusters": ("bgformer", {"graph": "cluster", "clusters": 3}),
+    "bgformer of single rows": ("bgformer", {"graph": "instance", "visual_weight": 0.25}),
+    "bgformer with graphnorm": ("bgformer", {"graph_norm": "graphnorm", "layers": 2}),
+    "foreign in two layers": ("foreign", {"layers": 2}),
+}
+TRAINED = [
+    variant
+    for variant, (name, _) in VARIANTS.items()
+    if "residual" in {field.name for field in fields(MEMBERS[name])}
+]
 
 
-def build(name: str, **keys: Any) -> Relation:
+def config_of(variant: str, **keys: Any) -> Any:
+    name, of_variant = VARIANTS[variant]
+    return small(MEMBERS[name], **SMALL | of_variant | keys)
+
+
+def build(variant: str, **keys: Any) -> Relation:
     """In float64, away from the special values of the initialisation, with an earlier step."""
     with initial_values(0, "relation"):
-        relation = small(MEMBERS[name], **SMALL | keys).build(D, D, has_key_side=True).double()
+        relation = config_of(variant, **keys).build(D, D, has_key_side=True).double()
         for p in relation.parameters():
             with torch.no_grad():
                 p.add_(0.3 * torch.randn(p.shape))
     relation.make_room(N)
-    for side in (relation.queries, relation.keys):
-        side(features(9), StepContext(), 1)
+    for side in (relation.keys, relation.queries):
+        side(features(9), StepContext(image_ids=IMAGES + N), 1)
     relation.after_step()
     assert isinstance(relation, Relation)
     return relation
@@ -44,12 +67,21 @@ def features(seed: int = 0) -> Tensor:
     return torch.randn(N, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def related(relation: Relation, x: Tensor, *, context: StepContext = CONTEXT) -> Tensor:
+def related(
+    relation: Relation,
+    x: Tensor,
+    *,
+    context: StepContext = CONTEXT,
+    order: Tensor | None = None,
+) -> Tensor:
+    """The related queries; where a teacher is asked, its rows are others, in the given order."""
+    slow = features(4)
+    relation.teach(slow if order is None else slow[order], context, 1)
     return relation.queries(x, context, 1)[-1]
 
 
 @pytest.mark.parametrize("residual", ["published", "gate"])
-@pytest.mark.parametrize("name", OF_FEATURES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_its_gradient_is_that_of_finite_differences(name: str, residual: str) -> None:
     relation = build(name, residual=residual)
     trained = {key: p for key, p in relation.named_parameters() if p.requires_grad}
@@ -90,23 +122,23 @@ def equivariance_error(name: str, dropout: float) -> float:
     order = torch.tensor([2, 0, 1, 4, 5, 3])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        out = related(relation, x, context=_Alone())
+        out = related(relation, x, context=_Alone(image_ids=IMAGES))
         torch.manual_seed(0)
-        permuted = related(relation, x[order], context=_Alone())
+        permuted = related(relation, x[order], context=_Alone(image_ids=order), order=order)
     error: float = (permuted - out[order]).abs().max().item()
     return error
 
 
-PLACED = {"foreign"}  # which row of the other batch is not seen depends on the place
+PLACED = "foreign"  # which row of the other batch is not seen depends on the place
 
 
-@pytest.mark.parametrize("name", [name for name in OF_FEATURES if name not in PLACED])
+@pytest.mark.parametrize("name", [name for name in TRAINED if PLACED not in name])
 def test_permuting_the_rows_permutes_the_output_unless_dropout_acts(name: str) -> None:
     assert equivariance_error(name, 0.0) < 1e-12
     assert equivariance_error(name, 0.5) > 0.05
 
 
-@pytest.mark.parametrize("name", OF_FEATURES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_closed_gate_is_a_copy_to_the_bit_and_an_open_one_the_relation(name: str) -> None:
     gated, published = build(name, residual="gate"), build(name)
     assert isinstance(gated.relating, Gated)
@@ -127,18 +159,18 @@ def test_a_closed_gate_is_a_copy_to_the_bit_and_an_open_one_the_relation(name: s
 @pytest.mark.parametrize("keys", [{"parameters": "frozen"}, {"pairs": "plain_queries"}])
 def test_a_gate_that_could_never_open_is_refused(name: str, keys: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="^residual: with .* nothing would ever open the gate"):
-        small(MEMBERS[name], **SMALL | keys, residual="gate")
+        config_of(name, residual="gate", **keys)
 
 
-@pytest.mark.parametrize("name", [name for name in MEMBERS if name not in {"none"} | INSIDE])
+@pytest.mark.parametrize("name", [name for name in MEMBERS if name not in ("none", INSIDE)])
 def test_outside_its_share_of_training_there_is_no_second_stream(name: str) -> None:
-    relation = small(MEMBERS[name], active=(0.25, 0.75), heads=2, context=GROUP).build(
-        D, D, has_key_side=True
-    )
+    config = config_of(name, active=(0.25, 0.75), pairs=MEMBERS[name]().pairs)
+    relation = config.build(D, D, has_key_side=True)
     relation.double().make_room(N)
     streams = relation.queries if relation.rules.relates_queries else relation.keys
     for elapsed, count in ((0.0, 1), (0.2499, 1), (0.25, 2), (0.7499, 2), (0.75, 1), (0.99, 1)):
-        assert len(streams(features(), StepContext(elapsed=elapsed), 1)) == count
+        context = StepContext(elapsed=elapsed, image_ids=IMAGES)
+        assert len(streams(features(), context, 1)) == count
 
 
 @pytest.mark.parametrize("name", [name for name in MEMBERS if name != "none"])

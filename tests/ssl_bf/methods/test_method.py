@@ -27,7 +27,9 @@ from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
+from ssl_bf.relations.bgformer import BGFormerConfig
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig, UniformConfig
+from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
 from ssl_bf.run.training_state import training_tensors
@@ -83,7 +85,7 @@ def loss_of(method: Method, context: StepContext) -> float:
     return method(batch(method, *views()), context).item()  # type: ignore[no-any-return]
 
 
-CONTEXT = StepContext(seed=1)
+CONTEXT = StepContext(seed=1, image_ids=torch.arange(N))
 HALFWAY = Elapsed(0.5, 1)
 
 
@@ -120,13 +122,20 @@ def step(method: Method, seed: int = 0, context: StepContext = CONTEXT) -> Tenso
     return loss.detach()
 
 
+NEIGHBOURS: dict[str, Any] = {"context": "neighbours", "neighbours": 3, "memory": 24}
+GRAPH: dict[str, Any] = {"pairs": "all", "heads": 2, "context": 4, "top_k": 3}
 EVERY_RELATION: dict[str, RelationConfig] = {
     **{
         name: small(member, pairs="all", heads=2, context=4)
         for name, member in members_of(RelationConfig).items()
-        if name not in ("none", "batchformer_v2")  # V2 needs a network with stages
+        # nearest_keys: below; V2 needs a network with stages
+        if name not in ("none", "nearest_keys", "batchformer_v2")
     },
     "batchformer at the backbone": batchformer(pairs="all", insert_at="backbone", dropout=0.5),
+    "nearest_keys": NearestKeysConfig(neighbours=2, memory=24),
+    "batchformer with neighbours": batchformer(**NEIGHBOURS, pairs="all"),
+    "bgformer with a teacher": BGFormerConfig(graph="teacher_knn", **GRAPH),
+    "bgformer with clusters": BGFormerConfig(graph="cluster", clusters=3, **GRAPH),
     "batchformer with split heads": batchformer(batch_norm="split"),
     "dropout_only at the backbone": DropoutOnlyConfig(pairs="all", insert_at="backbone"),
 }
@@ -199,6 +208,8 @@ WIRINGS: dict[str, RelationConfig] = {
     "none": NoRelationConfig(),
     "self_only": SelfOnlyConfig(heads=2, dropout=0.0, pairs="all"),
     "uniform": UniformConfig(heads=2, dropout=0.0, pairs="all", context=4),
+    "bgformer": BGFormerConfig(**GRAPH),
+    "bgformer with a teacher": BGFormerConfig(graph="teacher_knn", **GRAPH),
     **{
         f"batchformer {place} {policy} {pairs}": batchformer(
             insert_at=place, parameters=policy, pairs=pairs
@@ -216,6 +227,8 @@ WIRINGS: dict[str, RelationConfig] = {
 
 def is_undone(method: Method, parameter: str, relation: RelationConfig) -> bool:
     """Whether BatchNorm takes back what the parameter does, so that its gradient is rounding."""
+    if isinstance(relation, BGFormerConfig):  # BatchNorm takes back its last shift
+        return isinstance(method, SimSiam) and parameter.endswith("linear2.bias")
     if not isinstance(relation, BatchFormerConfig | SelfOnlyConfig | UniformConfig):
         return False
     if isinstance(method, SimSiam) and method.recentre is not None:  # BatchNorm follows directly

@@ -21,7 +21,9 @@ from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.key_queue import NO_IMAGE
 from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.batch_graphs import Teacher
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
+from ssl_bf.relations.bgformer import BGFormerConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs, mean_over_stream_pairs
 from ssl_bf.schedules import Elapsed
@@ -431,3 +433,22 @@ def test_the_context_gap_is_measured_against_plain_keys_and_their_queue() -> Non
         f"{n}/stream_{s}" for n in ("context_gap", "feature_std") for s in (0, 1)
     ]
     assert {name: values[name] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("place", ["projection", "backbone"])
+def test_a_teacher_shows_the_slow_features_of_the_queried_view(
+    place: Literal["projection", "backbone"],
+) -> None:
+    relation = BGFormerConfig(heads=1, context="local", graph="teacher_knn", insert_at=place)
+    generator = torch.Generator().manual_seed(0)
+    view_1, view_2 = torch.randn(2, 4, WIDTH, generator=generator, dtype=torch.float64)
+    start = Start(nn.Identity(), WIDTH, relation)
+    method = MoCoV2Config(projection_dim=8, hidden_dim=8, queue_size=64).build(start).double()
+    assert isinstance(method.relation.surroundings, Teacher)
+    with torch.no_grad():
+        for p in method.slow_projector.parameters():
+            p.mul_(1.5)
+    method(pair(view_1, view_2))
+    expected = method.slow_projector(view_1) if place == "projection" else view_1
+    assert torch.equal(method.relation.surroundings.noted[1], expected)
+    assert not method.relation.surroundings.noted[1].requires_grad

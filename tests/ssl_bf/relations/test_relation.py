@@ -254,7 +254,7 @@ def test_the_module_is_as_wide_as_the_features_at_its_place(
         *(("copy", key) for key in ("parameters=ema", "lr_scale=2", "key_dropout=on", "context=8")),
         *(("dropout_only", key) for key in ("parameters=shared", "lr_scale=2", "context=local")),
         ("self_only", "context=8"),
-        ("batchformer", "neighbours=16"),
+        ("batchformer", "top_k=16"),
     ],
 )
 def test_a_key_that_would_be_ignored_is_unknown(relation: str, key: str) -> None:
