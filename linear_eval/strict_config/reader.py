@@ -3,7 +3,7 @@
 A section's keys come from three places, the later ones winning: the defaults, the file, the
 overrides. Unknown keys, wrong types and values out of range are errors that begin with the dotted
 key. When an override changes a section's `name`, the file's keys that the new member of the union
-lacks are dropped and noted; keys given as overrides stay strict.
+lacks, or whose values it cannot have, are dropped and noted; keys given as overrides stay strict.
 """
 
 import dataclasses
@@ -201,6 +201,11 @@ class _Reader:
             try:
                 return convert(value, annotation)
             except Mismatch as error:
+                if section.dropped is not None and not (
+                    name in section.given or default is MISSING
+                ):
+                    section.dropped.append(key)  # written for another member
+                    return default
                 self.problems.append(f"{key}: {error}")
                 return MISSING
         if default is MISSING and annotation is str and self.for_missing is not None:

@@ -103,8 +103,7 @@ class Relation(nn.Module):
     ) -> Tensor:
         """(N, 3, H, W) -> what that side takes: features (N, D) of the backbone."""
         del context, side, view
-        features: Tensor = backbone(images)
-        return features
+        return backbone(images)  # type: ignore[no-any-return]
 
     def is_active(self, context: StepContext) -> bool:
         """Whether stream 1 exists in this step."""
@@ -115,14 +114,13 @@ class Relation(nn.Module):
         """(N,) permutation that deals rows (N, ...) into groups; None: there are none."""
         if not isinstance(self.context, int):
             return None
-        order = context.permutation(f"groups/{side}/{view}", len(rows))
-        return order.to(rows.device, non_blocking=True)
+        groups = f"groups/{side}/{view}"
+        return context.permutation(groups, len(rows)).to(rows.device, non_blocking=True)
 
     def slow_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(slow, fast) modules to move after a step; empty unless `parameters: ema`."""
-        if self.slow_relating is None or self.relating is None:
-            return []
-        return [(self.slow_relating, self.relating)]
+        slow, fast = self.slow_relating, self.relating
+        return [] if slow is None or fast is None else [(slow, fast)]
 
     def needs_slow_queries(self, context: StepContext) -> bool:
         """Whether `teach` must come before `queries` where the key side has not seen the view."""
@@ -150,8 +148,7 @@ class Relation(nn.Module):
 
     def measurements(self) -> dict[str, float]:
         """How far the gate is open, where there is one."""
-        gate = self.gate()
-        return {} if gate is None else {"gate": gate.item()}
+        return {} if (gate := self.gate()) is None else {"gate": gate.item()}
 
     def check_batch(self, local_batch: int, num_devices: int) -> None:
         """Refuse a batch that its groups do not divide, or that is too small.

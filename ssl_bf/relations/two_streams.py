@@ -39,9 +39,8 @@ class TwoStreamConfig(TwoStreamKeys):
 class TrainedRelationConfig(TwoStreamConfig):
     """Further keys of a relation that has parameters."""
 
-    parameters: Policy = (
-        "ema"  # of keys: a slow copy (ema), the same (shared), none trains (frozen)
-    )
+    # of keys: a slow copy (ema), the same (shared), none trains (frozen)
+    parameters: Policy = "ema"
     lr_scale: float = 1.0  # the relation's learning rate over that of the rest
     # gate: h + gamma * (R(h) - h), gamma one trained scalar, 0 at the start
     residual: Residual = "published"

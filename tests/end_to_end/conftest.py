@@ -30,6 +30,7 @@ RELATIONS = {
     "nearest_keys": ["relation.name=nearest_keys", *PLAIN_QUERIES, "relation.memory=64"],
     "clusters": ["relation.name=bgformer", "relation.context=8", "relation.graph=cluster"],
     "foreign": ["relation.name=foreign", "relation.context=8"],
+    "batchformer_v2": ["relation.name=batchformer_v2", "relation.context=8"],
 }
 
 

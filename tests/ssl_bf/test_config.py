@@ -23,6 +23,7 @@ from ssl_bf.config import (
     config_to_share,
     decisive_settings,
 )
+from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config
 from ssl_bf.relations.no_relation import NoRelationConfig
 
 # All that has no default: where the images are, how they look, and how long it runs.
@@ -122,6 +123,19 @@ def test_another_backbone_drops_the_keys_it_lacks_and_says_so() -> None:
     assert loaded.notes == [
         "backbone.name is now 'small_conv'; dropped from the file: backbone.stem"
     ]
+
+
+def test_a_place_that_another_relation_cannot_have_is_dropped_with_its_name() -> None:
+    mapping = {**SHORTEST, "relation": {"name": "batchformer", "insert_at": "backbone"}}
+    loaded = parse_config(PretrainConfig, mapping, ["relation.name=batchformer_v2"])
+    assert loaded.value.relation == BatchFormerV2Config()
+    assert loaded.notes == [
+        "relation.name is now 'batchformer_v2'; dropped from the file: relation.insert_at"
+    ]
+    for name in ("batchformer", "copy"):  # what is given stays strict
+        given = [f"relation.name={name}", "relation.insert_at=tokens"]
+        with pytest.raises(ConfigError, match="^relation.insert_at: "):
+            parse_config(PretrainConfig, mapping, given)
 
 
 @pytest.mark.parametrize(

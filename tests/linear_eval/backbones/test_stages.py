@@ -22,7 +22,7 @@ def composed(backbone: nn.Module, images: Tensor) -> Tensor:
 
 def check_equal(backbone: nn.Module, size: int) -> None:
     """Both modes: values, gradients and what is written into buffers."""
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
     names = [name for name, _ in backbone.named_parameters()]
     for training in (True, False):
         whole, cut = copy.deepcopy(backbone).train(training), backbone.train(training)
@@ -44,7 +44,8 @@ def check_equal(backbone: nn.Module, size: int) -> None:
 def test_the_stages_of_a_convolutional_network_are_the_network(architecture: str) -> None:
     backbone = build_backbone(architecture)
     assert len(stages(backbone)) == 5
-    check_equal(backbone, 16)
+    # a last grid of one value per channel makes gradients infinite in deep networks
+    check_equal(backbone, 16 if "_cifar" in architecture else 32)
 
 
 @pytest.mark.parametrize("architecture", VISION_TRANSFORMERS)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from linear_eval.backbones.architectures import build_backbone
 from linear_eval.backbones.stages import places, stages
@@ -15,6 +16,7 @@ from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.moco_v2 import MoCoV2
+from ssl_bf.methods.moco_v3 import MoCoV3
 from ssl_bf.optimizers import SgdConfig, build_optimizer
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
@@ -287,6 +289,56 @@ def test_everything_that_trains_moves_and_the_slow_copy_follows(
         torch.testing.assert_close(after[key], 0.9 * before[key] + 0.1 * fast)
     places_of = {key.split(".")[3] for key in after if key.startswith("relation.relating.")}
     assert places_of == ({"0"} if share else {"0", "1"})
+
+
+@each_network
+def test_keys_come_from_the_slow_copy_alone(network: str) -> None:
+    method = build("moco_v3", network, v2(pairs="all", parameters="ema", batch_norm="split"))
+    assert isinstance(method, MoCoV3)
+    images = batch(method).views[0]
+    before = method.query(images, CONTEXT, 1), method.key(images, CONTEXT, 1)
+    for part, changed in (("relating", 0), ("slow_relating", 1)):
+        with torch.no_grad():
+            for p in method.relation.get_submodule(part).parameters():
+                p.mul_(torch.linspace(0.5, 2, p.numel()).view_as(p))
+        after = method.query(images, CONTEXT, 1), method.key(images, CONTEXT, 1)
+        assert torch.equal(after[1 - changed], before[1 - changed])
+        assert torch.equal(after[changed][0], before[changed][0])  # the plain stream
+        assert not torch.equal(after[changed][1], before[changed][1])
+        before = after
+
+
+@pytest.mark.parametrize("residual", ["published", "gate"])
+def test_its_gradient_is_that_of_finite_differences(residual: Literal["published", "gate"]) -> None:
+    config = BatchFormerV2Config(heads=2, context=3, dropout=0.0, residual=residual)
+    with initial_values(0, "relation"):
+        module = BatchTransformerOfTokens(config, [4], kept=1).double()
+        with torch.no_grad():  # away from the special values of the initialisation
+            for p in module.parameters():
+                p.add_(0.3 * torch.randn_like(p))
+    order = torch.tensor([4, 0, 2, 5, 1, 3])
+    names = [name for name, _ in module.named_parameters()]
+
+    def related_tokens(tokens: Tensor, *values: Tensor) -> Tensor:
+        given = dict(zip(names, values, strict=True))
+        out: Tensor = functional_call(module, given, (tokens, order, 0), {"dropout": False})
+        return out
+
+    inputs = [randn(6, 3, 4), *(p.detach().clone() for p in module.parameters())]
+    assert torch.autograd.gradcheck(related_tokens, [each.requires_grad_() for each in inputs])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_permuting_the_samples_permutes_the_output_unless_dropout_acts(dropout: float) -> None:
+    module, tokens = tokens_of(context="local", dropout=dropout), randn(N, 5, 32)
+    order = torch.tensor([3, 7, 0, 4, 6, 1, 2, 5])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        out = module(tokens, None, 0, dropout=True)
+        torch.manual_seed(0)
+        permuted = module(tokens[order], None, 0, dropout=True)
+    error = float((permuted - out[order]).detach().abs().max())
+    assert error < 1e-12 if dropout == 0 else error > 0.05
 
 
 @each_method
