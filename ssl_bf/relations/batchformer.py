@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_bf.parts.gathered_rows import rows_of_others
+from ssl_bf.parts.groups import check_group, check_heads, collect, deal
 from ssl_bf.parts.self_attention import SelfAttention
-from ssl_bf.relations.groups import check_group, check_heads, collect, deal
 from ssl_bf.relations.keys import Context, OnOff
 from ssl_bf.relations.neighbour_memory import MEMORY, NeighbourMemory, check_memory
 from ssl_bf.relations.surroundings import Beside, Surroundings

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Place, has_class_token, places
 from linear_eval.system.errors import InputError
+from ssl_bf.parts.groups import check_group, check_heads
 from ssl_bf.relations.batchformer import (
     BatchTransformerConfig,
     BatchTransformerLayer,
 )
-from ssl_bf.relations.groups import check_group, check_heads
 from ssl_bf.relations.relation import Relation
 from ssl_bf.relations.token_relation import RelatingInside, TokenRelation
 

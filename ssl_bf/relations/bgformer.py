@@ -17,6 +17,7 @@ from torch.nn import functional
 from linear_eval.system.errors import InputError
 from ssl_bf.losses.unit_length import full_precision
 from ssl_bf.parts.graph_norm import GraphNorm
+from ssl_bf.parts.groups import check_group, check_heads, collect, deal
 from ssl_bf.parts.self_attention import SelfAttention
 from ssl_bf.relations.batch_graphs import (
     Clusters,
@@ -25,7 +26,6 @@ from ssl_bf.relations.batch_graphs import (
     edges_to_nearest,
     normalised,
 )
-from ssl_bf.relations.groups import check_group, check_heads, collect, deal
 from ssl_bf.relations.keys import OnOff
 from ssl_bf.relations.surroundings import Beside, Surroundings
 from ssl_bf.relations.two_streams import TrainedRelationConfig

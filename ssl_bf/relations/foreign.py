@@ -14,8 +14,8 @@ from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.gathered_keys import own_keys
+from ssl_bf.parts.groups import check_group, collect, deal
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
-from ssl_bf.relations.groups import check_group, collect, deal
 from ssl_bf.relations.surroundings import Beside, Side, Surroundings
 
 

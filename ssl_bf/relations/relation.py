@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.parts.gate import Gated
 from ssl_bf.parts.slow_copy import make_slow_copy
+from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.streams import StreamRules
 from ssl_bf.relations.surroundings import Beside, Side, Surroundings

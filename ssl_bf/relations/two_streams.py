@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ssl_bf.parts.gate import Gated
+from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.keys import Policy, Residual, TwoStreamKeys
 from ssl_bf.relations.relation import Relation
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.parts.gate import Gated
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
+from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.relation import Relation
 from tests.unions import members_of, small
 

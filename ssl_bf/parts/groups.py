@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.errors import InputError
-from ssl_bf.relations.keys import Context
 
 
-def check_group(context: Context) -> None:
+def check_group(context: int | str) -> None:
     """Refuse a group in which no row has company.
 
     Raises:
@@ -32,7 +31,7 @@ def check_heads(heads: int, width: int) -> None:
         )
 
 
-def deal(features: Tensor, order: Tensor | None, context: Context) -> Tensor:
+def deal(features: Tensor, order: Tensor | None, context: int | str) -> Tensor:
     """(N, D) -> sequences (N / g, g, D) of the rows in this order; g is N unless a number."""
     rows = features if order is None else features.index_select(0, order)
     group = context if isinstance(context, int) else len(rows)

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.relations.groups."""
+"""Tests of ssl_bf.parts.groups."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from linear_eval.system.errors import InputError
-from ssl_bf.relations.groups import check_group, check_heads, collect, deal
+from ssl_bf.parts.groups import check_group, check_heads, collect, deal
 
 N, D = 6, 2
 
