@@ -1,6 +1,7 @@
 """Every relation trains the quickstart's network and is gone from the file; bad input is a line."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from ssl_bf.run.checkpoint import load_newest
 from tests.unions import members_of
 
 Tiny = Callable[[str, str], list[str]]
-GROUPED = ("batchformer", "uniform", "foreign", "bgformer")
+GROUPED = {
+    name
+    for name, member in members_of(RelationConfig).items()
+    if any(field.name == "context" for field in fields(member))
+}
 # The quickstart has a relation: its keys that another one lacks are left out.
 EVERY = {
     name: [f"relation.name={name}", *(["relation.context=8"] if name in GROUPED else [])]
