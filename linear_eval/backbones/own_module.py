@@ -41,10 +41,19 @@ def info_of_module(
         InputError: one of these is wrong, or the module gives no rows of features.
     """
     for name, values in (("mean", mean), ("std", std)):
+        if not isinstance(values, list | tuple):
+            raise InputError(f"{name}: {values!r}, expected three numbers, one per colour")
         if len(values) != 3 or not all(math.isfinite(each) for each in values):
             raise InputError(f"{name}: {list(values)}, expected three numbers, one per colour")
+    if max(*mean, *std) > 1:
+        raise InputError(
+            f"mean: {list(mean)} with std {list(std)}, expected those of images in [0, 1]; divide "
+            "by 255"
+        )
     if min(std) <= 0:
         raise InputError(f"std: {list(std)}, expected three numbers > 0")
+    if not isinstance(size, int):
+        raise InputError(f"size: {size!r}, expected one whole number of pixels")
     if not 1 <= size <= MAX_IMAGE_SIZE:
         raise InputError(f"size: {size}, expected 1 to {MAX_IMAGE_SIZE} pixels")
     return BackboneInfo(

@@ -60,7 +60,7 @@ def _run(given: argparse.Namespace) -> None:
     from linear_eval.system.agreement import agreed, working_together
     from linear_eval.system.atomic_file import check_stays
 
-    missing = "???" if given.show or given.explain else None
+    missing = "???" if given.show or given.explain is not None else None
     with working_together():
         loaded = agreed(
             lambda: load_config(
@@ -71,7 +71,7 @@ def _run(given: argparse.Namespace) -> None:
                 for_missing=missing,
             )
         )
-        if given.explain:
+        if given.explain is not None:
             from linear_eval.strict_config.explained import explain
 
             print(explain(EvaluateConfig, given.explain, loaded.value))

@@ -56,6 +56,16 @@ def as_pixels_of_all(images: Tensor, where: str) -> Tensor:
     return _in_bytes(images, where)
 
 
+def require(name: str, thing: Any, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Refuse an argument of another type; True and False are no numbers.
+
+    Raises:
+        InputError: what it is, and what is expected.
+    """
+    if not isinstance(thing, kinds) or isinstance(thing, bool):
+        raise InputError(f"{name}: is {kind_of(thing)}, expected {expected}")
+
+
 def kind_of(thing: Any) -> str:
     """What something is, for a message: its type, of tensors and arrays also shape and dtype."""
     name = type(thing).__name__

@@ -150,6 +150,11 @@ class ImageFolderConfig(ImageFileSettings):
 
     def _test_path(self, root: Path) -> Path:
         if self.test_folder != "auto":
+            if not (root / self.test_folder).is_dir():
+                raise InputError(
+                    f"data.test_folder: {printable(str(root / self.test_folder))} is no folder, "
+                    "expected one beside train; correct the name"
+                )
             return root / self.test_folder
         found = judged_names(folder_names(root))
         if not found:

@@ -22,7 +22,7 @@ from linear_eval.backbones.opened import OpenedBackbone, open_backbone
 from linear_eval.backbones.own_module import expected_of, info_of_module
 from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.given_images import kind_of
+from linear_eval.datasets.given_images import kind_of, require
 from linear_eval.datasets.given_split import Images, class_names_of, split_on_demand
 from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.datasets.selection import open_selected_train
@@ -100,6 +100,10 @@ class Backbone:
         Raises:
             InputError: the images cannot be read, or features are not finite.
         """
+        for name, value, least in (("views", views, 0), ("batch_size", batch_size, 1)):
+            require(name, value, int, f"a whole number >= {least}")
+            if value < least:
+                raise InputError(f"{name}: {value}, expected a whole number >= {least}")
         opened = open_images(images, split)
         batches = ImageBatches(
             split=opened,

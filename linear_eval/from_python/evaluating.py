@@ -12,6 +12,7 @@ import torch
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.given import GivenConfig, GivenImages
+from linear_eval.datasets.given_images import require
 from linear_eval.datasets.given_split import Images, given_split, with_common_classes
 from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.evaluation.run import evaluate as evaluate_given
@@ -54,6 +55,8 @@ def evaluate(
         InputError: an argument is wrong, an image cannot be read or has no label, or there are too
             few images; one line.
     """
+    require("backbone", backbone, Backbone, "what linear_eval.load(FILE) gives")
+    require("evaluators", evaluators, (list, tuple), "a list of names such as ['knn']")
     first, second = with_common_classes(_split(train, "train"), _split(test, "test"))
     together = hashlib.sha256(f"{first.fingerprint} {second.fingerprint}".encode()).hexdigest()
     said: dict[str, Any] = {
@@ -63,6 +66,8 @@ def evaluate(
         "features": {"folder": NONE},
     }
     texts = override_texts(overrides or {})
+    if any(text.startswith("output=") for text in texts):
+        raise InputError("output: nothing is written from Python; json.dump what evaluate returns")
     if not any(text.startswith(("images.", "images=", "image_size=")) for text in texts):
         said["image_size"] = backbone.info.image_size
     loaded = parse_config(EvaluateConfig, said, texts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from linear_eval.datasets.given_images import require
 from linear_eval.features.table import FeatureTable
 from linear_eval.system.errors import InputError
 
@@ -39,6 +40,8 @@ class Features:
         Raises:
             InputError: they do not.
         """
+        for name, column in (("x", self.x), ("labels", self.labels)):
+            require(name, column, torch.Tensor, "a tensor; torch.as_tensor makes one of a list")
         if self.x.ndim != 2 or not self.x.dtype.is_floating_point:
             raise InputError(
                 f"x: is {tuple(self.x.shape)} of {self.x.dtype}, expected floats (images, width); "

@@ -10,7 +10,7 @@ from PIL import Image
 
 from linear_eval.backbones.backbone_file import file_sha256
 from linear_eval.datasets.decoding import Decoding
-from linear_eval.datasets.given_images import as_pixels
+from linear_eval.datasets.given_images import as_pixels, require
 from linear_eval.datasets.given_split import Images
 from linear_eval.features.table import FeatureTable
 from linear_eval.from_python.backbone import Backbone, SplitName, load, open_images
@@ -63,6 +63,7 @@ class Index:
         Raises:
             InputError: the images cannot be read, or faiss is missing.
         """
+        require("backbone", backbone, Backbone, "what linear_eval.load(FILE) gives")
         open_faiss()  # missing, this should not be found out after an hour of features
         opened = open_images(images, split)
         found = backbone.features(opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linear_eval.datasets.given_images import require
 from linear_eval.evaluators.evaluator import Asked
 from linear_eval.evaluators.knn import knn_top1
 from linear_eval.evaluators.retrieval import RetrievalConfig, evaluate_retrieval
@@ -9,6 +10,8 @@ from linear_eval.features.table import FeatureTables
 from linear_eval.from_python.features import Features
 from linear_eval.own_images.feature_quality import alignment, rank_me, uniformity
 from linear_eval.system.errors import InputError
+
+_FEATURES = "features; backbone.features(images) gives them, or linear_eval.Features(x, labels)"
 
 
 def knn(train: Features, test: Features, *, k: int = 20, temperature: float = 0.07) -> float:
@@ -24,6 +27,10 @@ def knn(train: Features, test: Features, *, k: int = 20, temperature: float = 0.
         InputError: an image has no label, the classes differ, or k is out of range.
     """
     _check_labels({"train": train, "test": test})
+    require("k", k, int, "one whole number; evaluate(..., overrides={'knn.k': [5, 20]}) takes more")
+    require("temperature", temperature, (int, float), "a number > 0")
+    if not temperature > 0:
+        raise InputError(f"temperature: {temperature}, expected a number > 0")
     if k < 1:
         raise InputError(f"k: {k} neighbours, expected at least 1")
     return knn_top1(train.x, train.labels, test.x, test.labels, k=k, temperature=temperature)
@@ -46,6 +53,9 @@ def retrieval(
         InputError: an image has no label, the classes differ, no query has anything to find, or a
             rank exceeds the gallery.
     """
+    require("recall_at", recall_at, (tuple, list), "ranks such as (1, 5, 10)")
+    for rank in recall_at:
+        require("recall_at", rank, int, "whole numbers")
     _check_labels({"queries": queries} | ({} if gallery is None else {"gallery": gallery}))
     tables = FeatureTables(test=queries.table, gallery=None if gallery is None else gallery.table)
     try:
@@ -65,6 +75,7 @@ def quality(features: Features) -> dict[str, float]:
     Raises:
         InputError: fewer than two images, or a feature that is not finite.
     """
+    require("features", features, Features, _FEATURES)
     found = {"rankme": rank_me(features.x)}
     if len(features.views) >= 2:
         found["alignment"] = alignment(features.views[0], features.views[1])
@@ -73,6 +84,7 @@ def quality(features: Features) -> dict[str, float]:
 
 def _check_labels(tables: dict[str, Features]) -> None:
     for name, table in tables.items():
+        require(name, table, Features, _FEATURES)
         if unlabelled := int((table.labels < 0).sum()):
             raise InputError(
                 f"{name}: {unlabelled} of {len(table)} images have no label, expected one for each;"

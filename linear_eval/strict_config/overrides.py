@@ -20,6 +20,10 @@ def override_texts(overrides: Mapping[str, Any]) -> list[str]:
     Raises:
         InputError: a value is something else.
     """
+    if not isinstance(overrides, Mapping):
+        raise InputError(
+            f"overrides: is a {type(overrides).__name__}, expected a dict such as {{'epochs': 5}}"
+        )
     return [f"{key}={_text(key, value)}" for key, value in overrides.items()]
 
 

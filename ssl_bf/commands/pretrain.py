@@ -54,7 +54,7 @@ def _pretrain(given: argparse.Namespace) -> None:
 
     read_config_file(given.config, "pretrain")  # its name and YAML need no torch
     load_torch(if_interrupted=given.if_interrupted)
-    if given.explain:
+    if given.explain is not None:
         print(explain_key(given.config, given.overrides, given.explain))
     elif given.show:
         print(whole_config(given.config, given.overrides), end="")

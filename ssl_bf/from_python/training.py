@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from linear_eval.backbones.configs import GivenBackboneConfig
 from linear_eval.backbones.own_module import architecture_of
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.given import GivenConfig, GivenImages
+from linear_eval.datasets.given_images import require
 from linear_eval.datasets.given_split import Images, given_split
 from linear_eval.from_python import Backbone, load
 from linear_eval.strict_config.overrides import override_texts
@@ -83,6 +85,7 @@ def pretrain(
         StoppedBySignal: a signal asked for it; the run was saved.
         NonFiniteLoss: the loss became NaN or infinite.
     """
+    _check_arguments(config, backbone, overrides)
     split = None
     given: dict[str, Any] = {}
     if dataset is not None:
@@ -92,12 +95,34 @@ def pretrain(
         raise InputError("fingerprint: goes with dataset; leave it out")
     if backbone is not None:
         given |= {"backbone.name": "given", "backbone.architecture": architecture_of(backbone)}
-    texts = override_texts(given | dict(overrides or {}))
+    texts = override_texts(given) + override_texts(overrides or {})
     loaded = load_config(PretrainConfig, str(config), texts, packaged="pretrain")
     whole = _with_given(loaded.value, split, backbone)
     with _as_before():
         start(whole, loaded.notes)
     return FinishedRun(Path(whole.run.directory), backbone)
+
+
+def _check_arguments(
+    config: str | Path, backbone: nn.Module | None, overrides: Mapping[str, Any] | None
+) -> None:
+    """Refuse what could not be trained, before anything is made.
+
+    Raises:
+        InputError: an argument is of another type, nothing of the module can be trained, or this is
+            not the main thread, which alone hears signals.
+    """
+    require("config", config, (str, Path), "a YAML file, or the name of a packaged config")
+    if threading.current_thread() is not threading.main_thread():
+        raise InputError("pretrain: is called in a thread, expected the main one; call it there")
+    if backbone is None:
+        return
+    require("backbone", backbone, nn.Module, "a torch module; a name goes to backbone.name")
+    if not any(each.requires_grad for each in backbone.parameters()):
+        name = type(backbone).__name__
+        raise InputError(f"backbone: nothing of this {name} can be trained; set requires_grad")
+    if named := [key for key in overrides or {} if str(key).startswith("backbone")]:
+        raise InputError(f"{named[0]}: cannot be set beside backbone=; leave one of them out")
 
 
 def resume(

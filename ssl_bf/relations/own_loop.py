@@ -46,6 +46,9 @@ class BatchFormer(nn.Module):
             InputError: a value is out of range.
         """
         super().__init__()
+        if not isinstance(width, int) or width < 1:
+            raise InputError(f"width: {width!r}, expected a whole number >= 1")
+        self.width = width
         if not (isinstance(context, int) or context == "local"):
             raise InputError(f"context: expected a whole number or 'local', got {context!r}")
         try:
@@ -65,8 +68,15 @@ class BatchFormer(nn.Module):
         """(N, D) -> (S, N, D); groups and dropout are drawn from torch's global generator.
 
         Raises:
-            InputError: in training, the groups do not divide N.
+            InputError: the features are no (N, D) floats; or, in training, the groups do not
+                divide N.
         """
+        if features.ndim != 2 or features.shape[1] != self.width:
+            raise InputError(
+                f"features: {tuple(features.shape)}, expected rows (N, {self.width}); flatten them"
+            )
+        if not features.is_floating_point():
+            raise InputError(f"features: are {features.dtype}, expected floats; convert them")
         if self.training and self.context != "local" and len(features) % self.context:
             raise InputError(
                 f"context: groups of {self.context} do not divide a batch of {len(features)}; "

@@ -75,11 +75,16 @@ def check_directory(
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Make the directory if it is missing, and keep other runs out of it inside the block."""
+    """Make the directory if it is missing, and keep other runs out of it inside the block.
+
+    A directory in which nothing was written is deleted again.
+    """
     if not is_main():
         yield
         return
+    was_there = directory.exists()
     with ExitStack() as stack:
+        stack.callback(_delete_if_empty, directory, was_there)
         try:
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(sole_use(directory))
@@ -94,6 +99,11 @@ def claimed(directory: Path) -> Iterator[None]:
                 "another directory"
             ) from error
         yield
+
+
+def _delete_if_empty(directory: Path, was_there: bool) -> None:
+    if not was_there and directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()
 
 
 def clear_for(config: str, directory: Path) -> None:

@@ -122,6 +122,8 @@ def seconds_of_precisions(config: PretrainConfig) -> dict[Precision, float]:
 def _kept_by(config: PretrainConfig) -> _Kept | None:
     """What the run that `speed.like` names computed with."""
     like = config.speed.like
+    if like is not None and not Path(like).is_dir():
+        raise InputError(f"speed.like: {like} is no directory, expected that of a run; correct it")
     if like is None:
         return None
     kept = _checked(load_newest(Path(like)).state, config, f"speed.like: the checkpoint of {like}")

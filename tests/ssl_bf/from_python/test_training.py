@@ -185,7 +185,7 @@ def test_a_fingerprint_of_ones_own_is_taken(tmp_path: Path) -> None:
         ({"overrides": {"epochz": 3}}, "epochz: no such key. Did you mean 'epochs'"),
         ({"fingerprint": "mine"}, "fingerprint: goes with dataset"),
         ({"dataset": 3}, "dataset: is a int"),
-        ({"backbone": nn.Identity()}, "backbone: Identity makes"),
+        ({"backbone": nn.Conv2d(3, 4, 1)}, "backbone: Conv2d makes"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments: dict[str, Any], says: str) -> None:

@@ -141,7 +141,9 @@ def test_a_run_like_another_computes_as_that_one(
     assert choose(config(like, "speed.threads=2"), CPU) == Choices("bf16", 2, notes[:1])
     with pytest.raises(InputError, match=r"speed\.like: says nothing that is asked for.*leave"):
         config(like, "precision=float32", "speed.threads=2")
-    with pytest.raises(InputError, match=r"holds no checkpoint, expected .*give the directory"):
+    with pytest.raises(
+        InputError, match=r"^speed\.like: .* is no directory, expected that of a run"
+    ):
         choose(config(f"speed.like={tmp_path / 'other'}"), CPU)
     checkpoint.save(tmp_path, step=2, tensors=weights, state=state | {"precision": "fp8"}, keep=1)
     with pytest.raises(InputError, match=r"^speed\.like: the checkpoint of .*: says .* fp8"):
