@@ -53,7 +53,6 @@ class MoCoV2Config:
     batch_norm: str = "local"  # local, synchronised (all devices) or groups:G of a device's rows
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
         check_ranges(self)
 
     def build(self, start: Start) -> "MoCoV2":

@@ -45,7 +45,6 @@ class MoCoV3Config:
     batch_norm: str = "synchronised"
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
         check_ranges(self)
 
     def build(self, start: Start) -> "MoCoV3":

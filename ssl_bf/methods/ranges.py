@@ -14,7 +14,7 @@ AT_LEAST_ONE = (
 
 
 def check_ranges(config: Any) -> None:
-    """Refuse values without meaning in a method's config; None means a default and passes.
+    """Refuse numbers out of range in a method's config; None means a default and passes.
 
     Raises:
         ValueError: the message begins with the key.

@@ -35,7 +35,6 @@ class SimSiamConfig:
     batch_norm: str = "synchronised"
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
         check_ranges(self)
 
     def build(self, start: Start) -> "SimSiam":

@@ -61,7 +61,7 @@ class BGFormerConfig(TrainedRelationConfig):
     graph_norm: Literal["layer", "graphnorm"] = "layer"
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning, and keys that this graph ignores."""
+        """Refuse numbers out of range, and keys that this graph ignores."""
         super().__post_init__()
         check_group(self.context)
         for name in ("layers", "heads", "top_k", "graph_neighbours", "clusters"):

@@ -32,7 +32,7 @@ class NearestKeysConfig(TwoStreamConfig):
     memory: int = MEMORY  # rows of recent slow features that they are taken from
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning, and related queries."""
+        """Refuse numbers out of range, and related queries."""
         super().__post_init__()
         check_memory(self.neighbours, self.memory)
         if self.temperature <= 0:
