@@ -147,7 +147,8 @@ class MoCoV2(Method):
             total = len(view) * world_size()
             order = context.global_permutation(f"shuffle/{number}", total)
             view = shuffle_rows(view, order)
-            if self.relation.surroundings is not None and context.image_ids is not None:
+            named = self.relation.surroundings is not None or self.relation.rules.relates_keys
+            if named and context.image_ids is not None:
                 context = replace(context, image_ids=shuffle_rows(context.image_ids, order))
         relation = self.relation
         relate = partial(relation.keys, context=context, view=number)

@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.groups import check_group
 from ssl_bf.parts.self_attention import UniformAttention
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
@@ -39,9 +40,16 @@ class CopyConfig(TwoStreamConfig):
 class Copy(nn.Module):
     """(N, D) -> (N, D), the same values."""
 
-    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
-        """Return the features unchanged."""
-        del order, dropout
+    def forward(
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
+    ) -> Tensor:
+        """Return the features unchanged; there is no attention."""
+        del order, dropout, attention
         return features
 
 
@@ -73,9 +81,16 @@ class DropoutOnly(nn.Module):
         super().__init__()
         self.dropout = dropout
 
-    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
-        """Drop elements of each row independently; rows never meet."""
-        del order
+    def forward(
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
+    ) -> Tensor:
+        """Drop elements of each row independently; rows never meet, there is no attention."""
+        del order, attention
         return functional.dropout(features, self.dropout if dropout else 0.0)
 
 
