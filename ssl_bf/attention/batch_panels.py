@@ -5,6 +5,7 @@ Shapes: N images of the batch, B sequences of g rows, R rows that each of those 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 LINE, MOST_LINES = 32, 8  # images in a line of the grid; lines of it
 MOST_ROWS = 32  # of a matrix
-OF_A_ROW = 7  # images that a chosen row attends to most
+OF_A_ROW, LEAST = 7, 5e-4  # images that a chosen row attends to most, with so much or more
+FEW = 6  # chosen rows fill as much room as so many
 CHOSEN, SAME, OTHER = "#c44e20", "#2e8b57", "0.8"
 
 
@@ -102,7 +104,9 @@ def shown_part(related: RelatedBatch, labels: Tensor) -> Shown:
     return Shown(rows, beside[by_class].tolist(), ["itself"], part, says)
 
 
-def draw_matrix(axes: Axes, related: RelatedBatch, images: ImageSplit) -> None:
+def draw_matrix(
+    axes: Axes, related: RelatedBatch, images: ImageSplit, description: dict[str, Any]
+) -> None:
     """Attention of rows (left) to columns (top), the mean over heads."""
     shown = shown_part(related, images.labels)
     lines, columns = shown.weights.shape
@@ -121,7 +125,9 @@ def draw_matrix(axes: Axes, related: RelatedBatch, images: ImageSplit) -> None:
     side = max(1.0, max(lines, columns) / 32)
     left = side_by_side([small[index] for index in shown.rows], 1)
     axes.imshow(left, extent=(-side - strip, -strip, lines, 0), interpolation="antialiased")
-    _classes(axes, [int(images.labels[index]) for index in shown.rows], strip, vertical=True)
+    labels = [int(images.labels[index]) for index in shown.rows]
+    _classes(axes, labels, strip, vertical=True)
+    _class_names(axes, labels, images.class_names, -side - strip)
     first = len(shown.names)
     if shown.columns is not None:
         top = side_by_side([small[index] for index in shown.columns], len(shown.columns))
@@ -133,9 +139,10 @@ def draw_matrix(axes: Axes, related: RelatedBatch, images: ImageSplit) -> None:
         axes.text(number + 0.5, -0.3, name, rotation=90, ha="center", va="bottom", color="0.3")
     axes.set_xlim(-side - strip, columns)
     axes.set_ylim(lines, -side - strip - (1.5 if shown.names and not shown.columns else 0))
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", anchor="NW")
     axes.set_axis_off()
-    bar = axes.figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.02, extend="max")
+    beside = axes.inset_axes((1.02, 0.0, 0.025, 0.6))
+    bar = axes.figure.colorbar(drawn, cax=beside, extend="max")
     bar.ax.spines["outline"].set_visible(False)
     seen = float((~shown.weights.isnan()).sum(dim=1).double().mean())
     bar.ax.axhline(1 / max(seen, 1), color=CHOSEN, linewidth=1)
@@ -153,7 +160,7 @@ def draw_rows(
     own = related.images[rows].tolist()
     small = thumbnails(images, [*own, *(image for each in found for image, _, _ in each)])
     height = 1.42
-    for line, (row, attended) in enumerate(zip(own, found, strict=True)):
+    for line, (row, most) in enumerate(zip(own, found, strict=True)):
         top = line * height
         _image(axes, small[row], 0, top)
         _frame(axes, 0, top, CHOSEN)
@@ -161,6 +168,7 @@ def draw_rows(
         if label >= 0:
             name = images.class_names[label].replace("_", " ")
             axes.text(0.5, top + 1.07, name[:14], ha="center", va="top", size=7, color="0.2")
+        attended = [each for each in most if each[1] >= LEAST]
         for place, (image, weight, itself) in enumerate(attended):
             left = 1.5 + place * 1.08
             _image(axes, small[image], left, top)
@@ -169,7 +177,7 @@ def draw_rows(
             text = f"{100 * weight:.1f}"
             axes.text(left + 0.5, top + 1.07, text, ha="center", va="top", size=7, color="0.2")
     axes.set_xlim(-0.1, 1.5 + OF_A_ROW * 1.08)
-    axes.set_ylim(max(len(rows), 6) * height, -0.1)
+    axes.set_ylim(max(len(rows), FEW) * height, -0.1)
     axes.set_aspect("equal", anchor="NW")
     axes.set_axis_off()
     axes.set_title(
@@ -187,6 +195,16 @@ def _frame(axes: Axes, left: float, top: float, colour: str) -> None:
     from matplotlib.patches import Rectangle
 
     axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=1.6))
+
+
+def _class_names(axes: Axes, labels: list[int], names: Sequence[str], right: float) -> None:
+    """The name of a class once, at the middle of its rows, where there is room."""
+    for label in sorted({*labels} - {-1}):
+        lines = [line for line, other in enumerate(labels) if other == label]
+        if len(lines) == lines[-1] - lines[0] + 1:  # sorted by class
+            text = names[label].replace("_", " ")[:14]
+            place = (right - 0.3, lines[0] + len(lines) / 2)
+            axes.text(*place, text, ha="right", va="center", size=6.5, color="0.3")
 
 
 def _classes(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from linear_eval.datasets.dataset import ImageSplit
     from ssl_bf.attention.one_batch import RelatedBatch
 
 FIRST, SECOND, GREY = "#3b6ea5", "#c44e20", "0.6"
 
 
-def draw_entropy(axes: Axes, related: RelatedBatch, description: dict[str, Any]) -> None:
+def draw_entropy(
+    axes: Axes, related: RelatedBatch, images: ImageSplit, description: dict[str, Any]
+) -> None:
     """Entropy of each row's attention in the last layer, by head, against equal weights."""
     axes.set_title("Entropy of a row's attention, in nats")
     if not related.layers:
@@ -37,15 +39,16 @@ def draw_entropy(axes: Axes, related: RelatedBatch, description: dict[str, Any])
     axes.set_yticks(range(1, len(heads) + 1), [f"head {n}" for n in range(len(heads))])
 
 
-def draw_same_class(axes: Axes, related: RelatedBatch, description: dict[str, Any]) -> None:
+def draw_same_class(
+    axes: Axes, related: RelatedBatch, images: ImageSplit, description: dict[str, Any]
+) -> None:
     """Where the attention falls, beside what chance would give."""
     axes.set_title("Attention to other images: share on the own class, %")
     if not related.layers:
         _say(axes, f"{description['relation']} has no attention")
         return
     said = description["layers"][-1]
-    itself = f"on the image itself: {100 * said['share_of_itself']:.1f} % of all attention"
-    axes.text(0, -0.28, itself, transform=axes.transAxes, color="0.3")
+    axes.set_xlabel(f"{100 * said['share_of_itself']:.1f} % of all attention: on the image itself")
     if description["classes"] is None:
         _say(axes, "the images have no labels")
         return
@@ -66,7 +69,9 @@ def draw_same_class(axes: Axes, related: RelatedBatch, description: dict[str, An
     axes.set_xlim(0, 1.2 * max(*bars.values(), 1.0))
 
 
-def draw_cosine(axes: Axes, related: RelatedBatch, description: dict[str, Any]) -> None:
+def draw_cosine(
+    axes: Axes, related: RelatedBatch, images: ImageSplit, description: dict[str, Any]
+) -> None:
     """How far the relation moves an image."""
     mean = description["stream_cosine"]["mean"]
     axes.set_title(f"Cosine between plain and related row, mean {mean:.3f}")
@@ -78,11 +83,7 @@ def draw_cosine(axes: Axes, related: RelatedBatch, description: dict[str, Any]) 
     axes.set_ylabel("images")
 
 
-OF_THE_BATCH: tuple[Callable[[Axes, RelatedBatch, dict[str, Any]], None], ...] = (
-    draw_entropy,
-    draw_same_class,
-    draw_cosine,
-)
+OF_THE_BATCH = (draw_entropy, draw_same_class, draw_cosine)
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,16 @@ OVER_TRAINING = (
 )
 
 
-def draw_curves(axes: Axes, curves: dict[str, Any], panel: CurvePanel) -> None:
+def draw_curves(
+    axes: Axes,
+    related: RelatedBatch,
+    images: ImageSplit,
+    description: dict[str, Any],
+    *,
+    panel: CurvePanel,
+) -> None:
     """Every key of the family over the steps; a word where the run has logged none."""
+    curves = description["over_training"]
     axes.set_title(panel.title)
     names = [name for name in curves if name.partition("/")[0] == panel.family]
     if not names:
@@ -124,10 +133,7 @@ def draw_curves(axes: Axes, curves: dict[str, Any], panel: CurvePanel) -> None:
         curve = curves[name]
         label = name.partition("/")[2].replace("_", " ")
         colour = colours[number % len(colours)]
-        axes.plot(
-            curve["step"], curve["value"], color=colour, linewidth=1.3, label=label, marker=".",
-            markersize=3,
-        )  # fmt: skip
+        axes.plot(curve["step"], curve["value"], ".-", color=colour, label=label, ms=3, lw=1.3)
     if len(names) > 1:
         axes.legend(fontsize=7)
     if panel.limits is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ssl_bf.attention.one_batch import RelatedBatch
 
 DEFAULT_OUTPUT = "relations.png"
-CHOSEN = 6  # rows, unless some are named
+CHOSEN = 8  # rows, unless some are named
 EXAMPLE = """\
 example:
   ssl-bf relations runs/quickstart/with_batchformer
@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
         "--rows",
         type=_numbers,
         metavar="ROW,ROW",
-        help="of the batch, from 0, whose attention is drawn; default: six of the first group",
+        help="of the batch, from 0, whose attention is drawn; default: eight of the first group",
     )
     parser.add_argument(
         "--output",

@@ -3,6 +3,7 @@
 Shapes: B sequences, g rows each, R rows that they may attend to: the g of their own sequence first.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -60,10 +61,11 @@ def mean_attention(
         positions: of each sequence.
     """
     query, key = query.unflatten(0, (-1, positions)), key.unflatten(0, (-1, positions))
-    size = query[:, 0, ..., 0].numel() * key.shape[-2]
-    at_once = max(1, WEIGHTS_AT_ONCE // size)
+    shape = (*query[:, 0, ..., 0].shape, key.shape[-2])
+    at_once = max(1, WEIGHTS_AT_ONCE // math.prod(shape))
+    everywhere = None if seen is None else seen.broadcast_to(shape)[:, None]
     parts = [
-        attention(weigh(few, of_few, None if seen is None else seen[:, None]), seen)
+        attention(weigh(few, of_few, everywhere), seen)
         for few, of_few in zip(query.split(at_once, 1), key.split(at_once, 1), strict=True)
     ]
     weights = sum(part.weights.sum(dim=1) for part in parts) / positions
