@@ -84,10 +84,11 @@ def shown_part(related: RelatedBatch, labels: Tensor) -> Shown:
     weights = layer.weights.mean(dim=1)
     weights = weights.masked_fill(~layer.seen.expand_as(layer.weights)[:, 0], torch.nan)
     if group == 1:  # every row has columns of its own
-        some = slice(0, min(count, MOST_ROWS))
+        first = related.columns[:MOST_ROWS, 0]
+        order = labels[first].argsort(stable=True)
         names = ["itself", *(str(n) for n in range(1, weights.shape[2]))]
-        rows = related.columns[some, 0].tolist()
-        return Shown(rows, None, names, weights[some, 0], "its own image, then the nearest rows")
+        says = f"{len(order)} of {count} rows, each with its own nearest rows"
+        return Shown(first[order].tolist(), None, names, weights[order, 0], says)
     images = related.columns[0, :group][:MOST_ROWS]
     order = labels[images].argsort(stable=True)
     cut = "" if group <= MOST_ROWS else f", {len(order)} of its {group} rows and columns"
@@ -148,7 +149,9 @@ def draw_matrix(
     bar.ax.axhline(1 / max(seen, 1), color=CHOSEN, linewidth=1)
     layers = len(related.layers)
     which = "" if layers == 1 else f" of layer {layers - 1} (the last)"
-    axes.set_title(f"Attention{which}: {shown.says}; red in the scale: equal weights", pad=8)
+    axes.set_title(
+        f"Attention{which}, mean over heads: {shown.says}\nred in the scale: equal weights", pad=8
+    )
 
 
 def draw_rows(

@@ -64,7 +64,8 @@ def relate_one_batch(run: Run, step: int, *, processes: int = 1) -> RelatedBatch
             "relation.name: this run has no relation, so there is nothing to see; give a run that "
             "was trained with one"
         )
-    notes = ["dropout of the relation is off"]
+    said = relation.config.without_attention
+    notes = ["dropout of the relation is off", *([said] if said else [])]
     run.method.train()
     relation.drop_nothing()
     start, end = relation.config.active

@@ -164,8 +164,6 @@ def _lines(found: dict[str, Any]) -> list[str]:
     """The main numbers, for the screen."""
     lines = [f"{found['title']}, after step {found['step']}: {'; '.join(found['notes'])}"]
     lines.append(f"cosine between the streams  {found['stream_cosine']['mean']:.3f}")
-    if not found["layers"]:
-        lines.append(f"{found['relation']} has no attention: no image weighs others")
     for number, layer in enumerate(found["layers"]):
         lines.append(
             f"layer {number}: entropy {layer['entropy']:.3f} of log "

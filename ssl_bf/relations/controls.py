@@ -31,6 +31,11 @@ class CopyConfig(TwoStreamConfig):
         """It is as the plain stream, which cannot be constant."""
         return False
 
+    @property
+    def without_attention(self) -> str:
+        """Below a picture."""
+        return "there is no attention: the related stream is a copy"
+
     def relating(self, width: int) -> "Copy":
         """Make the module; it owns no parameter."""
         del width
@@ -67,6 +72,11 @@ class DropoutOnlyConfig(TwoStreamConfig):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: must lie in [0, 1), got {self.dropout}")
 
+    @property
+    def without_attention(self) -> str:
+        """Below a picture."""
+        return "there is no attention: without dropout the related stream is a copy"
+
     def relating(self, width: int) -> "DropoutOnly":
         """Make the module; it owns no parameter."""
         del width
@@ -99,6 +109,11 @@ class SelfOnlyConfig(BatchTransformerConfig):
     """BatchFormer whose groups hold one sample: same parameters, no relation."""
 
     name: Literal["self_only"] = "self_only"
+
+    @property
+    def without_attention(self) -> str:
+        """Below a picture."""
+        return "each image attends to itself alone"
 
     def relating(self, width: int) -> nn.Module:
         """Make the module; attention over a group of one returns the sample's own value."""

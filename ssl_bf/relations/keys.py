@@ -61,6 +61,11 @@ class TwoStreamKeys(StreamRules):
         return f"with {self.name}"
 
     @property
+    def without_attention(self) -> str:
+        """Says what there is instead, where images do not attend to each other; else empty."""
+        return ""
+
+    @property
     def parameters(self) -> Policy:
         """Whose parameters make the keys, and what trains; see `Relation`."""
         return "shared"

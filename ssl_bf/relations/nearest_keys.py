@@ -50,6 +50,11 @@ class NearestKeysConfig(TwoStreamConfig):
         """Nothing trains it."""
         return False
 
+    @property
+    def without_attention(self) -> str:
+        """Below a picture."""
+        return "no attention: the weights of an average of queued keys, by similarity"
+
     def relating(self, width: int) -> nn.Module:
         """Make the module; it owns no parameter."""
         del width
