@@ -139,7 +139,7 @@ def draw_matrix(
     for number, name in enumerate(shown.names):
         axes.text(number + 0.5, -0.3, name, rotation=90, ha="center", va="bottom", color="0.3")
     axes.set_xlim(-side - strip, columns)
-    axes.set_ylim(lines, -side - strip - (1.5 if shown.names and not shown.columns else 0))
+    axes.set_ylim(lines, -side - strip - (1.8 if shown.names else 0))
     axes.set_aspect("equal", anchor="NW")
     axes.set_axis_off()
     beside = axes.inset_axes((1.02, 0.0, 0.025, 0.6))

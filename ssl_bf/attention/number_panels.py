@@ -23,6 +23,9 @@ def draw_entropy(
         _say(axes, f"{description['relation']} has no attention")
         return
     layer, said = related.layers[-1], description["layers"][-1]
+    if layer.weights.shape[-1] == 1:
+        _say(axes, "a row sees itself alone: there is no choice")
+        return
     heads = [layer.entropy[:, head].flatten().numpy() for head in range(layer.entropy.shape[1])]
     parts = axes.violinplot(heads, vert=False, showmeans=True, widths=0.8)
     for body in parts["bodies"]:  # type: ignore[attr-defined]
