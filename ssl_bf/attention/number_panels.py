@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -17,7 +19,10 @@ FIRST, SECOND, GREY = "#3b6ea5", "#c44e20", "0.6"
 def draw_entropy(
     axes: Axes, related: RelatedBatch, images: ImageSplit, description: dict[str, Any]
 ) -> None:
-    """Entropy of each row's attention in the last layer, by head, against equal weights."""
+    """Entropy of each row's attention in the last layer, by head, against equal weights.
+
+    From least to most, the middle half thick, the median a dot.
+    """
     axes.set_title("Entropy of a row's attention, in nats")
     if not related.layers:
         _say(axes, f"{description['relation']} has no attention")
@@ -26,13 +31,14 @@ def draw_entropy(
     if layer.weights.shape[-1] == 1:
         _say(axes, "a row sees itself alone: there is no choice")
         return
-    heads = [layer.entropy[:, head].flatten().numpy() for head in range(layer.entropy.shape[1])]
-    parts = axes.violinplot(heads, vert=False, showmeans=True, widths=0.8)
-    for body in parts["bodies"]:  # type: ignore[attr-defined]
-        body.set_facecolor(FIRST)
-    for name in ("cmeans", "cmins", "cmaxes", "cbars"):
-        parts[name].set_color(FIRST)
-        parts[name].set_linewidth(1)
+    heads = layer.entropy.transpose(0, 1).flatten(1)  # (heads, rows)
+    levels = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=heads.dtype)
+    for place, (least, low, middle, high, most) in enumerate(
+        heads.quantile(levels, dim=1).T.tolist(), start=1
+    ):
+        axes.hlines(place, least, most, color=FIRST, linewidth=1)
+        axes.hlines(place, low, high, color=FIRST, linewidth=6, alpha=0.6)
+        axes.plot([middle], [place], "o", color=FIRST, markersize=4)
     equal = said["log_rows_to_choose_from"]
     axes.axvline(equal, color=SECOND, linestyle="--", linewidth=1)
     text = f"log {said['rows_to_choose_from']:g} = {equal:.2f}: equal weights "
