@@ -162,8 +162,9 @@ def test_asking_changes_nothing(relation: str) -> None:
     if noted.inside or related.relating is None:
         return
     seen = {} if noted.beside is None else {"beside": noted.beside}
+    lists: list[list[Any] | None] = [[], None]
     out = [
         related.relating(noted.streams[0], noted.order, dropout=False, attention=asked, **seen)
-        for asked in ([], None)
+        for asked in lists
     ]
     assert torch.equal(*out)
