@@ -20,7 +20,7 @@ from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.streams import StreamRules
-from ssl_bf.relations.surroundings import Beside, Noted, Side, Surroundings
+from ssl_bf.relations.surroundings import Beside, Noted, Samples, Side, Surroundings
 
 
 class RelationSettings(Protocol):
@@ -90,17 +90,20 @@ class Relation(nn.Module):
         if config.parameters == "ema" and has_key_side and config.relates_keys:
             self.slow_relating = make_slow_copy(relating)
 
-    def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def queries(
+        self, features: Tensor, samples: Samples, context: StepContext, view: int
+    ) -> Tensor:
         """(N, D) -> (S, N, D) with gradient; S is 2 when related queries are trained on."""
         relating = self.relating if self.rules.relates_queries else None
         dropout = self.drops_queries
-        return self._streams(relating, features, context, "query", view, dropout=dropout)
+        return self._streams(relating, features, samples, context, "query", view, dropout=dropout)
 
-    def keys(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """(N, D) -> (S, N, D) on the key side, regrouped independently of the queries."""
         relating = self.slow_relating if self.slow_relating is not None else self.relating
         relating = relating if self.rules.relates_keys else None
-        return self._streams(relating, features, context, "key", view, dropout=self.drops_keys)
+        drops = self.drops_keys
+        return self._streams(relating, features, samples, context, "key", view, dropout=drops)
 
     def features(
         self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
@@ -131,10 +134,10 @@ class Relation(nn.Module):
         is_needed = self.surroundings is not None and self.surroundings.needs_slow_queries
         return is_needed and self.rules.relates_queries and self.is_active(context)
 
-    def teach(self, slow: Tensor, context: StepContext, view: int) -> None:
+    def teach(self, slow: Tensor, samples: Samples, view: int) -> None:
         """Show the slow plain features (N, D) of a view, at the place of the relation."""
         if self.training and self.surroundings is not None:
-            self.surroundings.observe(slow, context, "key", view)
+            self.surroundings.observe(slow, samples, "key", view)
 
     def after_step(self) -> None:
         """Let the surroundings move on, where there are any."""
@@ -220,6 +223,7 @@ class Relation(nn.Module):
         self,
         relating: Callable[..., Tensor] | None,
         features: Tensor,
+        samples: Samples,
         context: StepContext,
         side: Side,
         view: int,
@@ -227,7 +231,7 @@ class Relation(nn.Module):
         dropout: bool,
     ) -> Tensor:
         if self.training and self.surroundings is not None:
-            self.surroundings.observe(features, context, side, view)
+            self.surroundings.observe(features, samples, side, view)
         if relating is None or not self.is_active(context):
             self.noted = self.noted if self.is_active(context) else None
             return features.unsqueeze(0)
@@ -236,8 +240,8 @@ class Relation(nn.Module):
         if self.surroundings is None:
             related = relating(features, order, dropout=dropout)
         else:
-            beside = self.surroundings.beside(features, context, side, view)
+            beside = self.surroundings.beside(features, samples, side, view)
             related = relating(features, order, dropout=dropout, beside=beside)
         streams = torch.stack([features, related.to(features.dtype)])
-        self._note(side, Noted(streams.detach(), order, view, context.image_ids, beside))
+        self._note(side, Noted(streams.detach(), order, view, samples.image_ids, beside))
         return streams

@@ -5,6 +5,7 @@ Shapes: N local batch, S streams, L tokens, E their width, C channels, D width o
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.batch_norm import frozen_running_statistics
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.relation import Relation
-from ssl_bf.relations.surroundings import Noted, Side
+from ssl_bf.relations.surroundings import Noted, Samples, Side
 
 
 class RelatingInside(nn.Module, ABC):
@@ -93,18 +94,27 @@ class TokenRelation(Relation):
             return super().features(backbone, images, context, side, view)
         order = self.order(images, context, side, view)
         streams, inside = self._streams_of(relating, backbone, images, order, dropout=dropout)
-        noted = Noted(streams.detach(), order, view, context.image_ids, inside=inside)
-        self._note(side, noted)
+        self._note(side, Noted(streams.detach(), order, view, inside=inside))
         return streams
 
-    def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def queries(
+        self, features: Tensor, samples: Samples, context: StepContext, view: int
+    ) -> Tensor:
         """Streams as they are; (N, D) -> (1, N, D)."""
         del context, view
+        self._name("query", samples)
         return features if features.ndim == 3 else features.unsqueeze(0)
 
-    def keys(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """Streams as they are; (N, D) -> (1, N, D)."""
-        return self.queries(features, context, view)
+        del context, view
+        self._name("key", samples)
+        return features if features.ndim == 3 else features.unsqueeze(0)
+
+    def _name(self, side: Side, samples: Samples) -> None:
+        """Say whose the rows are that `features` has noted."""
+        if self.noted is not None:
+            self._note(side, replace(self.noted, images=samples.image_ids))
 
     def gate(self) -> nn.Parameter | None:
         """The scalar of `residual: gate`."""
