@@ -100,7 +100,7 @@ def test_rows_and_output_are_as_asked(run: Path) -> None:
     [
         (["--rows", "16"], "--rows: 16 is no row of the batch, expected 0 to 15"),
         (["--output", "mine.jpg"], "--output: 'mine.jpg' does not end in .png"),
-        (["--output", "run/x.png", "--overwrite", "seed=1"], "seed: cannot change while a run"),
+        (["seed=1", "--output", "run/x.png"], "seed: cannot change while a run"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_nothing_is_written(
