@@ -9,6 +9,7 @@ from torch import Tensor
 from linear_eval.system.distributed import all_gather_rows
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.relations.surroundings import Beside, Side, Surroundings
 
 SHARPNESS = 20.0  # of the assignment to clusters, per unit of cosine
@@ -87,9 +88,10 @@ class Clusters(Teacher):
         self.register_buffer("centres", unit_length(torch.randn(count, width)))
 
     def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
-        """The labels (N, 1) of the teacher's rows."""
+        """The labels (N, 1) of the teacher's rows, balanced over those of all devices."""
         rows, seen = super().beside(features, context, side, view)
-        return Beside(self.labels(rows)[:, None], seen)
+        labels = self.labels(all_gather_rows(rows))[own_keys(len(rows))]
+        return Beside(labels[:, None], seen)
 
     def labels(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N,) int64 in [0, C)."""
