@@ -4,21 +4,37 @@ Shapes: N local batch, m rows beside it, D width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from ssl_bf.keyed_random import StepContext
-
 Side = Literal["query", "key"]
+
+
+class Samples(NamedTuple):
+    """What the rows of a batch are.
+
+    Attributes:
+        image_ids: (N,) int64, the index of each image in the split.
+        labels: (N,) int64, or None unless the method needs them.
+    """
+
+    image_ids: Tensor
+    labels: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        """The same with every tensor changed."""
+        labels = None if self.labels is None else change(self.labels)
+        return Samples(change(self.image_ids), labels)
 
 
 class Beside(NamedTuple):
     """Rows that are looked at and never trained through.
 
     Attributes:
-        rows: (N, D), or (N, m, D) where each row of the batch has its own.
-        seen: (N,) or (N, m), bool: which of them there are.
+        rows: (M, D), or (N, m, D) where each row of the batch has its own.
+        seen: which of them there are, bool: (M,); (N, M) or (N, m) where rows differ in that.
     """
 
     rows: Tensor
@@ -38,11 +54,11 @@ class Surroundings(nn.Module, ABC):
         del local_batch
 
     @abstractmethod
-    def observe(self, features: Tensor, context: StepContext, side: Side, view: int) -> None:
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
         """Note the plain features (N, D) of one view, in training."""
 
     @abstractmethod
-    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """What the rows (N, D) of a view see; features of the same step at most of this view."""
 
     @abstractmethod

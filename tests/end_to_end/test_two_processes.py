@@ -46,10 +46,12 @@ from ssl_bf.relations.controls import UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.relations.surroundings import Samples
 
 pytestmark = pytest.mark.dist
 
 N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
+SAMPLES = Samples(torch.arange(N))
 LOCAL = N // 2
 STEPS = 3
 Result = dict[str, Tensor]
@@ -403,7 +405,9 @@ GLOBAL: dict[str, RelationConfig] = {
     "batchformer_v2, all, two layers, split": inside(
         context="global", pairs="all", layers=2, batch_norm="split"
     ),
-    "batchformer_v2, gate": inside(context="global", residual="gate"),
+    "foreign, all, two layers": ForeignConfig(
+        context="global", heads=2, dropout=0.0, pairs="all", layers=2
+    ),
     "bgformer": bgformer(context="global"),
     "bgformer, all, graphnorm, two layers": bgformer(
         context="global", pairs="all", graph_norm="graphnorm", layers=2
@@ -438,10 +442,12 @@ def assert_equal(ours: Result, expected: Result) -> None:
 
 
 @each_name
-@pytest.mark.parametrize("batch_norm", ["joint", "split"])
-@pytest.mark.parametrize(("context", "of_one"), [(2, 2), (LOCAL, LOCAL), ("local", LOCAL)])
+@pytest.mark.parametrize(
+    ("context", "of_one", "batch_norm"),
+    [(2, 2, "joint"), (LOCAL, LOCAL, "split"), ("local", LOCAL, "joint")],
+)
 def test_two_streams_inside_the_backbone_train_as_one_process(
-    two_processes: TwoProcesses, config: str, batch_norm: Any, context: Any, of_one: int
+    two_processes: TwoProcesses, config: str, context: Any, of_one: int, batch_norm: Any
 ) -> None:
     relation = inside(context=context, pairs="all", batch_norm=batch_norm)
     whole = joined(two_processes(train, SYNCHRONISED[config], relation, "batch norm", "in order"))
@@ -456,7 +462,7 @@ def related_rows(relation: RelationConfig) -> Callable[[Tensor], Tensor]:
         tokens = BatchTransformerOfTokens(relation, [OUT], kept=0).double()
         return lambda x: tokens(x[:, None], None, 0, dropout=False)[:, 0]
     built = relation.build(OUT, OUT, has_key_side=True).double()
-    return lambda x: built.queries(x, context_of(0, in_order=True), 1)[1]
+    return lambda x: built.queries(x, SAMPLES, context_of(0, in_order=True), 1)[1]
 
 
 def reached(relation: RelationConfig) -> Result:
@@ -644,7 +650,7 @@ def test_keys_and_image_ids_are_gathered_once(two_processes: TwoProcesses) -> No
 def keys_in_local_batch_norm() -> Result:
     method = MOCO_V2.build(Start(backbone(True), WIDTH, NoRelationConfig(), seed=2)).double()
     _, view = views(0)
-    return {"same/keys": method.key(view, context_of(0, in_order=False), 2)[0]}
+    return {"same/keys": method.key(view, SAMPLES, context_of(0, in_order=False), 2)[0]}
 
 
 def test_keys_normalised_in_shuffled_company_return_to_their_images(

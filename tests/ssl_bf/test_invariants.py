@@ -7,7 +7,7 @@ after an earlier batch, so that memories hold something.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pytest
@@ -30,11 +30,13 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.bgformer import BGFormer
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import StreamRules
+from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Elapsed, Momentum
 from tests.unions import members_of, small
 
 N, GROUP, OUT, QUEUE = 8, 4, 8, 64
 IDS = torch.arange(N)
+SAMPLES = Samples(IDS)
 CONTEXT = StepContext(seed=1, step=3)
 RELATIONS, METHODS = members_of(RelationConfig), members_of(MethodConfig)
 PLACES = ("projection", "backbone", "tokens")
@@ -149,12 +151,11 @@ def view() -> Tensor:
 
 def queries_of(method: Method, images: Tensor) -> Tensor:
     """(S, N, P), what the loss compares with keys."""
-    context = replace(CONTEXT, image_ids=IDS)
     if isinstance(method, SimSiam):
-        return method.predict(method.project(images, context, 1))
+        return method.predict(method.project(images, SAMPLES, CONTEXT, 1))
     assert isinstance(method, MoCoV2 | MoCoV3)
-    method.key(images, context, 1)
-    return method.query(images, context, 1)
+    method.key(images, SAMPLES, CONTEXT, 1)
+    return method.query(images, SAMPLES, CONTEXT, 1)
 
 
 def step(method: Method) -> None:
@@ -284,7 +285,7 @@ def queue_law(cell: Cell) -> None:
     """7. A step writes the plain keys, and the related ones into a queue of their own."""
     method = build(cell)
     assert isinstance(method, MoCoV2)
-    keys = method.key(batch(method).views[1], replace(CONTEXT, image_ids=IDS), 2)
+    keys = method.key(batch(method).views[1], SAMPLES, CONTEXT, 2)
     step(method)
     assert len(keys) == len(method.queues) == 2
     for number, stream in enumerate(keys):
@@ -311,7 +312,7 @@ def stop_gradient(cell: Cell) -> None:
 def graph_laws(cell: Cell) -> None:
     """9. At most K weights that sum to 1; a small batch leaves K; the graph is symmetric."""
     method = build(cell, config_of(cell, top_k=3, context="local"))
-    module, context = method.relation.relating, replace(CONTEXT, image_ids=IDS)
+    module = method.relation.relating
     assert isinstance(module, BGFormer)
     rows = torch.randn(1, N, OUT, generator=torch.Generator().manual_seed(2)).double()
     for block in module.blocks:
@@ -323,9 +324,9 @@ def graph_laws(cell: Cell) -> None:
         assert visual.top_k == 3
     beside = None
     if (around := method.relation.surroundings) is not None:
-        around.observe(rows[0], context, "key", 1)
-        around.observe(rows[0], context, "query", 1)
-        beside = around.beside(rows[0], context, "query", 1)
+        around.observe(rows[0], SAMPLES, "key", 1)
+        around.observe(rows[0], SAMPLES, "query", 1)
+        beside = around.beside(rows[0], SAMPLES, "query", 1)
     edges = module.edges(rows, None, beside)
     assert edges is None or torch.equal(edges, edges.transpose(1, 2))
 
@@ -342,8 +343,8 @@ def isolation(cell: Cell) -> None:
     seen: list[Tensor] = []
     query = method.project if isinstance(method, SimSiam) else method.query  # type: ignore[operator]
 
-    def recorded(images: Tensor, context: StepContext, number: int) -> Tensor:
-        streams: Tensor = query(images, context, number)
+    def recorded(images: Tensor, samples: Samples, context: StepContext, number: int) -> Tensor:
+        streams: Tensor = query(images, samples, context, number)
         if number == 1:
             seen.append(streams.detach().clone())
         return streams
