@@ -7,6 +7,7 @@ Differs: one view, one stream of plain features beside it, no labels.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -205,9 +206,9 @@ class BatchGraphBlock(nn.Module):
         super().__init__()
         hidden = max(1, round(config.feedforward * width))
         self.is_global = config.context == "global"
-        norm = partial(GraphNorm, over_devices=self.is_global)
-        if config.graph_norm == "layer":
-            norm = nn.LayerNorm
+        norm: Callable[[int], nn.Module] = nn.LayerNorm
+        if config.graph_norm == "graphnorm":
+            norm = partial(GraphNorm, over_devices=self.is_global)
         self.dropout = config.dropout
         self.norm1, self.norm2 = norm(width), norm(width)
         self.visual = TopKAttention(width, config.heads, config.top_k)
