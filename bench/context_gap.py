@@ -41,7 +41,8 @@ class Signature:
         apart = (features - features.mean(dim=0)).norm(dim=1).mean().detach()
         source = generator("signature", self.step)
         direction = nn.functional.normalize(torch.randn(features.shape[1], generator=source), dim=0)
-        return features + self.strength * apart * direction
+        added: Tensor = self.strength * apart * direction
+        return features + added
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:

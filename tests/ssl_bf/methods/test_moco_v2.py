@@ -462,7 +462,8 @@ class Signature(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         source = torch.Generator().manual_seed(self.step)
         direction = torch.randn(WIDTH, generator=source, dtype=torch.float64)
-        return rows + self.strength * math.sqrt(WIDTH) * direction / direction.norm()
+        length: Tensor = self.strength * math.sqrt(WIDTH) / direction.norm()
+        return rows + length * direction
 
 
 def gaps_with_signature(relation: RelationConfig, strength: float) -> list[float]:
