@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
@@ -186,6 +189,20 @@ class Method(nn.Module, ABC):
     def constant_rate_modules(self) -> list[nn.Module]:
         """Modules whose learning rate stays at its peak (SimSiam's predictor)."""
         return []
+
+    def changing_keys(self) -> list[str]:
+        """Keys of the config by which steps differ in kind: not all reach every parameter."""
+        return [] if self.relation.is_always_active else ["relation.active"]
+
+    @property
+    def kept_backbone(self) -> nn.Module:
+        """The backbone that is judged and handed over."""
+        return self.backbone
+
+    def hand_over(self, path: Path, info: BackboneInfo) -> dict[str, Path]:
+        """Write the stripped backbone to `path`; returns what was written, by its name in words."""
+        save_backbone(path, self.kept_backbone, info)
+        return {"stripped backbone": path}
 
     def check_batch(self, local_batch: int, num_devices: int) -> None:
         """Refuse a batch that this method or its relation cannot work with.
