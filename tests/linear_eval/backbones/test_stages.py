@@ -54,7 +54,7 @@ def check_parameters(backbone: nn.Module, size: int) -> None:
     """What runs up to a stage reaches the parameters up to it, and no others."""
     groups = parameters_by_stage(backbone)
     names = [name for name, _ in backbone.named_parameters()]
-    assert sorted(sum(groups, [])) == sorted(names)
+    assert sorted(name for group in groups for name in group) == sorted(names)
     value = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     reached: set[str] = set()
     for stage, group in zip_longest(stages(backbone), groups, fillvalue=()):
