@@ -5,7 +5,7 @@ a key that is always plain: the first column of `relation.pairs` weighs the stre
 a second column are refused. Shapes: N local batch, S streams, D feature width, C classes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -126,9 +126,9 @@ class Classifier(Method):
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Cross-entropy of the streams' logits with the labels, weighed as the pairs say."""
         assert batch.labels is not None, "labels are needed"
-        context = replace(context, image_ids=batch.image_ids)
         (view,) = batch.views
-        streams = self.relation.queries(self._features(view, context), context, 1)  # (S, N, D)
+        features = self._features(view, context)
+        streams = self.relation.queries(features, batch.samples, context, 1)  # (S, N, D)
         logits = self.logits(streams)
         self.projections, self.answered = streams.detach(), (logits.detach(), batch.labels)
         loss = partial(self.loss, elapsed=context.elapsed)
