@@ -191,8 +191,13 @@ class Method(nn.Module, ABC):
         return []
 
     def changing_keys(self) -> list[str]:
-        """Keys of the config by which steps differ in kind: not all reach every parameter."""
+        """Keys of the config by which steps differ in kind."""
         return [] if self.relation.is_always_active else ["relation.active"]
+
+    @property
+    def skips_parameters(self) -> bool:
+        """Whether some steps give no gradient to something that is trained."""
+        return not self.relation.is_always_active
 
     @property
     def kept_backbone(self) -> nn.Module:
