@@ -5,7 +5,7 @@ a key that is always plain: the first column of `relation.pairs` weighs the stre
 a second column are refused. Shapes: N local batch, S streams, D feature width, C classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -177,11 +177,18 @@ class Classifier(Method):
         return super().skips_parameters or self.config.probe_until > 0
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """As of all methods, the backbone by layers where their rates differ."""
-        groups = super().parameter_groups()
-        if self.config.layer_decay == 1:
-            return groups
-        return by_layer(groups, self.backbone, "backbone.", self.config.layer_decay)
+        """As of all methods, the layer apart, the backbone by layers where their rates differ.
+
+        Apart, because torch's fused SGD fails where some of a group have stepped and others not,
+        as when probing ends.
+        """
+        network, *others = super().parameter_groups()
+        own = [(name, p) for name, p in network.parameters if name.startswith("fc.")]
+        rest = [(name, p) for name, p in network.parameters if not name.startswith("fc.")]
+        backbone = [replace(network, parameters=rest)] if rest else []
+        if self.config.layer_decay < 1:
+            backbone = by_layer(backbone, self.backbone, "backbone.", self.config.layer_decay)
+        return [*backbone, ParameterGroup("classifier", own), *others]
 
     def notes(self) -> list[str]:
         """Say where frozen statistics come from no training."""

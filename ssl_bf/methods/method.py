@@ -4,7 +4,6 @@ Shapes: N local batch, S streams, P projection width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +20,8 @@ from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
-from ssl_bf.methods.measurements import feature_std
+from ssl_bf.methods.measurements import feature_std, relation_values
+from ssl_bf.methods.parameter_groups import trained_groups
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
@@ -172,19 +172,7 @@ class Method(nn.Module, ABC):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Trainable parameters by learning-rate rule; each exactly once."""
-        apart = [*self.constant_rate_modules(), self.relation]
-        main = _trainable(self, exclude=apart)
-        groups = [ParameterGroup("network", main)]
-        for module in self.constant_rate_modules():
-            named = _trainable(self, only=module)
-            groups.append(ParameterGroup("constant", named, schedule="constant"))
-        related, gate = _trainable(self, only=self.relation), self.relation.gate()
-        for name, is_gate in (("relation", False), ("gate", True)):
-            named = [(each, p) for each, p in related if (p is gate) == is_gate]
-            if named:
-                scale = self.relation.lr_scale
-                groups.append(ParameterGroup(name, named, scale, decays=not is_gate))
-        return groups
+        return trained_groups(self, self.constant_rate_modules(), self.relation)
 
     def constant_rate_modules(self) -> list[nn.Module]:
         """Modules whose learning rate stays at its peak (SimSiam's predictor)."""
@@ -248,21 +236,8 @@ class Method(nn.Module, ABC):
         """Monitoring values of the last forward; reads from the device, so call it when logging."""
         if self.projections is None:
             return {}
-        return feature_std(self.projections) | self.relation.measurements()
+        return feature_std(self.projections) | relation_values(self.relation)
 
 
 def _normalises_parts(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and not isinstance(module, GroupedBatchNorm)
-
-
-def _trainable(
-    owner: nn.Module, *, only: nn.Module | None = None, exclude: Iterable[nn.Module] = ()
-) -> list[tuple[str, nn.Parameter]]:
-    """Named trainable parameters of `owner`, chosen by module identity, never by name."""
-    chosen = {id(p) for p in (owner if only is None else only).parameters()}
-    excluded = {id(p) for module in exclude for p in module.parameters()}
-    return [
-        (name, p)
-        for name, p in owner.named_parameters()
-        if p.requires_grad and id(p) in chosen - excluded
-    ]

@@ -87,8 +87,8 @@ class Clusters(Teacher):
 
     def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """The labels (N, 1) of the teacher's rows."""
-        rows, seen = super().beside(features, samples, side, view)
-        return Beside(self.labels(rows)[:, None], seen)
+        teacher = super().beside(features, samples, side, view)
+        return teacher._replace(rows=self.labels(teacher.rows)[:, None])
 
     def labels(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N,) int64 in [0, C)."""
