@@ -19,7 +19,9 @@ from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.views import SamplerConfig
 from ssl_bf.views.recipes import ViewsConfig
+from ssl_bf.views.sampler import EveryImageConfig
 
 if TYPE_CHECKING:
     pass
@@ -102,6 +104,7 @@ class PretrainConfig:
     """One pretraining run."""
 
     data: DatasetConfig  # the images
+    sampler: SamplerConfig = field(default_factory=EveryImageConfig)  # which a batch shows
     views: ViewsConfig
     backbone: BackboneConfig  # the network that is trained
     method: MethodConfig  # how it is trained: the loss

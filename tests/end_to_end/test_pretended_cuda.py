@@ -27,6 +27,7 @@ from ssl_bf.train import _update, prepare, train
 from ssl_bf.views.batch_ops import crop_and_resize
 from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
+from ssl_bf.views.sampler import EveryImage, Pool
 from ssl_bf.views.uniform_views import finish
 from tests.pretended_cuda import is_on_cuda, pretended_cuda
 from tests.recorded_graph import RecordedGraph
@@ -134,8 +135,7 @@ def test_photographs_of_unequal_size_become_views_all_at_once(
         loader = ViewLoader(
             HeldImages(stored, bad_images={}, note=""),
             ViewsConfig(recipe="moco_v3", size=24),
-            seed=0,
-            batch_size=count,
+            EveryImage(Pool(seed=0, batch_size=count, labels=torch.zeros(len(stored)))),
             rank=0,
             world_size=1,
             device=torch.device(device),

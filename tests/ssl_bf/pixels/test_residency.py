@@ -18,6 +18,7 @@ from ssl_bf.pixels.source import Source
 from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
 from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
+from ssl_bf.views.sampler import EveryImage, Pool
 
 MakeSource = Callable[..., Source]
 PREPARATIONS = [
@@ -58,8 +59,7 @@ def batches(store: ImageStore, views: ViewsConfig) -> list[Tensor]:
     loader = ViewLoader(
         store,
         views,
-        seed=1,
-        batch_size=2,
+        EveryImage(Pool(seed=1, batch_size=2, labels=torch.zeros(len(store)))),
         rank=0,
         world_size=1,
         device=CPU,
