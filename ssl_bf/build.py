@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from linear_eval.backbones.opened import open_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.system.atomic_file import check_outside
@@ -21,10 +20,11 @@ from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
+from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Method, MethodSettings, Start
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
-from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.parts.starting_backbone import starting_backbone
 from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
@@ -93,7 +93,8 @@ def build_run(
         )
     pool = Pool(config.seed, config.batch_size, train.labels, train.domains)
     sampler = config.sampler.build(pool)
-    method = _build_method(config, classes=len(train.class_names)).to(device)
+    classes = Classes.of(train.class_names, train.labels)
+    method = _build_method(config, classes).to(device)
     check_labels(config, method, train)
     check_whole_backbone(config, method)
     if config.speed.channels_last:
@@ -147,26 +148,10 @@ def build_run(
     )
 
 
-def _build_method(config: PretrainConfig, classes: int) -> Method:
+def _build_method(config: PretrainConfig, classes: Classes) -> Method:
     settings: MethodSettings = config.method
-    backbone, width = _build_backbone(config), config.backbone.width
+    backbone, width = starting_backbone(config.backbone, config.seed), config.backbone.width
     return settings.build(Start(backbone, width, config.relation, config.seed, classes))
-
-
-def _build_backbone(config: PretrainConfig) -> nn.Module:
-    architecture = config.backbone.architecture
-    with initial_values(config.seed, "backbone"):
-        backbone = config.backbone.build()
-    if config.backbone.init is not None:
-        given = open_backbone(config.backbone.init)
-        if given.info.architecture != architecture:
-            raise InputError(
-                f"backbone.init: {config.backbone.init} holds a {given.info.architecture}, the run "
-                f"trains a {architecture}; set backbone.name and backbone.stem (backbone.model of "
-                "timm's) to match"
-            )
-        backbone.load_state_dict(given.network.state_dict())
-    return backbone
 
 
 def _split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.measurements import feature_std
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
@@ -38,14 +39,14 @@ class Start:
         width: of its features.
         relation: config of the batch relation.
         seed: of all initial values but the backbone's.
-        classes: of the labelled images; 0 where there are no labels.
+        classes: names and counts of the labelled images; none where there are no labels.
     """
 
     backbone: nn.Module
     width: int
     relation: RelationSettings = field(default_factory=NoRelationConfig)
     seed: int = 0
-    classes: int = 0
+    classes: Classes = field(default_factory=Classes)
 
     def initial_values(self, part: str) -> AbstractContextManager[None]:
         """Inside, initial values depend on the seed and the part's name alone."""
