@@ -36,6 +36,7 @@ from ssl_bf.run.setting_checks import (
     check_compiler,
     check_cuda_graph,
     check_labels,
+    check_sampler,
     check_whole_backbone,
     setting_notes,
 )
@@ -96,6 +97,7 @@ def build_run(
     classes = Classes.of(train.class_names, train.labels)
     method = _build_method(config, classes).to(device)
     check_labels(config, method, train)
+    check_sampler(config, method, sampler)
     check_whole_backbone(config, method)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Which rows of a batch belong together, without labels: a teacher's neighbours or clusters.
+"""Which rows of a batch belong together: by labels, or a teacher's neighbours or clusters.
 
 Shapes: N local batch, W devices, B groups of g rows, D width, C clusters.
 """
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from linear_eval.system.distributed import all_gather_rows
 from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
 
 SHARPNESS = 20.0  # of the assignment to clusters, per unit of cosine
@@ -86,9 +87,10 @@ class Clusters(Teacher):
         self.register_buffer("centres", unit_length(torch.randn(count, width)))
 
     def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
-        """The labels (N, 1) of the teacher's rows."""
+        """The labels (N, 1) of the teacher's rows, balanced over those of all devices."""
         rows, seen = super().beside(features, samples, side, view)
-        return Beside(self.labels(rows)[:, None], seen)
+        labels = self.labels(all_gather_rows(rows))[own_keys(len(rows))]
+        return Beside(labels[:, None], seen)
 
     def labels(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N,) int64 in [0, C)."""
@@ -110,3 +112,22 @@ class Clusters(Teacher):
             moved = unit_length(KEPT * self.centres + (1 - KEPT) * unit_length(sums))
             self.centres.copy_(torch.where(has_rows, moved, self.centres))
         super().after_step()
+
+
+class Labels(Surroundings):
+    """The labels of the batch, for methods that have them; nothing is kept between steps."""
+
+    needs_labels = True
+
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
+        """Nothing to note."""
+
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
+        """The labels (N, 1) of the rows."""
+        del features, side, view
+        assert samples.labels is not None, "a method without labels was not refused"
+        rows = samples.labels[:, None]
+        return Beside(rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device))
+
+    def after_step(self) -> None:
+        """Nothing to forget."""

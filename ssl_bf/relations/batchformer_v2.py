@@ -1,7 +1,7 @@
 """BatchFormerV2: a transformer over the samples at each token position, inside the backbone.
 
-Source: Hou et al. 2022 (arXiv 2204.01254). Shapes: N local batch, g rows per group, L tokens or
-positions of a grid, E their width.
+Source: Hou et al. 2022 (arXiv 2204.01254). Shapes: N local batch, W devices, g rows per group, L
+tokens or positions of a grid, E their width.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Place, has_class_token, places
 from linear_eval.system.errors import InputError
+from ssl_bf.parts.gathered_rows import rows_of_others
 from ssl_bf.parts.groups import check_group, check_heads
 from ssl_bf.relations.batchformer import (
     BatchTransformerConfig,
@@ -32,8 +33,8 @@ class BatchFormerV2Config(BatchTransformerConfig):
     insert_after: tuple[int, ...] = (4,)
     share_layers: bool = False  # one module for all places, which then have one width
     class_token: bool = True  # whether class tokens meet, too
-    # samples that meet: random groups of so many; local: all of a device
-    context: int | Literal["local"] = 32
+    # samples that meet: random groups of so many; local: all of a device; global: of all
+    context: int | Literal["local", "global"] = 32
 
     def __post_init__(self) -> None:
         """Refuse groups of fewer than 2 rows, and places that do not rise."""
@@ -156,7 +157,9 @@ class BatchTransformerOfTokens(RelatingInside):
         layers = self.at_places[number if len(self.at_places) > 1 else 0]
         assert isinstance(layers, nn.ModuleList)
         for layer in layers:
-            sequences = layer(sequences, dropout=dropout)
+            # Samples of other devices are of this layer too: gathered anew, with gradient.
+            others = _others(sequences) if self.group == "global" else None
+            sequences = layer(sequences, dropout=dropout, beside=others)
         related: Tensor = (
             sequences.unflatten(0, (-1, tokens.shape[1])).transpose(1, 2).flatten(0, 1)
         )
@@ -164,3 +167,8 @@ class BatchTransformerOfTokens(RelatingInside):
         if order is None:
             return related
         return torch.empty_like(related).index_copy(0, order, related)  # back to their places
+
+
+def _others(sequences: Tensor) -> Tensor:
+    """(L, N, E) -> (L, (W - 1) * N, E): the samples of the other devices, with gradient."""
+    return rows_of_others(sequences.transpose(0, 1)).transpose(0, 1)
