@@ -4,21 +4,24 @@ Shapes: N local batch, S streams, P projection width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.measurements import feature_std
+from ssl_bf.methods.trainable import trainable
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
@@ -171,12 +174,12 @@ class Method(nn.Module, ABC):
     def parameter_groups(self) -> list[ParameterGroup]:
         """Trainable parameters by learning-rate rule; each exactly once."""
         apart = [*self.constant_rate_modules(), self.relation]
-        main = _trainable(self, exclude=apart)
+        main = trainable(self, exclude=apart)
         groups = [ParameterGroup("network", main)]
         for module in self.constant_rate_modules():
-            named = _trainable(self, only=module)
+            named = trainable(self, only=module)
             groups.append(ParameterGroup("constant", named, schedule="constant"))
-        related, gate = _trainable(self, only=self.relation), self.relation.gate()
+        related, gate = trainable(self, only=self.relation), self.relation.gate()
         for name, is_gate in (("relation", False), ("gate", True)):
             named = [(each, p) for each, p in related if (p is gate) == is_gate]
             if named:
@@ -187,6 +190,20 @@ class Method(nn.Module, ABC):
     def constant_rate_modules(self) -> list[nn.Module]:
         """Modules whose learning rate stays at its peak (SimSiam's predictor)."""
         return []
+
+    def changing_keys(self) -> list[str]:
+        """Keys of the config by which steps differ in kind: not all reach every parameter."""
+        return [] if self.relation.is_always_active else ["relation.active"]
+
+    @property
+    def kept_backbone(self) -> nn.Module:
+        """The backbone that is judged and handed over."""
+        return self.backbone
+
+    def hand_over(self, path: Path, info: BackboneInfo) -> dict[str, Path]:
+        """Write the stripped backbone to `path`; returns what was written, by its name in words."""
+        save_backbone(path, self.kept_backbone, info)
+        return {"stripped backbone": path}
 
     def check_batch(self, local_batch: int, num_devices: int) -> None:
         """Refuse a batch that this method or its relation cannot work with.
@@ -232,16 +249,3 @@ class Method(nn.Module, ABC):
 
 def _normalises_parts(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and not isinstance(module, GroupedBatchNorm)
-
-
-def _trainable(
-    owner: nn.Module, *, only: nn.Module | None = None, exclude: Iterable[nn.Module] = ()
-) -> list[tuple[str, nn.Parameter]]:
-    """Named trainable parameters of `owner`, chosen by module identity, never by name."""
-    chosen = {id(p) for p in (owner if only is None else only).parameters()}
-    excluded = {id(p) for module in exclude for p in module.parameters()}
-    return [
-        (name, p)
-        for name, p in owner.named_parameters()
-        if p.requires_grad and id(p) in chosen - excluded
-    ]

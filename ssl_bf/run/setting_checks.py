@@ -41,12 +41,17 @@ def check_captured(config: PretrainConfig, method: Method) -> None:
     """Refuse `speed.cuda_graph` where steps differ: a graph repeats one.
 
     Raises:
-        InputError: stream 1 exists in part of the training only.
+        InputError: stream 1 exists in part of the training only, or the method changes on the way.
     """
     if config.speed.cuda_graph and not method.relation.is_always_active:
         raise InputError(
             "speed.cuda_graph: needs relation.active=[0, 1], because a graph repeats one step; set "
             "one of the two"
+        )
+    if config.speed.cuda_graph and (keys := method.changing_keys()):
+        raise InputError(
+            f"speed.cuda_graph: repeats one step, and {', '.join(keys)} changes it on the way; set "
+            "speed.cuda_graph=false, or leave the key out"
         )
 
 
