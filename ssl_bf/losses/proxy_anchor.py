@@ -5,7 +5,6 @@ Shapes: S streams, N batch, P projection width, C classes.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ssl_bf.losses.unit_length import unit_length
 
@@ -13,7 +12,7 @@ from ssl_bf.losses.unit_length import unit_length
 def proxy_anchor(
     rows: Tensor, labels: Tensor, proxies: Tensor, *, scale: float, margin: float
 ) -> Tensor:
-    """Two sums over the proxies, each of a softplus of log-sum-exp.
+    """Two sums over the proxies, each of a log of 1 + a sum of exponentials.
 
     (1 / |P+|) sum over p in P+ of log(1 + sum over x of p exp(-scale (cos(x, p) - margin)))
     + (1 / C) sum over p of log(1 + sum over x not of p exp(scale (cos(x, p) + margin))),
@@ -38,6 +37,7 @@ def proxy_anchor(
         push = (scale * (cosine + margin)).masked_fill(is_own, -torch.inf).logsumexp(dim=-2)
         there = is_own.any(dim=0)
         others = ~is_own.all(dim=0)
-        pulled = functional.softplus(pull.masked_fill(~there, 0)) * there
-        pushed = functional.softplus(push.masked_fill(~others, 0)) * others
+        one = cosine.new_zeros(())  # in the logarithm; softplus would round from 20 on
+        pulled = torch.logaddexp(pull.masked_fill(~there, 0), one) * there
+        pushed = torch.logaddexp(push.masked_fill(~others, 0), one) * others
         return pulled.sum(dim=-1) / there.sum() + pushed.mean(dim=-1)

@@ -176,9 +176,8 @@ class Method(nn.Module, ABC):
         apart = [*self.constant_rate_modules(), self.relation]
         main = trainable(self, exclude=apart)
         groups = [ParameterGroup("network", main)]
-        for module in self.constant_rate_modules():
-            named = trainable(self, only=module)
-            groups.append(ParameterGroup("constant", named, schedule="constant"))
+        constant = [trainable(self, only=each) for each in self.constant_rate_modules()]
+        groups += [ParameterGroup("constant", named, schedule="constant") for named in constant]
         related, gate = trainable(self, only=self.relation), self.relation.gate()
         for name, is_gate in (("relation", False), ("gate", True)):
             named = [(each, p) for each, p in related if (p is gate) == is_gate]
