@@ -405,7 +405,9 @@ GLOBAL: dict[str, RelationConfig] = {
     "batchformer_v2, all, two layers, split": inside(
         context="global", pairs="all", layers=2, batch_norm="split"
     ),
-    "batchformer_v2, gate": inside(context="global", residual="gate"),
+    "foreign, all, two layers": ForeignConfig(
+        context="global", heads=2, dropout=0.0, pairs="all", layers=2
+    ),
     "bgformer": bgformer(context="global"),
     "bgformer, all, graphnorm, two layers": bgformer(
         context="global", pairs="all", graph_norm="graphnorm", layers=2
@@ -440,10 +442,12 @@ def assert_equal(ours: Result, expected: Result) -> None:
 
 
 @each_name
-@pytest.mark.parametrize("batch_norm", ["joint", "split"])
-@pytest.mark.parametrize(("context", "of_one"), [(2, 2), (LOCAL, LOCAL), ("local", LOCAL)])
+@pytest.mark.parametrize(
+    ("context", "of_one", "batch_norm"),
+    [(2, 2, "joint"), (LOCAL, LOCAL, "split"), ("local", LOCAL, "joint")],
+)
 def test_two_streams_inside_the_backbone_train_as_one_process(
-    two_processes: TwoProcesses, config: str, batch_norm: Any, context: Any, of_one: int
+    two_processes: TwoProcesses, config: str, context: Any, of_one: int, batch_norm: Any
 ) -> None:
     relation = inside(context=context, pairs="all", batch_norm=batch_norm)
     whole = joined(two_processes(train, SYNCHRONISED[config], relation, "batch norm", "in order"))
