@@ -91,7 +91,7 @@ ONLY_AT_START = ("run.directory", "run.overwrite", "speed.like")  # of those: no
 
 # Keys that say where something lies on the machine that trains.
 PLACES = (
-    *("data.root", "data.ground_truth", "data.subset", "backbone.init"),
+    *("data.root", "data.ground_truth", "data.subset", "data.table", "backbone.init"),
     *("speed.store", "speed.like", "run.directory"),
 )
 _NO_PLACES = ("all", *PACKAGED)  # values of data.subset that are names

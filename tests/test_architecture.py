@@ -25,7 +25,7 @@ PICKLE_READER = ROOT / "linear_eval" / "checkpoints" / "tensor_file.py"
 NO_NAMES = {"utils", "util", "common", "misc", "helpers", "core", "base"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn"}
-HEAVY |= {"onnx", "onnxscript", "onnxruntime"}
+HEAVY |= {"onnx", "onnxscript", "onnxruntime", "pyarrow", "scipy"}
 MUST_START_FAST = [
     "linear_eval",
     "ssl_bf",
