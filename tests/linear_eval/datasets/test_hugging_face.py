@@ -34,9 +34,10 @@ def table(values: list[int], labels: list[Any], names: list[str] | None) -> Any:
     return made.replace_schema_metadata({"huggingface": about})
 
 
-def write(
-    root: Path, kind: str, names: list[str] | None, labels: Any = ([1, 0, 1], [0, 1])
-) -> None:
+NUMBERS = ([1, 0, 1], [0, 1])
+
+
+def write(root: Path, kind: str, names: list[str] | None, labels: Any = NUMBERS) -> None:
     for split, values, own in zip(("train", "test"), ([10, 20, 30], [40, 50]), labels, strict=True):
         rows = table(values, own, names)
         if kind == "parquet":
