@@ -22,9 +22,9 @@ CIFAR_PADDINGS = {"_cifar": 1, "_cifar_padding2": 2}
 """Suffix -> padding of the 3x3 first convolution; solo-learn trains its CIFAR ResNets with 2."""
 ARCHITECTURES: dict[str, int] = {
     "small_conv": 128,
-    **dict.fromkeys(CIFAR_BLOCKS, 64),
     **_RESNET_WIDTHS,
     **{name + stem: width for stem in CIFAR_PADDINGS for name, width in _RESNET_WIDTHS.items()},
+    **dict.fromkeys(CIFAR_BLOCKS, 64),
     **{name: shape.width for name, shape in VISION_TRANSFORMERS.items()},
 }
 """Every architecture of our own names, and the width D of its features."""

@@ -29,6 +29,7 @@ from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
+from ssl_bf.methods.classifier import ClassifierConfig
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.metric import MetricConfig
 from ssl_bf.methods.metric_losses import ClassInfoNceConfig, ProxyAnchorConfig
@@ -47,7 +48,7 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config, BatchTransformerOfTokens
 from ssl_bf.relations.bgformer import BGFormerConfig
-from ssl_bf.relations.controls import UniformConfig
+from ssl_bf.relations.controls import CopyConfig, UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
@@ -299,7 +300,7 @@ def train(
         if "fixed statistics" in flags and isinstance(module, _BatchNorm):
             module.eval()
     several = world_size() > 1
-    unused = not method.relation.is_always_active
+    unused = bool(method.changing_keys())
     model: nn.Module = method
     if several:
         model = DistributedDataParallel(
@@ -551,6 +552,36 @@ def test_bgformer_trains_as_one_process(
     whole = joined(two_processes(*work, "batch norm", "in order"))
     assert ("same/relation.surroundings.centres" in whole) == (graph == "cluster")
     assert_equal(whole, train(*work[1:], "batch norm", "in order"))
+
+
+CLASSIFIER = ClassifierConfig(prior=1.0, batch_norm="synchronised", label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [NoRelationConfig(), batchformer(insert_at="backbone"), CopyConfig(insert_at="backbone")],
+    ids=lambda relation: relation.name,
+)
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"margin": 0.5, "reweight_from": 0.5}, {"probe_until": 0.5}],
+    ids=["plain", "ldam", "probe"],
+)
+def test_a_classifier_trains_as_one_process(
+    two_processes: TwoProcesses, relation: RelationConfig, keys: dict[str, Any]
+) -> None:
+    """Weights of classes and a backbone that is not trained yet included."""
+    config = replace(CLASSIFIER, **keys)
+    work = (train, config, relation, "batch norm", "in order")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
+
+
+def test_a_classifiers_context_of_all_devices_is_that_of_one_process(
+    two_processes: TwoProcesses,
+) -> None:
+    relation = batchformer(insert_at="backbone", context="global")
+    work = (train, CLASSIFIER, relation, "batch norm")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
 
 
 def test_a_relation_that_sleeps_leaves_no_process_waiting(two_processes: TwoProcesses) -> None:
