@@ -73,7 +73,7 @@ class ForeignTransformer(BatchTransformer):
         return collect(sequences, order)
 
     def _seen(self, allowed: Tensor, groups: int) -> Tensor:
-        """(N, M) -> (N / g, 1, g, g + m): itself, and its group of the other batch but its place."""
+        """(N, M) -> (N / g, 1, g, g + m): itself; its group of the other batch but its place."""
         rows, others = allowed.shape[0] // groups, allowed.shape[1] // groups
         number = torch.arange(groups, device=allowed.device)
         of_group = allowed.reshape(groups, rows, groups, others)[number, :, number]
