@@ -29,7 +29,6 @@ from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config
 from ssl_bf.relations.controls import CopyConfig, SelfOnlyConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
-from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Elapsed
 
 N, WIDTH = 8, 8
@@ -37,7 +36,6 @@ COUNTS = (500, 40, 5)
 CLASSES = Classes(("cat", "dog", "owl"), COUNTS)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
 CONTEXT = StepContext(seed=1)
-SAMPLES = Samples(torch.arange(N))
 
 
 def backbone() -> nn.Sequential:
@@ -109,7 +107,7 @@ PAIRS: list[Any] = ["plain_keys", ((0.3, 0.0), (0.7, 0.0)), ((0.0, 0.0), (1.0, 0
 @pytest.mark.parametrize("pairs", PAIRS)
 def test_the_first_column_of_the_pairs_weighs_the_streams(pairs: Any, reduction: Any) -> None:
     method = build(batchformer(pairs=pairs, reduction=reduction), prior=1.0)
-    streams = method.relation.queries(method.backbone(view()), SAMPLES, CONTEXT, 1)
+    streams = method.relation.queries(method.backbone(view()), batch().samples, CONTEXT, 1)
     weights = [row[0] for row in method.relation.rules.weights]
     expected = torch.zeros((), dtype=torch.float64)
     for weight, stream in zip(weights, streams, strict=True):
@@ -183,7 +181,7 @@ def test_a_relation_changes_no_other_initial_value() -> None:
 def test_the_loss_of_an_image_reaches_others_through_the_related_stream_alone(stream: int) -> None:
     method = build(batchformer(context="local"))
     features = view().flatten(1)[:, :WIDTH].requires_grad_()
-    logits = method.logits(method.relation.queries(features, SAMPLES, CONTEXT, 1))
+    logits = method.logits(method.relation.queries(features, batch().samples, CONTEXT, 1))
     for row in range(N):
         loss = method.loss(
             logits[stream : stream + 1, row : row + 1], LABELS[row : row + 1], elapsed=0
