@@ -40,9 +40,9 @@ from ssl_bf.run.setting_checks import (
     check_whole_backbone,
     setting_notes,
 )
+from ssl_bf.samplers.sampler import Pool, Sampler
 from ssl_bf.schedules import Plan
 from ssl_bf.views.loader import ViewLoader
-from ssl_bf.views.sampler import Pool, Sampler
 
 
 @dataclass(frozen=True, eq=False)

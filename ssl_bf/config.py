@@ -19,9 +19,9 @@ from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
-from ssl_bf.views import SamplerConfig
+from ssl_bf.samplers import SamplerConfig
+from ssl_bf.samplers.sampler import EveryImageConfig
 from ssl_bf.views.recipes import ViewsConfig
-from ssl_bf.views.sampler import EveryImageConfig
 
 if TYPE_CHECKING:
     pass

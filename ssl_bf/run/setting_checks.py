@@ -15,7 +15,7 @@ from linear_eval.system.printable import one_line
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.method import Method
 from ssl_bf.run.environment import compiler_fault
-from ssl_bf.views.sampler import Sampler
+from ssl_bf.samplers.sampler import Sampler
 
 
 def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:

@@ -14,8 +14,8 @@ from linear_eval.system.serial_threads import serial_threads
 from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.packed_images import Images, LooseImages, PackedImages
 from ssl_bf.pixels.store import ImageStore, decode_threads
+from ssl_bf.samplers.sampler import Sampler
 from ssl_bf.views.recipes import ViewsConfig, make_views
-from ssl_bf.views.sampler import Sampler
 from ssl_bf.views.view_draws import ViewDraws
 
 # Of N images, and (N,) their indices in the split and the numbers of their showings.

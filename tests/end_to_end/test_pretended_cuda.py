@@ -23,11 +23,11 @@ from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.packed_images import PackedImages
 from ssl_bf.pixels.store import HeldImages
+from ssl_bf.samplers.sampler import EveryImage, Pool
 from ssl_bf.train import _update, prepare, train
 from ssl_bf.views.batch_ops import crop_and_resize
 from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
-from ssl_bf.views.sampler import EveryImage, Pool
 from ssl_bf.views.uniform_views import finish
 from tests.pretended_cuda import is_on_cuda, pretended_cuda
 from tests.recorded_graph import RecordedGraph

@@ -16,9 +16,9 @@ from ssl_bf.pixels.preparation import Preparation
 from ssl_bf.pixels.residency import Residency, default_place, open_images
 from ssl_bf.pixels.source import Source
 from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
+from ssl_bf.samplers.sampler import EveryImage, Pool
 from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
-from ssl_bf.views.sampler import EveryImage, Pool
 
 MakeSource = Callable[..., Source]
 PREPARATIONS = [

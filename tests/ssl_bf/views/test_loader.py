@@ -14,10 +14,10 @@ from ssl_bf.pixels import store as store_module
 from ssl_bf.pixels.fill import fill
 from ssl_bf.pixels.packed_images import PackedImages
 from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
+from ssl_bf.samplers.sampler import Dealt, EveryImage, Pool
 from ssl_bf.views import loader as loader_module
 from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig, make_view, make_views
-from ssl_bf.views.sampler import Dealt, EveryImage, Pool
 from ssl_bf.views.view_draws import ViewDraws
 
 CONFIG = ViewsConfig(recipe="moco_v2", size=8)

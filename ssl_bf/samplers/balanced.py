@@ -14,7 +14,7 @@ from torch import Tensor
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import generator
-from ssl_bf.views.sampler import Dealt, Pool, Sampler
+from ssl_bf.samplers.sampler import Dealt, Pool, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from linear_eval.system.errors import InputError
-from ssl_bf.views.balanced_sampler import ClassBalancedConfig, DomainBalancedConfig
-from ssl_bf.views.sampler import Dealt, EveryImage, Pool, Sampler
+from ssl_bf.samplers.balanced import ClassBalancedConfig, DomainBalancedConfig
+from ssl_bf.samplers.sampler import Dealt, EveryImage, Pool, Sampler
 
 EPOCHS = 2
 
