@@ -43,17 +43,8 @@ ROOMS = {
     ),
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
-        *(
-            "pixels",
-            "samplers",
-            "views",
-            "config",
-            "run",
-            "monitor",
-            "build",
-            "captured_step",
-            "train",
-        ),
+        *("pixels", "samplers", "views", "config", "run", "monitor", "build", "captured_step"),
+        "train",
         *("commands", "from_python", "cli", "__main__"),
     ),
 }

@@ -39,7 +39,7 @@ from tests.unions import LABELLED, members_of, small
 
 N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
 SAMPLES = Samples(torch.arange(N))
-# labels have no related stream: test_labelled_methods and test_classifier have what holds there
+# labels have no related stream: tests/ssl_bf/test_methods and test_classifier have what holds there
 METHODS = {name: each for name, each in members_of(MethodConfig).items() if name not in LABELLED}
 SMALL = {"projection_dim": OUT, "hidden_dim": 8, "predictor_hidden_dim": 4, "queue_size": QUEUE}
 CONFIGS: dict[str, MethodConfig] = {name: small(each, **SMALL) for name, each in METHODS.items()}
