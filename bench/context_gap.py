@@ -25,6 +25,7 @@ from ssl_bf.train import _update, prepare
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0)
 LAST = 10  # steps that are averaged
 NO_GAP = 0.03  # of a mean over so few steps, without a signature
+WHOLE_GAP = 0.1  # at least, with the strongest
 
 
 class Signature:
@@ -40,7 +41,8 @@ class Signature:
         apart = (features - features.mean(dim=0)).norm(dim=1).mean().detach()
         source = generator("signature", self.step)
         direction = nn.functional.normalize(torch.randn(features.shape[1], generator=source), dim=0)
-        return features + self.strength * apart * direction
+        added: Tensor = self.strength * apart * direction
+        return features + added
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
@@ -98,13 +100,15 @@ def measured(relation: str, strength: float, steps: int, seed: int) -> dict[str,
 def wrong(
     found: list[dict[str, Any]], relation: str, strength: float, gaps: dict[str, float]
 ) -> str:
-    """What the meter should not show: a gap without a signature, or none that grows with it."""
+    """What the meter should not show: a gap without a signature, or one that falls with it."""
     before = [row for row in found if row["variant"] == relation]
     for name, gap in gaps.items():
         if strength == 0 and abs(gap) > NO_GAP:
             return f"{name} is {gap:.3f} without a signature"
-        if before and gap <= before[-1][name]:
-            return f"{name} does not rise with the signature"
+        if before and gap < before[-1][name] - NO_GAP:
+            return f"{name} falls with the signature"
+        if strength == STRENGTHS[-1] and gap < WHOLE_GAP:
+            return f"{name} hardly answers to the strongest signature"
     return ""
 
 

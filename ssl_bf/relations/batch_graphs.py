@@ -88,9 +88,9 @@ class Clusters(Teacher):
 
     def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """The labels (N, 1) of the teacher's rows, balanced over those of all devices."""
-        rows, seen = super().beside(features, samples, side, view)
-        labels = self.labels(all_gather_rows(rows))[own_keys(len(rows))]
-        return Beside(labels[:, None], seen)
+        teacher = super().beside(features, samples, side, view)
+        labels = self.labels(all_gather_rows(teacher.rows))[own_keys(len(teacher.rows))]
+        return teacher._replace(rows=labels[:, None])
 
     def labels(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N,) int64 in [0, C)."""

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
+from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
 from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.parts.groups import check_group, collect, deal
 from ssl_bf.parts.key_queue import NO_IMAGE
@@ -48,7 +50,13 @@ class ForeignTransformer(BatchTransformer):
     """BatchFormer with all rows of a group but the own one from another batch."""
 
     def forward(  # type: ignore[override]
-        self, features: Tensor, order: Tensor | None, *, dropout: bool, beside: Beside
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        beside: Beside,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """(N, D) -> (N, D).
 
@@ -61,11 +69,15 @@ class ForeignTransformer(BatchTransformer):
             dropout: False switches every dropout off.
             beside: rows (M, D) of the other batch, M = N or W * N, and which of them each row of
                 this one may see, (N, M).
+            attention: a list that the attention of each layer is added to; None: nobody asks.
         """
         sequences = deal(features, order, self.group)  # (N / g, g, D)
         context = deal(beside.rows, None, self.group)  # (N / g, m, D), m = g or W * N
         seen = self._seen(beside.seen if order is None else beside.seen[order], len(sequences))
         for number, layer in enumerate(self.encoder_layers):
+            if attention is not None:
+                assert isinstance(layer, BatchTransformerLayer)
+                attention.append(layer.self_attn.attention(sequences, context, seen))
             related = layer(sequences, dropout=dropout, beside=context, seen=seen)
             if number + 1 < len(self.encoder_layers):
                 context = layer(context, dropout=dropout)
@@ -121,7 +133,8 @@ class PreviousBatch(Surroundings):
         if not self.of_all_devices:
             rows, images = rows[own_keys(len(features))], images[own_keys(len(features))]
         seen = (images != NO_IMAGE) & (images != samples.image_ids[:, None])
-        return Beside(rows.to(features.dtype), seen)
+        # A copy: the buffer moves on after the step, and who looks at the step does so later.
+        return Beside(rows.to(features.dtype, copy=True), seen)
 
     def after_step(self) -> None:
         """What was this step's batch is the previous one now."""

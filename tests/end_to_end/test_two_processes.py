@@ -448,7 +448,7 @@ def assert_equal(ours: Result, expected: Result) -> None:
     for name, value in expected.items():
         largest = max(1.0, value.abs().max().item())
         torch.testing.assert_close(
-            ours[name], value, rtol=0, atol=1e-10 * largest, msg=lambda text, at=name: at + text
+            ours[name], value, rtol=0, atol=1e-10 * largest, msg=f"{name} differs"
         )
 
 

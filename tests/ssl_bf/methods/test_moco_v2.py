@@ -447,7 +447,9 @@ def test_the_context_gap_is_measured_against_plain_keys_and_their_queue() -> Non
     expected = context_gap(queries, keys[0], method.queue(0).keys)
     values = method.measurements()
     assert sorted(values) == [
-        f"{n}/stream_{s}" for n in ("context_gap", "feature_std") for s in (0, 1)
+        "attention_entropy/layer_0",
+        *(f"{n}/stream_{s}" for n in ("context_gap", "feature_std") for s in (0, 1)),
+        "stream_cosine",
     ]
     assert {name: values[name] for name in expected} == pytest.approx(expected)
 
@@ -462,7 +464,8 @@ class Signature(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         source = torch.Generator().manual_seed(self.step)
         direction = torch.randn(WIDTH, generator=source, dtype=torch.float64)
-        return rows + self.strength * math.sqrt(WIDTH) * direction / direction.norm()
+        length: Tensor = self.strength * math.sqrt(WIDTH) / direction.norm()
+        return rows + length * direction
 
 
 def gaps_with_signature(relation: RelationConfig, strength: float) -> list[float]:

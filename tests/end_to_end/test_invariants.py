@@ -40,7 +40,7 @@ SAMPLES = Samples(IDS)
 CONTEXT = StepContext(seed=1, step=3)
 RELATIONS, METHODS = members_of(RelationConfig), members_of(MethodConfig)
 PLACES = ("projection", "backbone", "tokens")
-SMALL_METHOD = {"projection_dim": OUT, "hidden_dim": 8, "predictor_hidden_dim": 4}
+SMALL_METHOD: dict[str, Any] = {"projection_dim": OUT, "hidden_dim": 8, "predictor_hidden_dim": 4}
 SMALL_METHOD |= {"queue_size": QUEUE, "temperature": 0.5}
 SMALL: dict[str, Any] = {"heads": 2, "context": GROUP, "top_k": GROUP, "dropout": 0.0}
 SMALL |= {"pairs": "all", "insert_after": (1, 3)}
@@ -245,8 +245,8 @@ def copy_parity(cell: Cell) -> None:
 
 def sum_over_pairs(cell: Cell) -> None:
     """5. The loss is the mean over the pairs of streams (that of V1 is recorded: tests/parity)."""
-    one_pair = (((1.0, 0.0), (0.0, 0.0)), ((0.0, 1.0), (0.0, 0.0)))
-    one_pair += (((0.0, 0.0), (1.0, 0.0)), ((0.0, 0.0), (0.0, 1.0)))
+    one_pair = [((1.0, 0.0), (0.0, 0.0)), ((0.0, 1.0), (0.0, 0.0))]
+    one_pair += [((0.0, 0.0), (1.0, 0.0)), ((0.0, 0.0), (0.0, 1.0))]
     used = one_pair[:2] if config_of(cell).pairs == "plain_queries" else one_pair
     # SimSiam deals the groups of keys where no query is related
     configs = [one_group(cell), *(one_group(cell, pairs=pairs) for pairs in used)]
@@ -341,7 +341,8 @@ def isolation(cell: Cell) -> None:
     assert not torch.equal(before[:, group == 1], after[:, group == 1])
     first, other = batch(method), batch(method, seed=1)
     seen: list[Tensor] = []
-    query = method.project if isinstance(method, SimSiam) else method.query  # type: ignore[operator]
+    name = "project" if isinstance(method, SimSiam) else "query"
+    query: Any = getattr(method, name)
 
     def recorded(images: Tensor, samples: Samples, context: StepContext, number: int) -> Tensor:
         streams: Tensor = query(images, samples, context, number)
@@ -350,7 +351,7 @@ def isolation(cell: Cell) -> None:
         return streams
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(method, "project" if isinstance(method, SimSiam) else "query", recorded)
+        patch.setattr(method, name, recorded)
         method(first, CONTEXT)
         method(Batch((first.views[0], other.views[1]), IDS), CONTEXT)
     assert torch.equal(seen[0], seen[1])
