@@ -5,7 +5,7 @@ a key that is always plain: the first column of `relation.pairs` weighs the stre
 a second column are refused. Shapes: N local batch, S streams, D feature width, C classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -22,12 +22,10 @@ from linear_eval.classifiers.classifier_file import (
     save_classifier,
 )
 from linear_eval.system.errors import InputError
-from linear_eval.system.printable import one_line
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.class_loss import ClassLoss
-from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.optimizers import ParameterGroup
@@ -87,7 +85,7 @@ class ClassifierConfig:
         Raises:
             InputError: a class has no image, or the relation has no place here.
         """
-        _check_classes(start.classes)
+        start.classes.require_images()
         return Classifier(self, start)
 
 
@@ -173,12 +171,24 @@ class Classifier(Method):
         }
         return [*super().changing_keys(), *(key for key, is_set in changes.items() if is_set)]
 
+    @property
+    def skips_parameters(self) -> bool:
+        """Also while probing."""
+        return super().skips_parameters or self.config.probe_until > 0
+
     def parameter_groups(self) -> list[ParameterGroup]:
-        """As of all methods, the backbone by layers where their rates differ."""
-        groups = super().parameter_groups()
-        if self.config.layer_decay == 1:
-            return groups
-        return by_layer(groups, self.backbone, "backbone.", self.config.layer_decay)
+        """As of all methods, the layer apart, the backbone by layers where their rates differ.
+
+        Apart, because torch's fused SGD fails where some of a group have stepped and others not,
+        as when probing ends.
+        """
+        network, *others = super().parameter_groups()
+        own = [(name, p) for name, p in network.parameters if name.startswith("fc.")]
+        rest = [(name, p) for name, p in network.parameters if not name.startswith("fc.")]
+        backbone = [replace(network, parameters=rest)] if rest else []
+        if self.config.layer_decay < 1:
+            backbone = by_layer(backbone, self.backbone, "backbone.", self.config.layer_decay)
+        return [*backbone, ParameterGroup("classifier", own), *others]
 
     def notes(self) -> list[str]:
         """Say where frozen statistics come from no training."""
@@ -236,15 +246,3 @@ class Classifier(Method):
                 "relation.insert_at: projection, but a classifier has no projector; set "
                 "relation.insert_at=backbone"
             )
-
-
-def _check_classes(classes: Classes) -> None:
-    both = zip(classes.names, classes.counts, strict=True)
-    without = [one_line(name) for name, count in both if not count]
-    if without:
-        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-        raise InputError(
-            f"data: {len(without)} of {len(classes.names)} classes have no training image "
-            f"({', '.join(without[:3])}{more}), expected at least one of each; add some, or leave "
-            "these classes out"
-        )

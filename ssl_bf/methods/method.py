@@ -21,7 +21,7 @@ from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.measurements import feature_std, relation_values
-from ssl_bf.methods.trainable import trainable
+from ssl_bf.methods.parameter_groups import trained_groups
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
@@ -173,26 +173,20 @@ class Method(nn.Module, ABC):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Trainable parameters by learning-rate rule; each exactly once."""
-        apart = [*self.constant_rate_modules(), self.relation]
-        main = trainable(self, exclude=apart)
-        groups = [ParameterGroup("network", main)]
-        constant = [trainable(self, only=each) for each in self.constant_rate_modules()]
-        groups += [ParameterGroup("constant", named, schedule="constant") for named in constant]
-        related, gate = trainable(self, only=self.relation), self.relation.gate()
-        for name, is_gate in (("relation", False), ("gate", True)):
-            named = [(each, p) for each, p in related if (p is gate) == is_gate]
-            if named:
-                scale = self.relation.lr_scale
-                groups.append(ParameterGroup(name, named, scale, decays=not is_gate))
-        return groups
+        return trained_groups(self, self.constant_rate_modules(), self.relation)
 
     def constant_rate_modules(self) -> list[nn.Module]:
         """Modules whose learning rate stays at its peak (SimSiam's predictor)."""
         return []
 
     def changing_keys(self) -> list[str]:
-        """Keys of the config by which steps differ in kind: not all reach every parameter."""
+        """Keys of the config by which steps differ in kind."""
         return [] if self.relation.is_always_active else ["relation.active"]
+
+    @property
+    def skips_parameters(self) -> bool:
+        """Whether some steps give no gradient to something that is trained."""
+        return not self.relation.is_always_active
 
     @property
     def kept_backbone(self) -> nn.Module:

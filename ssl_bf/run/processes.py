@@ -50,5 +50,5 @@ def distribute(method: Method, device: torch.device) -> nn.Module:
             device_ids=devices,
             broadcast_buffers=False,
             # While stream 1 does not exist, no gradient reaches the relation.
-            find_unused_parameters=bool(method.changing_keys()),
+            find_unused_parameters=method.skips_parameters,
         )

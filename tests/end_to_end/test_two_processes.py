@@ -300,7 +300,7 @@ def train(
         if "fixed statistics" in flags and isinstance(module, _BatchNorm):
             module.eval()
     several = world_size() > 1
-    unused = bool(method.changing_keys())
+    unused = method.skips_parameters
     model: nn.Module = method
     if several:
         model = DistributedDataParallel(

@@ -22,7 +22,7 @@ from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.classifier import Classifier, ClassifierConfig
 from ssl_bf.methods.method import Start
-from ssl_bf.optimizers import SgdConfig, build_optimizer
+from ssl_bf.optimizers import AdamWConfig, LarsConfig, SgdConfig, build_optimizer
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
@@ -286,6 +286,22 @@ def test_while_probing_the_classifier_alone_is_trained() -> None:
     assert all(each.training for each in method.modules())
     step(method, elapsed=0.3)
     assert moved(before, snapshot(method)) == {"fc", "backbone"}
+
+
+@pytest.mark.parametrize("optimizer", [SgdConfig(), LarsConfig(), AdamWConfig()])
+def test_one_optimizer_probes_and_then_trains_all(optimizer: Any) -> None:
+    method = build(batchformer(), probe_until=0.5).float()
+    made = build_optimizer(optimizer, method.parameter_groups())
+    for group in made.param_groups:
+        group["lr"] = 0.1
+    before = snapshot(method)
+    for elapsed in (0.0, 0.25, 0.5, 0.75):
+        made.zero_grad()
+        images = view().float()
+        torch.autograd.backward(method(batch(images), StepContext(seed=1, elapsed=elapsed)))
+        made.step()
+        expected = {"fc", "relation"} | ({"backbone"} if elapsed >= 0.5 else set())
+        assert moved(before, snapshot(method)) == expected
 
 
 def test_a_probe_sees_the_features_of_evaluation() -> None:
