@@ -59,7 +59,7 @@ def test_a_pretraining_config_is_named_after_its_content(path: Path) -> None:
         assert config.run.directory == f"runs/{path.stem}"
     elif path.stem != "quickstart":
         assert path.stem.startswith(config.method.name)
-        found = re.search("batchformer(_v2)?", path.stem)
+        found = re.search("batchformer(_v2)?|bgformer", path.stem)
         assert config.relation.name == (found.group() if found else "none")
         assert config.run.directory == f"runs/{path.stem}"
 
@@ -108,7 +108,7 @@ def test_a_folder_of_ones_own_has_a_config_for_a_gpu_and_one_for_a_cpu() -> None
 
 def test_the_two_arms_of_a_comparison_differ_in_the_relation_only() -> None:
     for path in PRETRAIN:
-        partner = path.with_name(re.sub("_batchformer(_v2)?", "", path.name))
+        partner = path.with_name(re.sub("_batchformer(_v2)?|_bgformer", "", path.name))
         if partner == path or re.search("batchformer_imagenet$", path.stem):
             continue  # V1's ImageNet configs are each as published
         with_relation, without = load(path), load(partner)

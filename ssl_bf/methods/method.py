@@ -84,6 +84,7 @@ class Method(nn.Module, ABC):
 
     views_per_image: ClassVar[int] = 2
     needs_labels: ClassVar[bool] = False  # an unlabelled data set is then refused
+    needs_pairs: bool = False  # of one class, in every batch: else the sampler is refused
 
     config: MethodSettings
     backbone: nn.Module

@@ -15,6 +15,7 @@ from linear_eval.system.printable import one_line
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.method import Method
 from ssl_bf.run.environment import compiler_fault
+from ssl_bf.samplers.sampler import Sampler
 
 
 def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
@@ -89,9 +90,15 @@ def check_labels(config: PretrainConfig, method: Method, train: ImageSplit) -> N
     """Refuse images without labels, or of one class, where the method needs labels.
 
     Raises:
-        InputError: naming `data`.
+        InputError: naming `data`; or the relation that wants labels of a method without them.
     """
     if not method.needs_labels:
+        if method.relation.needs_labels:
+            raise InputError(
+                f"relation.graph: label takes labels, and method.name={config.method.name} trains "
+                "without them; set relation.graph=none, teacher_knn or cluster, or a method with "
+                "labels (metric)"
+            )
         return
     if bool((train.labels < 0).any()):
         raise InputError(
@@ -105,6 +112,20 @@ def check_labels(config: PretrainConfig, method: Method, train: ImageSplit) -> N
             f"data: all {len(train)} training images are of one class ('{one_line(only)}'), "
             f"expected at least two, which method.name={config.method.name} tells apart; "
             "choose a data set with more classes, or another method"
+        )
+
+
+def check_sampler(config: PretrainConfig, method: Method, sampler: Sampler) -> None:
+    """Refuse batches in which two images of a class may be missing, where the loss compares them.
+
+    Raises:
+        InputError: naming `sampler`.
+    """
+    if method.needs_pairs and (sampler.images_per_class or 0) < 2:
+        raise InputError(
+            f"sampler.name: {config.sampler.name} leaves it to chance whether a batch holds two "
+            f"images of a class, which this method.name={config.method.name} compares; set "
+            "sampler.name=class_balanced and sampler.images_per_class to 2 or more"
         )
 
 

@@ -26,12 +26,16 @@ from linear_eval.backbones.architectures import SmallConv, feature_dim
 from linear_eval.system.distributed import all_gather_rows, rank, world_size
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.classifier import ClassifierConfig
 from ssl_bf.methods.method import Method, Start
+from ssl_bf.methods.metric import MetricConfig
+from ssl_bf.methods.metric_losses import ClassInfoNceConfig, ProxyAnchorConfig
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3Config
+from ssl_bf.methods.paco import PaCoConfig
 from ssl_bf.methods.simsiam import SimSiamConfig
 from ssl_bf.optimizers import SgdConfig, build_optimizer
 from ssl_bf.parts.all_reduce import all_reduce_sum
@@ -57,6 +61,7 @@ SAMPLES = Samples(torch.arange(N))
 LOCAL = N // 2
 STEPS = 3
 Result = dict[str, Tensor]
+CLASSES = Classes(("a", "b", "c", "d"), (4, 3, 2, 1))
 Work = Callable[..., Result]
 
 
@@ -263,14 +268,13 @@ class InOrder(StepContext):
         return torch.arange(n)
 
 
-def batch_of(step: int) -> Batch:
+def batch_of(step: int, method: Method | None = None) -> Batch:
+    """Two views without labels, or what the method takes."""
     ids = own_rows((torch.arange(N) * 3 + step) % 11)  # some images come back in the next step
-    return Batch(views(step), ids)
-
-
-def labelled(batch: Batch, step: int) -> Batch:
-    """One view, and a label for each image."""
-    return Batch(batch.views[:1], batch.image_ids, own_rows((torch.arange(N) * 5 + step) % 3))
+    if method is None or not method.needs_labels:
+        return Batch(views(step), ids)
+    labels = own_rows((torch.arange(N) + step) % len(CLASSES.names))
+    return Batch(views(step)[: method.views_per_image], ids, labels)
 
 
 def context_of(step: int, *, in_order: bool) -> StepContext:
@@ -279,7 +283,7 @@ def context_of(step: int, *, in_order: bool) -> StepContext:
 
 
 def train(
-    config: MoCoV2Config | MoCoV3Config | SimSiamConfig | ClassifierConfig,
+    config: MethodConfig,
     relation: RelationConfig,
     *flags: str,
 ) -> Result:
@@ -287,9 +291,7 @@ def train(
     in_stages = relation.name == "batchformer_v2"
     network = backbone("batch norm" in flags, in_stages=in_stages)
     width = feature_dim("small_conv") if in_stages else WIDTH
-    classes = Classes(("a", "b", "c"), (9, 3, 1))
-    start = Start(network, width, relation, seed=2, classes=classes)
-    method: Method = config.build(start)
+    method: Method = config.build(Start(network, width, relation, 2, CLASSES))
     method.double()
     method.relation.make_room(N // world_size())
     method.compute_in_parts(2 if "in parts" in flags else 1, N // world_size())
@@ -312,8 +314,7 @@ def train(
         optimizer.zero_grad()
         with torch.random.fork_rng():
             torch.manual_seed(10 * step + rank())  # dropout
-            batch = labelled(batch_of(step), step) if method.needs_labels else batch_of(step)
-            loss = model(batch, context_of(step, in_order="in order" in flags))
+            loss = model(batch_of(step, method), context_of(step, in_order="in order" in flags))
         torch.autograd.backward(loss)
         result[f"mean/loss of step {step}"] = loss.detach()
         if step == 0:
@@ -730,3 +731,34 @@ def test_relations_of_every_policy_train_alike_on_both_processes(
     }
     assert len(moved) == (24 if parameters == "ema" and config.name != "simsiam" else 12)
     assert set(moved.values()) == {parameters != "frozen"}
+
+
+# Methods with labels: the whole batch is compared, on whichever process its rows are
+
+LABELLED: dict[str, MethodConfig] = {
+    "pairs": MetricConfig(projection_dim=OUT, batch_norm="synchronised"),
+    "info_nce": MetricConfig(
+        projection_dim=OUT, loss=ClassInfoNceConfig(), batch_norm="synchronised"
+    ),
+    "proxy_anchor": MetricConfig(
+        projection_dim=OUT, loss=ProxyAnchorConfig(lr_scale=2.0), batch_norm="synchronised"
+    ),
+    "paco": PaCoConfig(
+        projection_dim=OUT, hidden_dim=8, queue_size=QUEUE, batch_norm="synchronised"
+    ),
+}
+BESIDE_LABELS: dict[str, RelationConfig] = {
+    "none": NoRelationConfig(),
+    "batchformer": batchformer(),
+    "bgformer by labels": bgformer(graph="label", insert_at="backbone"),
+    "bgformer by labels, of all devices": bgformer(context="global", graph="label"),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("relation", BESIDE_LABELS)
+def test_methods_with_labels_train_as_one_process(
+    two_processes: TwoProcesses, name: str, relation: str
+) -> None:
+    work = (train, LABELLED[name], BESIDE_LABELS[relation], "batch norm", "in order")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
