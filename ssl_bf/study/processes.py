@@ -1,0 +1,86 @@
+"""Runs as processes of this machine, each with its share of the cores, and of the GPUs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from linear_eval.system.cores import usable_cores
+from ssl_bf.study.arms import Arm
+from ssl_bf.study.study_file import StudyConfig
+from ssl_bf.study.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """A task that was started."""
+
+    watched: subprocess.Popen[bytes]
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it works."""
+        return self.watched.poll()
+
+    def stop(self) -> None:
+        """Ask it to save and stop; it may take a step until it did."""
+        if self.watched.stdin is not None:
+            self.watched.stdin.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Starts tasks here.
+
+    Attributes:
+        threads: of each.
+        gpus: names of those that tasks take in turns; with fewer than two, each sees what we see.
+    """
+
+    threads: int
+    gpus: tuple[str, ...] = ()
+
+    def start(self, task: Task, slot: int) -> Process:
+        """Start a task; what it prints goes behind what is in its log.
+
+        Args:
+            task: that is not done.
+            slot: which of those that work at a time it is, from 0.
+        """
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        if len(self.gpus) > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        task.run.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.run.log.open("ab") as log:
+            watched = subprocess.Popen(
+                [sys.executable, "-m", "ssl_bf.study.watched", *task.command()],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for us alone: a second signal would not save
+            )
+        return Process(watched)
+
+
+class Here:
+    """This machine."""
+
+    def check(self, study: StudyConfig, arms: Sequence[Arm]) -> None:
+        """Everything works here."""
+
+    def threads(self, study: StudyConfig) -> int:
+        """A run's share of the cores."""
+        return max(1, usable_cores() // study.jobs)
+
+    def launcher(self, study: StudyConfig, threads: int) -> Processes:
+        """Processes."""
+        del study
+        names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        count = torch.cuda.device_count()
+        gpus = names if len(names) == count else [str(number) for number in range(count)]
+        return Processes(threads=threads, gpus=tuple(gpus))
