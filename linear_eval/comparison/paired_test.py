@@ -54,7 +54,8 @@ def paired_test(differences: Sequence[float], margin: float) -> PairedTest:
     """Test paired differences against zero, and against a margin on either side.
 
     Args:
-        differences: two or more. Where all are the same number, that is taken as known.
+        differences: two or more. Where all are zero, both sides are taken as the same; where all
+            are another number (accuracies are steps, so a few may be), signs alone are counted.
         margin: > 0, in the same unit.
 
     Source: Student 1908, Biometrika 6, 1-25; Schuirmann 1987, J. Pharmacokinet. Biopharm. 15,
@@ -64,13 +65,19 @@ def paired_test(differences: Sequence[float], margin: float) -> PairedTest:
     spread = statistics.stdev(differences)
     error, freedom = spread / math.sqrt(pairs), pairs - 1
     half = quantile(1 - ALPHA, freedom) * error
+    if not spread and mean:
+        by_sign = 0.5**pairs
+        p, p_equivalence = 2 * by_sign, by_sign if abs(mean) < margin else 1.0
+    else:
+        p = 2 * _upper_tail(abs(mean), error, freedom)
+        p_equivalence = _upper_tail(margin - abs(mean), error, freedom)
     return PairedTest(
         pairs=pairs,
         mean=mean,
         spread=spread,
         interval=(mean - half, mean + half),
-        p=min(1.0, 2 * _upper_tail(abs(mean), error, freedom)),
-        p_equivalence=_upper_tail(margin - abs(mean), error, freedom),
+        p=min(1.0, p),
+        p_equivalence=p_equivalence,
     )
 
 

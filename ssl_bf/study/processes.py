@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from linear_eval.system.cores import usable_cores
-from ssl_bf.study.arms import Arm
 from ssl_bf.study.study_file import StudyConfig
 from ssl_bf.study.tasks import Task
+
+if TYPE_CHECKING:  # a job of Slurm needs no torch to start what does
+    from ssl_bf.study.arms import Arm
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +75,14 @@ class Here:
 
     def threads(self, study: StudyConfig) -> int:
         """A run's share of the cores."""
+        from linear_eval.system.cores import usable_cores
+
         return max(1, usable_cores() // study.jobs)
 
     def launcher(self, study: StudyConfig, threads: int) -> Processes:
         """Processes."""
+        import torch
+
         del study
         names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         count = torch.cuda.device_count()

@@ -8,14 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.errors import EXIT_FAILED, InputError
-from ssl_bf.study.arms import Arm
 from ssl_bf.study.processes import Process, Processes
 from ssl_bf.study.study_file import StudyConfig
 from ssl_bf.study.tasks import Task
+
+if TYPE_CHECKING:
+    from ssl_bf.study.arms import Arm
 
 _EVERY = 0.5  # seconds between two looks of a job at its run
 

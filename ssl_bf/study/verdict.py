@@ -81,6 +81,8 @@ class Verdict:
             return f"{self.asked.arm} is {how} than {self.asked.against}{less}"
         if equal:
             return f"equal within {margin}"
+        if not self.test.spread:
+            return f"the same in {self.test.pairs} pairs, too few to tell"
         more = self.more_seeds
         among_many = "no claim among so many contrasts"
         said = among_many if self.test.p < ALPHA else "inside the noise"

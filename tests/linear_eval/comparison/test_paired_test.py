@@ -46,11 +46,13 @@ def test_equivalence_is_two_one_sided_tests_of_scipy(sample: list[float], margin
     assert found.is_equivalent == (-margin < low and high < margin)
 
 
-def test_differences_without_spread_are_taken_as_known() -> None:
+def test_differences_without_spread_are_counted_by_their_signs() -> None:
     nothing = paired_test([0.0, 0.0, 0.0], margin=0.5)
     assert (nothing.p, nothing.p_equivalence, nothing.interval) == (1.0, 0.0, (0.0, 0.0))
-    much = paired_test([2.0, 2.0], margin=0.5)
-    assert (much.p, much.p_equivalence, much.interval) == (0.0, 1.0, (2.0, 2.0))
+    twice = paired_test([2.0, 2.0], margin=0.5)
+    assert (twice.p, twice.p_equivalence, twice.interval) == (0.5, 1.0, (2.0, 2.0))
+    small = paired_test([0.1] * 6, margin=0.5)
+    assert (small.p, small.p_equivalence) == (2**-5, 2**-6)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

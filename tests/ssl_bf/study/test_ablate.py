@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal
@@ -123,7 +124,7 @@ def test_the_pilot_says_how_many_seeds_and_looks_at_no_test_image(
     assert started == [f"train {arm} seed {seed}" for seed in (3, 4, 5) for arm in ("none", "copy")]
     printed = capsys.readouterr().out
     assert "pilot: 3 seeds, k-NN on the hold-out" in printed
-    assert "copy - none               0.00    +-1             2" in printed
+    assert "copy - none               0.00     +-1             2" in printed
     assert not [*Path("study").glob("runs/*/*/results.json")]
 
 
@@ -136,16 +137,19 @@ def test_learning_rates_are_chosen_on_the_hold_out_with_seeds_of_their_own(
     go: Ablate, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ("learning_rates.seeds=[9]", "run.monitor_every=1", "data.holdout=0.25")
-    started = go(*asked, "learning_rates.factors=[1,2]")
-    tried = [f"train {arm} learning rate x {f} seed 9" for arm in ("none", "copy") for f in (1, 2)]
+    started = go(*asked, "learning_rates.factors=[2,4]")
+    tried = [f"train {arm} learning rate x {f} seed 9" for arm in ("none", "copy") for f in (2, 4)]
     assert started == tried + ALL + JUDGED
     assert not [*Path("study/learning_rates").rglob("results.json")]
-    chosen = written()["chosen"]["factors"]
+    said, chosen = capsys.readouterr().err, written()["chosen"]["factors"]
     assert chosen.keys() == {"none", "copy"}
-    config = Path("study/runs/copy/seed-0/config.yaml").read_text()
-    rate = 0.05 * chosen["copy"]
-    assert f"base_learning_rate: {rate}" in config
-    assert "learning rate of copy: x" in capsys.readouterr().err
+    for arm, factor in chosen.items():
+        assert f"learning rate of {arm}: x {factor:g} " in said
+        base, own = (
+            yaml.safe_load(Path(file).read_text())["optimizer"]["base_learning_rate"]
+            for file in (f"study/configs/{arm}.yaml", f"study/runs/{arm}/seed-0/config.yaml")
+        )
+        assert own == factor * base
 
 
 def test_equal_seconds_give_each_arm_its_epochs(
@@ -154,18 +158,18 @@ def test_equal_seconds_give_each_arm_its_epochs(
     taken = iter([0.1, 0.25])
     monkeypatch.setattr("ssl_bf.study.budget.seconds_per_step", lambda run: next(taken))
     go("budget.rule=seconds", "budget.seconds=1.0", "optimizer.warmup_epochs=0")
-    assert written()["chosen"]["epochs"] == {"none": 5, "copy": 2}
-    assert "budget: copy gets 2 epochs, 1 s of 1 s (0.5 s an epoch, measured)" in (
+    assert written()["chosen"]["epochs"] == {"none": 10, "copy": 4}
+    assert "budget: copy gets 4 epochs, 1 s of 1 s (0.25 s an epoch, measured)" in (
         capsys.readouterr().err
     )
-    assert "epochs: 5" in Path("study/runs/none/seed-0/config.yaml").read_text()
+    assert "epochs: 10" in Path("study/runs/none/seed-0/config.yaml").read_text()
 
 
 def test_a_budget_too_small_says_what_would_fit(
     go: Ablate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ssl_bf.study.budget.seconds_per_step", lambda run: 4.0)
-    with pytest.raises(InputError, match="0 epochs of none, .* expected more .* 8 s would fit"):
+    with pytest.raises(InputError, match="0 epochs of none, .* expected more .* 4 s would fit"):
         go("budget.rule=seconds", "budget.seconds=1", "optimizer.warmup_epochs=0")
 
 
