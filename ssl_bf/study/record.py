@@ -11,7 +11,7 @@ from typing import Any, Literal
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.errors import InputError
 from linear_eval.system.user_text import TextError, read_text
-from ssl_bf.study.run_folder import RUNS
+from ssl_bf.study.run_folder import RUNS, TRIALS
 from ssl_bf.study.study_file import StudyConfig
 
 RECORD_FILE = "record.json"
@@ -120,6 +120,8 @@ def continued(
         InputError: something else changed than new seeds, arms and contrasts; names the key.
     """
     folder = Path(study.directory)
+    if not has_runs(folder):
+        found = None  # nothing holds us to what was asked for and never done
     now = json.loads(
         json.dumps(
             {
@@ -148,8 +150,11 @@ def continued(
 
 
 def has_runs(folder: Path) -> bool:
-    """Whether any run of the study was begun."""
-    return any((folder / RUNS).glob("*/*/config.yaml"))
+    """Whether any run was begun, those that try learning rates among them."""
+    return any(
+        any((folder / place).glob(f"{below}/seed-*/config.yaml"))
+        for place, below in ((RUNS, "*"), (TRIALS, "*/*"))
+    )
 
 
 def _refuse_changes(

@@ -15,6 +15,7 @@ from linear_eval.system.errors import InputError
 Stage = Literal["missing", "begun", "trained", "judged"]
 
 RUNS = "runs"
+TRIALS = "learning_rates"
 LOGS = "logs"
 BACKBONE = "backbone.safetensors"
 HOLDOUT_METRIC = "monitor/knn_top1"
@@ -49,7 +50,7 @@ class StudyRun:
         if self.factor is None:
             return self.study / RUNS / self.arm / f"seed-{self.seed}"
         tried = f"x{self.factor:g}"
-        return self.study / "learning_rates" / self.arm / tried / f"seed-{self.seed}"
+        return self.study / TRIALS / self.arm / tried / f"seed-{self.seed}"
 
     @property
     def log(self) -> Path:

@@ -8,13 +8,19 @@ from pathlib import Path
 
 from linear_eval.system.folder_lock import InUseError, sole_use
 from linear_eval.system.printable import aligned
+from ssl_bf.study.record import read_record
 from ssl_bf.study.run_folder import StudyRun, runs_of
 from ssl_bf.study.study_file import StudyConfig
 
 
 def status_lines(study: StudyConfig) -> list[str]:
-    """A line per run, and one that sums them up."""
+    """A line per run, and one that sums them up.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
     folder = Path(study.directory)
+    read_record(folder)
     runs = runs_of(folder, [arm.name for arm in study.arms], study.seeds)
     rows, counts = [], dict.fromkeys(("judged", "trained", "running", "stopped", "missing"), 0)
     for run in runs:
