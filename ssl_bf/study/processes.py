@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from linear_eval.system.folder_lock import InUseError, sole_use
+from linear_eval.system.screen import say
 from ssl_bf.study.study_file import StudyConfig
 from ssl_bf.study.tasks import Task
 
 if TYPE_CHECKING:  # a job of Slurm needs no torch to start what does
     from ssl_bf.study.arms import Arm
+
+_EVERY = 0.2  # seconds between two looks
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,7 @@ class Processes:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         if len(self.gpus) > 1:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        _wait_until_free(task.run.directory)
         task.run.log.parent.mkdir(parents=True, exist_ok=True)
         with task.run.log.open("ab") as log:
             watched = subprocess.Popen(
@@ -65,6 +72,20 @@ class Processes:
                 start_new_session=True,  # Ctrl-C is for us alone: a second signal would not save
             )
         return Process(watched)
+
+
+def _wait_until_free(directory: Path) -> None:
+    """Until a run that a killed `ablate` left behind has saved and ended."""
+    has_said = False
+    while directory.is_dir():
+        try:
+            with sole_use(directory):
+                return
+        except InUseError:
+            if not has_said:
+                say(f"{directory}: another process still works there; waiting for it")
+            has_said = True
+            time.sleep(_EVERY)
 
 
 class Here:
