@@ -14,9 +14,14 @@ from linear_eval.system.folder_lock import InUseError, sole_use
 from linear_eval.system.screen import say
 from ssl_bf.study.arms import Arm, open_arms
 from ssl_bf.study.budget import equal_seconds, run_overrides, shared_choices
+from ssl_bf.study.holdout import (
+    chosen_factors,
+    pilot_lines,
+    pilot_runs,
+    rate_override,
+    trial_runs,
+)
 from ssl_bf.study.judging import Judge, open_judge
-from ssl_bf.study.learning_rates import chosen_factors, rate_override, trial_runs
-from ssl_bf.study.pilot import pilot_lines, pilot_runs
 from ssl_bf.study.record import Choices, Record, continued, read_record
 from ssl_bf.study.results import collect
 from ssl_bf.study.run_folder import StudyRun, runs_of
