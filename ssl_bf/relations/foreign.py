@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
-from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.parts.groups import check_group, collect, deal
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
-from ssl_bf.relations.surroundings import Beside, Side, Surroundings
+from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +96,15 @@ class PreviousBatch(Surroundings):
             room = rows.new_zeros(local_batch * world_size(), rows.shape[1])
             self.register_buffer(f"rows_{side}", room)
 
-    def observe(self, features: Tensor, context: StepContext, side: Side, view: int) -> None:
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
         """Note them for the next step; the last view stays."""
-        del context, view
+        del samples, view
         if side in self.sides:
             self.noted[side] = features.detach()
 
-    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """This device's rows of the previous step, whichever view they show."""
-        del context, view
+        del samples, view
         rows = self.get_buffer(f"rows_{side}")[own_keys(len(features))]
         assert len(rows) == len(features), "no room was made for such a batch"
         return Beside(rows.to(features.dtype), self.there.expand(len(features)))

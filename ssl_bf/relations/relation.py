@@ -19,7 +19,7 @@ from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.streams import StreamRules
-from ssl_bf.relations.surroundings import Beside, Side, Surroundings
+from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
 
 
 class RelationSettings(Protocol):
@@ -87,16 +87,19 @@ class Relation(nn.Module):
         if config.parameters == "ema" and has_key_side and config.relates_keys:
             self.slow_relating = make_slow_copy(relating)
 
-    def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def queries(
+        self, features: Tensor, samples: Samples, context: StepContext, view: int
+    ) -> Tensor:
         """(N, D) -> (S, N, D) with gradient; S is 2 when related queries are trained on."""
         relating = self.relating if self.rules.relates_queries else None
-        return self._streams(relating, features, context, "query", view, dropout=True)
+        return self._streams(relating, features, samples, context, "query", view, dropout=True)
 
-    def keys(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """(N, D) -> (S, N, D) on the key side, regrouped independently of the queries."""
         relating = self.slow_relating if self.slow_relating is not None else self.relating
         relating = relating if self.rules.relates_keys else None
-        return self._streams(relating, features, context, "key", view, dropout=self.drops_keys)
+        drops = self.drops_keys
+        return self._streams(relating, features, samples, context, "key", view, dropout=drops)
 
     def features(
         self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
@@ -127,10 +130,10 @@ class Relation(nn.Module):
         is_needed = self.surroundings is not None and self.surroundings.needs_slow_queries
         return is_needed and self.rules.relates_queries and self.is_active(context)
 
-    def teach(self, slow: Tensor, context: StepContext, view: int) -> None:
+    def teach(self, slow: Tensor, samples: Samples, view: int) -> None:
         """Show the slow plain features (N, D) of a view, at the place of the relation."""
         if self.training and self.surroundings is not None:
-            self.surroundings.observe(slow, context, "key", view)
+            self.surroundings.observe(slow, samples, "key", view)
 
     def after_step(self) -> None:
         """Let the surroundings move on, where there are any."""
@@ -185,6 +188,7 @@ class Relation(nn.Module):
         self,
         relating: Callable[..., Tensor] | None,
         features: Tensor,
+        samples: Samples,
         context: StepContext,
         side: Side,
         view: int,
@@ -192,13 +196,13 @@ class Relation(nn.Module):
         dropout: bool,
     ) -> Tensor:
         if self.training and self.surroundings is not None:
-            self.surroundings.observe(features, context, side, view)
+            self.surroundings.observe(features, samples, side, view)
         if relating is None or not self.is_active(context):
             return features.unsqueeze(0)
         order = self.order(features, context, side, view)
         if self.surroundings is None:
             related = relating(features, order, dropout=dropout)
         else:
-            beside: Beside = self.surroundings.beside(features, context, side, view)
+            beside: Beside = self.surroundings.beside(features, samples, side, view)
             related = relating(features, order, dropout=dropout, beside=beside)
         return torch.stack([features, related.to(features.dtype)])

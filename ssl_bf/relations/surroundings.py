@@ -4,13 +4,29 @@ Shapes: N local batch, m rows beside it, D width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from ssl_bf.keyed_random import StepContext
-
 Side = Literal["query", "key"]
+
+
+class Samples(NamedTuple):
+    """What the rows of a batch are.
+
+    Attributes:
+        image_ids: (N,) int64, the index of each image in the split.
+        labels: (N,) int64, or None unless the method needs them.
+    """
+
+    image_ids: Tensor
+    labels: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        """The same with every tensor changed."""
+        labels = None if self.labels is None else change(self.labels)
+        return Samples(change(self.image_ids), labels)
 
 
 class Beside(NamedTuple):
@@ -38,11 +54,11 @@ class Surroundings(nn.Module, ABC):
         del local_batch
 
     @abstractmethod
-    def observe(self, features: Tensor, context: StepContext, side: Side, view: int) -> None:
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
         """Note the plain features (N, D) of one view, in training."""
 
     @abstractmethod
-    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """What the rows (N, D) of a view see; features of the same step at most of this view."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.batch_norm import frozen_running_statistics
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.relation import Relation
-from ssl_bf.relations.surroundings import Side
+from ssl_bf.relations.surroundings import Samples, Side
 
 
 class RelatingInside(nn.Module, ABC):
@@ -83,14 +83,16 @@ class TokenRelation(Relation):
         order = self.order(images, context, side, view)
         return self._streams_of(relating, backbone, images, order, dropout=dropout)
 
-    def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def queries(
+        self, features: Tensor, samples: Samples, context: StepContext, view: int
+    ) -> Tensor:
         """Streams as they are; (N, D) -> (1, N, D)."""
-        del context, view
+        del samples, context, view
         return features if features.ndim == 3 else features.unsqueeze(0)
 
-    def keys(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """Streams as they are; (N, D) -> (1, N, D)."""
-        return self.queries(features, context, view)
+        return self.queries(features, samples, context, view)
 
     def gate(self) -> nn.Parameter | None:
         """The scalar of `residual: gate`."""
