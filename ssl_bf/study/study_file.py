@@ -120,19 +120,12 @@ class LearningRateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmConfig:
-    """What a job asks of Slurm, with `--launch slurm`.
+    """What a job asks of Slurm, with `--launch slurm`."""
 
-    Attributes:
-        partition: null: Slurm's own.
-        minutes: of a job; one that needs more goes on in the next.
-        cores: of a job.
-        gpus: likewise.
-    """
-
-    partition: str | None = None
-    minutes: int = 1440
-    cores: int = 4
-    gpus: int = 0
+    partition: str | None = None  # null: Slurm's own
+    minutes: int = 1440  # of a job; a run that needs more goes on in the next
+    cores: int = 4  # of a job
+    gpus: int = 0  # likewise
 
     def __post_init__(self) -> None:
         """Refuse numbers that are none."""

@@ -47,7 +47,7 @@ def test_the_pilot_names_the_seeds_that_each_contrast_needs(tmp_path: Path) -> N
         finish(run, values[run.arm][run.seed])
     first, _, *rows, last = pilot_lines(asked, runs)
     assert first.startswith("pilot: 3 seeds, k-NN on the hold-out")
-    assert [row.split()[-1] for row in rows] == ["139", "2"]
+    assert [row.split()[-1] for row in rows] == ["49", "2"]
     assert last.startswith("the study has 5 seeds; give it more, or wider margins")
 
 
