@@ -102,8 +102,8 @@ def ablate(config: StudyConfig, place: Place, *, pilot: bool = False) -> None:
     with _claimed(folder):
         record = continued(read_record(folder), config, settings, judge.settings)
         study = Study(config, arms, judge, record)
+        record.write(folder)  # first: a folder that holds anything else without it is not ours
         _write_configs(study)
-        record.write(folder)
         for note in dict.fromkeys(note for arm in arms for note in arm.notes):
             say(note)
         try:
@@ -154,6 +154,9 @@ def _train_and_judge(study: Study, launcher: Launcher) -> None:
         print(line)
     print(f"written: {results.write()}")
     _refuse_failed([*failed])
+    if results.unanswered:
+        made = ", ".join(results.runs[0].metrics)
+        raise RunFailed(f"{results.unanswered[0]}; it made {made}; all runs are kept")
 
 
 def _train(study: Study, runs: Sequence[StudyRun], launcher: Launcher) -> list[Task]:

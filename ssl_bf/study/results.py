@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from linear_eval.strict_config.types import nearest
 from linear_eval.system.atomic_file import atomic_file
-from linear_eval.system.errors import InputError
 from linear_eval.system.versions import versions
 from ssl_bf.study.record import Record, contrast_key
 from ssl_bf.study.run_folder import StudyRun, runs_of
@@ -65,6 +63,7 @@ class StudyResults:
         runs: that are judged.
         failed: names of arm and seed that ended without a backbone, and why.
         verdicts: on the contrasts.
+        unanswered: the contrasts that have none, and why.
     """
 
     study: StudyConfig
@@ -72,6 +71,7 @@ class StudyResults:
     runs: list[Judged]
     failed: list[dict[str, Any]]
     verdicts: list[Verdict]
+    unanswered: list[str]
 
     def of_arm(self, arm: str) -> list[Judged]:
         """Its runs, in the order of the seeds."""
@@ -93,6 +93,7 @@ class StudyResults:
             "runs": [each.as_json() for each in self.runs],
             "failed": self.failed,
             "contrasts": [each.as_json() for each in self.verdicts],
+            "unanswered": self.unanswered,
             "settings": self.record.study,
             "versions": versions(),
         }
@@ -108,26 +109,31 @@ def collect(study: StudyConfig, record: Record, failed: Mapping[StudyRun, str]) 
         study: the study.
         record: with what was stated.
         failed: runs without a result, and why.
-
-    Raises:
-        InputError: a metric that counts was not made.
     """
     runs = [
         _judged(run, study)
         for run in runs_of(Path(study.directory), [arm.name for arm in study.arms], study.seeds)
         if run not in failed
     ]
-    for each in runs:
-        _require_metrics(each, study.judge.metrics)
     values: dict[str, dict[int, dict[str, float]]] = {arm.name: {} for arm in study.arms}
     for each in runs:
         values[each.run.arm][each.run.seed] = each.metrics
+    asked = asked_contrasts(study, record)
+    unmade = {each.metric for each in asked if any(each.metric not in r.metrics for r in runs)}
+    verdicts = answer([each for each in asked if each.metric not in unmade], values, study.seeds)
+    answered = [each.asked for each in verdicts]
     return StudyResults(
         study=study,
         record=record,
         runs=runs,
         failed=[{"arm": r.arm, "seed": r.seed, "reason": why} for r, why in failed.items()],
-        verdicts=answer(asked_contrasts(study, record), values, study.seeds),
+        verdicts=verdicts,
+        unanswered=[
+            f"{each.name} in {each.metric}: no answer, "
+            + ("the judge made no such number" if each.metric in unmade else "less than two pairs")
+            for each in asked
+            if each not in answered
+        ],
     )
 
 
@@ -158,14 +164,3 @@ def _judged(run: StudyRun, study: StudyConfig) -> Judged:
         collapsed=spread is not None and spread < study.collapsed_below,
         holdout=run.holdout(),
     )
-
-
-def _require_metrics(judged: Judged, wanted: Sequence[str]) -> None:
-    for metric in wanted:
-        if metric not in judged.metrics:
-            made = list(judged.metrics)
-            hint = nearest(metric, made) or f" It made {', '.join(made)}"
-            raise InputError(
-                f"judge.metrics: {judged.run.directory / 'results.json'} has no {metric}.{hint}; "
-                "correct the study, all runs are kept"
-            )

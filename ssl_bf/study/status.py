@@ -9,7 +9,7 @@ from pathlib import Path
 from linear_eval.system.folder_lock import InUseError, sole_use
 from linear_eval.system.printable import aligned
 from ssl_bf.study.record import read_record
-from ssl_bf.study.run_folder import StudyRun, runs_of
+from ssl_bf.study.run_folder import BACKBONE, TRIALS, StudyRun, runs_of
 from ssl_bf.study.study_file import StudyConfig
 
 
@@ -29,8 +29,13 @@ def status_lines(study: StudyConfig) -> list[str]:
         made, of = run.steps()
         numbers = f"{made}/{of}" if of else "-"
         rows.append([run.name, state, numbers, f"{run.seconds():,.0f}"])
+    lines = aligned(["run", "state", "steps", "seconds"], rows)
+    if tried := study.learning_rates.seeds:
+        of = len(tried) * len(study.learning_rates.factors) * len(study.arms)
+        done = len([*(folder / TRIALS).glob(f"*/*/seed-*/{BACKBONE}")])
+        lines.append(f"learning rates: {done} of {of} runs tried")
     listed = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return [*aligned(["run", "state", "steps", "seconds"], rows), f"{listed}; {eta(runs, study)}"]
+    return [*lines, f"{listed}; {eta(runs, study)}"]
 
 
 def state_of(run: StudyRun) -> str:

@@ -27,7 +27,7 @@ def study_lines(results: StudyResults, *, width: int | None = None) -> list[str]
     for arm, against in pairs:
         of_pair = [e for e in results.verdicts if (e.asked.arm, e.asked.against) == (arm, against)]
         lines += ["", *_contrast_lines(of_pair, results, width)]
-    return lines
+    return [*lines, *([""] * bool(results.unanswered)), *results.unanswered]
 
 
 def _arm_lines(results: StudyResults) -> list[str]:

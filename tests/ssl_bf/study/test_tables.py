@@ -38,7 +38,9 @@ def results() -> StudyResults:
     ]
     record = Record(study={}, seeds=(0, 1, 2), stated={}, choices=Choices(epochs={"none": 4}))
     verdicts = answer(asked, values, study.seeds)
-    return StudyResults(study=study, record=record, runs=runs, failed=[], verdicts=verdicts)
+    return StudyResults(
+        study=study, record=record, runs=runs, failed=[], verdicts=verdicts, unanswered=[]
+    )
 
 
 def test_a_wide_terminal_has_one_table_per_contrast(results: StudyResults) -> None:
