@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from linear_eval.commands.subcommand import add_overrides, add_parser
+from linear_eval.commands.subcommand import add_config, add_overrides, add_parser
 from linear_eval.system.errors import load_torch
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         example=EXAMPLE,
         if_interrupted="finished runs are kept; the same command goes on",
     )
-    parser.add_argument("study", metavar="STUDY", help="a YAML file or a packaged name")
+    add_config(parser, "study", "a YAML file or a packaged name", metavar="STUDY")
     add_overrides(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--status", action="store_true", help="say what is done, and stop")
@@ -40,7 +40,6 @@ def add(commands: Commands) -> None:
         "--pilot", action="store_true", help="say from three seeds how many are needed, and stop"
     )
     what.add_argument("--show", action="store_true", help="print the whole study and stop")
-    what.add_argument("--explain", metavar="KEY", help="say what a key means, and stop")
     parser.add_argument(
         "--launch",
         choices=("local", "slurm"),
@@ -56,7 +55,7 @@ def _ablate(given: argparse.Namespace) -> None:
 
     only_shown = given.show or given.explain is not None
     missing = "???" if only_shown else None
-    loaded = load_study(given.study, given.overrides, for_missing=missing)
+    loaded = load_study(given.config, given.overrides, for_missing=missing)
     study = loaded.value
     if given.show:
         print(to_yaml(study), end="")

@@ -166,9 +166,9 @@ def _refuse_changes(
 ) -> None:
     then, new = dict(_flat(found.study)), dict(_flat(now))
     on_one_side = tuple(f"arms.{name}." for name in {*now["arms"]} ^ {*found.study["arms"]})
-    changes = [
+    changes = [  # a key that was not there then came with a later version, or another key tells
         f"{key}={_said(then, key)}, now {_said(new, key)}"
-        for key in {**then, **new}
+        for key in then
         if _said(then, key) != _said(new, key) and not key.startswith(on_one_side)
     ]
     gone = [f"arm {name}, now missing" for name in found.study["arms"] if name not in now["arms"]]
