@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbones.backbone_file import save_backbone
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run
@@ -87,7 +86,7 @@ def train(
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
                 log.check_losses()  # or the monitor would meet the broken network first
                 if is_main():
-                    _judge(run.monitor, method.backbone, done, log)
+                    _judge(run.monitor, method.kept_backbone, done, log)
             stopping = signals.should_stop()
             if stopping or _ends_epochs(run, done, run.config.run.checkpoint_every):
                 _save(run, directory, done, log)
@@ -97,15 +96,19 @@ def train(
                     f"go on with: {_command()} resume {directory}"
                 )
         if is_main():
-            info = backbone_info(
-                run.config,
-                commit=git_commit(),
-                step=plan.total_steps,
-                precision=run.choices.precision,
-            )
-            save_backbone(directory / BACKBONE_FILE, method.backbone, info)
-            log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
+            _hand_over(run, directory, log)
         barrier()
+
+
+def _hand_over(run: Run, directory: Path, log: RunLog) -> None:
+    info = backbone_info(
+        run.config,
+        commit=git_commit(),
+        step=run.plan.total_steps,
+        precision=run.choices.precision,
+    )
+    for what, path in run.method.hand_over(directory / BACKBONE_FILE, info).items():
+        log.note(f"{what}: {path}")
 
 
 def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
