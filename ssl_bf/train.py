@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -123,6 +124,25 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     if is_main():
         begin()
     log.open()
+
+
+def seconds_per_step(run: Run, *, warm_up: int = 3, steps: int = 12) -> float:
+    """Median seconds of a few steps from the beginning of a run, which is spent by that.
+
+    Args:
+        run: from `build_run`; nothing of it is written.
+        warm_up: steps that are not counted.
+        steps: that are; fewer where the run has fewer.
+    """
+    run.model.train()
+    update, seconds = _update_of(run), []
+    with run.loader:
+        for step in range(min(warm_up + steps, run.plan.total_steps)):
+            started = time.monotonic()
+            loss = update(run.loader.batch(step), *prepare(run, step))
+            loss.item()  # waits for the device
+            seconds.append(time.monotonic() - started)
+    return statistics.median(seconds[warm_up:] or seconds)
 
 
 def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:

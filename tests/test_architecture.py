@@ -24,7 +24,7 @@ MAX_LINES = 250
 PICKLE_READER = ROOT / "linear_eval" / "checkpoints" / "tensor_file.py"
 NO_NAMES = {"utils", "util", "common", "misc", "helpers", "core", "base"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
-HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn"}
+HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn", "submitit"}
 HEAVY |= {"onnx", "onnxscript", "onnxruntime", "pyarrow", "scipy"}
 MUST_START_FAST = [
     "linear_eval",
@@ -45,6 +45,8 @@ ROOMS = {
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
         *("pixels", "samplers", "views", "config", "run", "monitor", "build", "captured_step"),
         *("train", "attention", "commands", "from_python", "cli", "__main__"),
+        *("pixels", "views", "config", "run", "monitor", "build", "captured_step", "train"),
+        *("study", "attention", "commands", "from_python", "cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.

@@ -15,11 +15,15 @@ from ssl_bf.config import PretrainConfig
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Start
+from ssl_bf.study.arms import open_arms
+from ssl_bf.study.judging import open_judge
+from ssl_bf.study.study_file import load_study
 from tests.unions import members_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
 EVALUATE = sorted((CONFIGS / "evaluate").glob("*.yaml"))
+STUDY = sorted((CONFIGS / "study").glob("*.yaml"))
 
 
 def name_of(path: Path) -> str:
@@ -64,13 +68,14 @@ def test_a_pretraining_config_is_named_after_its_content(path: Path) -> None:
         assert config.run.directory == f"runs/{path.stem}"
 
 
-@pytest.mark.parametrize("path", PRETRAIN + EVALUATE, ids=name_of)
+@pytest.mark.parametrize("path", PRETRAIN + EVALUATE + STUDY, ids=name_of)
 def test_a_config_says_how_to_run_it_and_is_short(path: Path) -> None:
     lines = path.read_text().splitlines()
     header = [line for line in lines if line.startswith("# ")]
-    command = "ssl-bf pretrain" if path in PRETRAIN else "linear-eval run"
+    commands = {"pretrain": "ssl-bf pretrain", "evaluate": "linear-eval run"}
+    command = commands.get(path.parent.name, "ssl-bf ablate")
     assert any("Run:" in line and f"{command} {path.stem}" in line for line in header)
-    assert path in EVALUATE or any(line.startswith("# Source:") for line in header)
+    assert path not in PRETRAIN or any(line.startswith("# Source:") for line in header)
     assert len(lines) <= 50
 
 
@@ -87,6 +92,17 @@ def test_a_pretraining_config_says_what_was_measured_with_it(path: Path) -> None
 def test_every_evaluation_config_loads(path: Path) -> None:
     loaded = load_config(EvaluateConfig, str(path), ["backbone=random"], packaged="evaluate")
     assert not loaded.notes
+
+
+@pytest.mark.parametrize("path", STUDY, ids=name_of)
+def test_every_study_loads_and_has_an_arm_that_must_equal_another(path: Path) -> None:
+    study = load_study(str(path), []).value
+    arms = {arm.name: arm.config for arm in open_arms(study)}
+    open_judge(study)
+    assert len(study.seeds) >= 5
+    controls = {name for name, config in arms.items() if config.relation.name == "copy"}
+    assert any(each.arm in controls for each in study.contrasts)
+    assert study.directory == f"runs/study/{path.stem}"
 
 
 def test_every_method_is_shipped_and_the_compared_ones_in_both_arms_for_each_data_set() -> None:
