@@ -67,6 +67,8 @@ class RunConfig:
 
     directory: str  # that is made, with config, log, checkpoints and in the end the backbone
     overwrite: bool = False  # replace the run that is there
+    # auto: start where nothing is, go on where this run is; the same line again after any end
+    resume: Literal["never", "auto"] = "never"
     log_every: int = 50  # steps; the first and the last are logged as well
     monitor_every: int = 10  # epochs between k-NN monitors; 0 switches them off
     monitor_images: int = 5000  # at most so many in the gallery, and in the hold-out
@@ -80,11 +82,22 @@ class RunConfig:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
         if self.monitor_every < 0:
             raise ValueError(f"monitor_every: must be >= 0, got {self.monitor_every}")
+        if self.overwrite and self.resume == "auto":
+            raise ValueError(
+                "resume: auto goes on with the run that is there, and overwrite=true replaces it; "
+                "leave one of them out"
+            )
 
 
-# Keys that may change while a run goes on: with the same images they leave its result alone.
+# Keys that may change while a run goes on: with the same images they leave its result alone. Of
+# them, there is nothing to change about those that act at the start.
 RESUMABLE = ("speed.", "run.", "data.root", "data.download", "data.on_bad_image")
-ONLY_AT_START = ("run.directory", "run.overwrite", "speed.like")  # of those: nothing to change
+ONLY_AT_START = (
+    "run.directory",
+    "run.overwrite",
+    "run.resume",
+    "speed.like",
+)  # of those: nothing to change
 
 
 # Keys that say where something lies on the machine that trains.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\
 example:
   ssl-bf pretrain moco_v3_batchformer_cifar10 data.root=data/cifar10 epochs=20
+  ssl-bf pretrain ... run.resume=auto      (starts, or goes on: the same line after any end)
   torchrun --nproc-per-node 8 -m ssl_bf pretrain ...      (on several devices)
 
 CONFIG is a YAML file, or the name of a packaged one (ssl-bf configs lists them): quickstart,
@@ -95,27 +96,55 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
 
 
 def start(config: PretrainConfig, notes: Sequence[str]) -> None:
-    """Train a new run; nothing is written before the first step is made.
+    """Train a run from its beginning or, where `run.resume` says so, from where it got to.
 
-    So a run that `run.overwrite` gives up is there until another one is known to work.
+    Nothing is written before the first step is made. So a run that `run.overwrite` gives up is
+    there until another one is known to work.
 
     Args:
         config: the whole run.
         notes: lines for its log.
     """
+    from ssl_bf.commands.resume import go_on_joined
+    from ssl_bf.run.begun import Begun, what_is_there
+    from ssl_bf.run.directory import say_finished
+    from ssl_bf.run.processes import joined_processes
+
+    directory = Path(config.run.directory)
+    with joined_processes(config.speed):
+        begun = Begun.NOTHING
+        if config.run.resume == "auto":
+            begun = what_is_there(config, directory)
+        if begun is Begun.FINISHED:
+            say_finished(directory)
+        elif begun is Begun.SAVED:
+            go_on_joined(config, directory)
+        else:
+            _start_joined(config, directory, notes, overwrite=begun is Begun.UNSAVED)
+
+
+def _start_joined(
+    config: PretrainConfig, directory: Path, notes: Sequence[str], *, overwrite: bool
+) -> None:
+    """Train from the first step, with the processes joined.
+
+    Args:
+        config: the whole run.
+        directory: of it.
+        notes: lines for its log.
+        overwrite: replace what is there, whatever the config says.
+    """
     from linear_eval.strict_config.reader import to_yaml
     from ssl_bf.build import build_run
     from ssl_bf.run.directory import check_directory, claimed, clear_for
-    from ssl_bf.run.processes import joined_processes
     from ssl_bf.train import train
 
-    directory = Path(config.run.directory)
     reads = {"backbone.init": config.backbone.init, "speed.like": config.speed.like}
-    with joined_processes(config.speed):
-        check_directory(directory, overwrite=config.run.overwrite, reads=reads)
-        run = build_run(config, directory=directory)
-        run.notes[:0] = notes
-        with claimed(directory):
-            # once more: another run may have begun and ended here since
-            check_directory(directory, overwrite=config.run.overwrite, reads=reads)
-            train(run, directory, begin=partial(clear_for, to_yaml(config), directory))
+    overwrite = overwrite or config.run.overwrite
+    check_directory(directory, overwrite=overwrite, reads=reads)
+    run = build_run(config, directory=directory)
+    run.notes[:0] = notes
+    with claimed(directory):
+        # once more: another run may have begun and ended here since
+        check_directory(directory, overwrite=overwrite, reads=reads)
+        train(run, directory, begin=partial(clear_for, to_yaml(config), directory))

@@ -69,14 +69,21 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
 
 def go_on(config: PretrainConfig, directory: Path) -> None:
     """Go on with a run, whose config is at hand, from its newest sound checkpoint."""
-    from ssl_bf.run.directory import BACKBONE_FILE, claimed
     from ssl_bf.run.processes import joined_processes
+
+    with joined_processes(config.speed):
+        go_on_joined(config, directory)
+
+
+def go_on_joined(config: PretrainConfig, directory: Path) -> None:
+    """The same, with its processes joined."""
+    from ssl_bf.run.directory import BACKBONE_FILE, claimed, say_finished
     from ssl_bf.train import train
 
-    with joined_processes(config.speed), claimed(directory):
+    with claimed(directory):
         run, first_step = _restored(config, directory)
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
-            print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
+            say_finished(directory)
             return
         train(run, directory, first_step=first_step)
 
@@ -86,12 +93,12 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     from linear_eval.backbones.configs import GivenBackboneConfig
     from ssl_bf.build import build_run
     from ssl_bf.pixels.identity import check_identity
-    from ssl_bf.run.checkpoint import load_newest
+    from ssl_bf.run.begun import load_agreed
     from ssl_bf.run.directory import CONFIG_FILE
     from ssl_bf.run.saved_config import check_order, earlier_reading
     from ssl_bf.run.training_state import restore
 
-    saved = load_newest(directory)
+    saved = load_agreed(config, directory)
     _check_settings(saved, config, directory)
     # The weights come from the checkpoint; the file that the run began with may be gone.
     without_init = config

@@ -86,8 +86,17 @@ def save(
     return final
 
 
-def load_newest(run_directory: Path) -> Checkpoint:
+def published_steps(run_directory: Path) -> list[int]:
+    """Steps of the checkpoints that are there, sound or not, newest first."""
+    return [_step(path) for path in _published(run_directory / "checkpoints")]
+
+
+def load_newest(run_directory: Path, *, step: int | None = None) -> Checkpoint:
     """Newest checkpoint that matches its checksums; `notes` names each newer one that does not.
+
+    Args:
+        run_directory: of the run.
+        step: only that of this step will do.
 
     Raises:
         InputError: there is no checkpoint, or none is sound (each is listed with its reason).
@@ -95,6 +104,8 @@ def load_newest(run_directory: Path) -> Checkpoint:
     folder = run_directory / "checkpoints"
     reasons = []
     for path in _published(folder):
+        if step not in (None, _step(path)):
+            continue
         try:
             files = _verified_files(path)
             tensors = tensors_from_bytes(files[TENSORS])
@@ -106,8 +117,9 @@ def load_newest(run_directory: Path) -> Checkpoint:
         return Checkpoint(_step(path), tensors, state, notes)
     if not reasons:
         raise InputError(
-            f"{run_directory}: holds no checkpoint, expected checkpoints/step-NNNNNNNNN; "
-            "give the directory of a run that has saved one, or start again with `ssl-bf pretrain`"
+            f"{run_directory}: holds no checkpoint, expected checkpoints/step-"
+            f"{'NNNNNNNNN' if step is None else f'{step:09d}'}; give the directory of a run that "
+            "has saved one, or start again with `ssl-bf pretrain ... run.resume=auto`"
         )
     raise InputError(
         f"{run_directory}: no checkpoint is sound, expected one that matches its checksums; "

@@ -101,6 +101,12 @@ def claimed(directory: Path) -> Iterator[None]:
         yield
 
 
+def say_finished(directory: Path) -> None:
+    """Tell that nothing is left to do."""
+    if is_main():
+        print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
+
+
 def _delete_if_empty(directory: Path, was_there: bool) -> None:
     if not was_there and directory.is_dir() and not any(directory.iterdir()):
         directory.rmdir()
