@@ -23,7 +23,6 @@ from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.pixels.identity import image_identity
-from ssl_bf.run import checkpoint
 from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
@@ -33,6 +32,7 @@ from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
+from ssl_bf.saving.saver import Saver
 from ssl_bf.schedules import Elapsed
 
 
@@ -66,7 +66,9 @@ def train(
         tensorboard=run.config.run.tensorboard,
         precision=run.choices.precision,
     )
-    with StopSignals() as signals, log, run.loader:
+    saver = Saver(directory, run.config.run, plan, first_step=first_step)
+    left = partial(_what_is_left, saver, directory)
+    with StopSignals(left) as signals, log, run.loader, saver:
         for line in run.notes:
             log.note(line)
         run.model.train()
@@ -87,14 +89,17 @@ def train(
                 log.check_losses()  # or the monitor would meet the broken network first
                 if is_main():
                     _judge(run.monitor, method.backbone, done, log)
-            stopping = signals.should_stop()
-            if stopping or _ends_epochs(run, done, run.config.run.checkpoint_every):
-                _save(run, directory, done, log)
-            if stopping and done < plan.total_steps:
+            asked = signals.agreed(save_is_due=is_main() and saver.is_due(done))
+            if asked.stop or asked.save:
+                _save(run, saver, done, log)
+            if asked.stop and done < plan.total_steps:
+                saver.wait()
+                barrier()  # who left first would have torchrun end the others before they saved
                 raise StoppedBySignal(
                     f"stopped at step {done} of {plan.total_steps} and saved; "
                     f"go on with: {_command()} resume {directory}"
                 )
+        saver.wait()
         if is_main():
             info = backbone_info(
                 run.config,
@@ -169,6 +174,13 @@ def _command() -> str:
     return f"torchrun --nproc-per-node {world_size()} -m ssl_bf"
 
 
+def _what_is_left(saver: Saver, directory: Path) -> str:
+    """Behind the line that tells of an end at once."""
+    if saver.saved_step is None:
+        return "; nothing was saved"
+    return f"; saved up to step {saver.saved_step}, go on with: {_command()} resume {directory}"
+
+
 def _ends_epochs(run: Run, done: int, every: int) -> bool:
     """Whether `every` epochs (0: never) or the whole run end with this many finished steps."""
     is_last = done == run.plan.total_steps
@@ -186,22 +198,17 @@ def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
     }
 
 
-def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
+def _save(run: Run, saver: Saver, done: int, log: RunLog) -> None:
     log.check_losses()  # on every process: never a checkpoint of a broken run
-    if is_main():
-        checkpoint.save(
-            directory,
-            step=done,
-            tensors=training_tensors(run.method, run.optimizer),
-            state={
-                "world_size": world_size(),
-                "seed": run.config.seed,
-                **IMAGE_ORDER,
-                **image_identity(run.images),
-                "settings": decisive_settings(run.config),
-                "precision": run.choices.precision,
-                "threads": torch.get_num_threads(),  # changed by now, if it is adaptive
-            },
-            keep=run.config.run.keep_checkpoints,
-        )
-    barrier()
+    if not is_main():
+        return
+    state = {
+        "world_size": world_size(),
+        "seed": run.config.seed,
+        **IMAGE_ORDER,
+        **image_identity(run.images),
+        "settings": decisive_settings(run.config),
+        "precision": run.choices.precision,
+        "threads": torch.get_num_threads(),  # changed by now, if it is adaptive
+    }
+    saver.save(done, training_tensors(run.method, run.optimizer), state)

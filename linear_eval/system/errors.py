@@ -3,12 +3,11 @@
 import io
 import os
 import select
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from linear_eval.system.interruption import ending_at_once, name_of, number_of, speaks
 from linear_eval.system.printable import one_line
 from linear_eval.system.screen import say, whole_lines
 
@@ -16,7 +15,6 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL: start the same run again and it goes on
-EXIT_INTERRUPTED = 130  # as of any program that Ctrl-C ends
 
 
 class InputError(ValueError):
@@ -44,17 +42,16 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     Args:
         command: does the work; raises `InputError`, `RunFailed` or `StoppedBySignal` where these
             apply.
-        if_interrupted: says what there is, and how to go on, whenever Ctrl-C ends the command.
+        if_interrupted: says what there is, and how to go on, whenever a signal ends the command.
 
     Returns:
         0 done; 2 the user's input is wrong (one line on stderr, no traceback); 75 stopped by a
-        signal and saved; 130 interrupted (one line again); 1 when it failed as `RunFailed` says, or
-        the reader of the output left.
+        signal and saved; 128 + its number after a signal elsewhere (one line again), 130 after
+        Ctrl-C; 1 when it failed as `RunFailed` says, or the reader of the output left.
 
     Raises:
         Exception: whatever else `command` raises is left to Python: a traceback and exit code 1.
     """
-    interruption = f"interrupted: {if_interrupted}"
     try:
         with whole_lines():
             command()
@@ -73,9 +70,9 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     except StoppedBySignal as stop:
         _say_once(one_line(str(stop)) or "stopped by a signal")
         return EXIT_STOPPED
-    except KeyboardInterrupt:  # outside of the part of a run that saves when interrupted
-        _say_once(interruption)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as interruption:  # outside of what saves when interrupted
+        _say_once(f"{name_of(interruption)}: {if_interrupted}")
+        return 128 + number_of(interruption)
     except BrokenPipeError:
         if not _reader_is_gone():
             raise  # another pipe broke, and that is a failure to be seen
@@ -87,12 +84,12 @@ def load_torch(*, if_interrupted: str) -> None:
     """Load torch, which takes seconds: a command calls this once it has checked what needs none.
 
     Args:
-        if_interrupted: as for `run_command`, should Ctrl-C end the process meanwhile.
+        if_interrupted: as for `run_command`, should a signal end the process meanwhile.
 
     Raises:
         InputError: it is installed, but cannot be loaded.
     """
-    with _ending_at_once(f"interrupted: {if_interrupted}"):
+    with ending_at_once(if_interrupted):
         try:
             import torch
 
@@ -148,26 +145,8 @@ def _not_installed(package: str) -> str:
 
 def _say_once(line: str) -> None:
     """Tell the user; of torchrun's processes, one speaks."""
-    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0":
+    if speaks():
         say(line)
-
-
-@contextmanager
-def _ending_at_once(line: str) -> Iterator[None]:
-    """Let Ctrl-C end the process where torch is loaded: its C++ aborts on a KeyboardInterrupt."""
-
-    def end(*_: object) -> None:
-        _say_once(line)
-        os._exit(EXIT_INTERRUPTED)
-
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # ignored, or somebody else's
-        return
-    signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _reader_is_gone() -> bool:

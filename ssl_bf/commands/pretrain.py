@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
         example=EXAMPLE,
         # One that makes steps is asked to stop, saves and says so itself.
         if_interrupted="run.directory is as it was, or the run is done; what is packed is kept, "
-        "but for its last 64 MiB at most",
+        "but for its last 64 MiB at most; the same command begins again",
     )
     add_config(parser, "pretrain", "a YAML file or a packaged name")
     parser.add_argument(

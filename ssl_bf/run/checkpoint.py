@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,18 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
 
 
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU, bit for bit, of tensors of any device, layout or memory.
+
+    What is stored has no shared memory and no strides such as channels_last: safetensors refuses
+    both.
+    """
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
 def save(
     run_directory: Path,
     *,
@@ -49,6 +62,7 @@ def save(
     tensors: dict[str, Tensor],
     state: dict[str, Any],
     keep: int,
+    stays: Callable[[int], bool] = lambda step: False,
 ) -> Path:
     """Publish a checkpoint, then delete older ones.
 
@@ -58,9 +72,10 @@ def save(
     Args:
         run_directory: must exist; the checkpoint goes to checkpoints/step-NNNNNNNNN in it.
         step: optimizer updates done.
-        tensors: any device, layout or shared memory; stored as contiguous copies, bit for bit.
+        tensors: from `copied`.
         state: JSON values without NaN and infinities.
         keep: how many sound checkpoints stay, this one included; >= 1.
+        stays: of a step, whether its checkpoint is never deleted.
 
     Raises:
         InputError: the disk is full, read-only or damaged.
@@ -76,7 +91,7 @@ def save(
         damage = _damage(final)
         if damage is not None:
             raise OSError(f"it does not read back as written: {damage}")
-        _delete_older(folder, step, keep)
+        _delete_older(folder, step, keep, stays)
     except OSError as error:
         raise InputError(
             f"{final}: the checkpoint cannot be saved ({error.strerror or error}); "
@@ -128,12 +143,7 @@ def load_newest(run_directory: Path, *, step: int | None = None) -> Checkpoint:
 
 
 def _encode(step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> dict[str, bytes]:
-    # safetensors refuses shared memory and strides such as channels_last, hence the copies.
-    plain = {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    files = {TENSORS: tensors_to_bytes(plain), STATE: _to_json(state)}
+    files = {TENSORS: tensors_to_bytes(tensors), STATE: _to_json(state)}
     return files | {MANIFEST: _to_json(_manifest(step, files))}
 
 
@@ -212,13 +222,13 @@ def _delete_leftovers(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def _delete_older(folder: Path, step: int, keep: int) -> None:
+def _delete_older(folder: Path, step: int, keep: int, stays: Callable[[int], bool]) -> None:
     """Delete what is older than the `keep`-th sound checkpoint, counting down from `step`."""
     sound = 1
     for path in _published(folder):
         if _step(path) >= step:
             continue  # newer ones were found damaged when this run resumed: they count for nothing
-        if sound >= keep:
+        if sound >= keep and not stays(_step(path)):
             delete_folder(path)
-        elif _damage(path) is None:
+        elif sound < keep and _damage(path) is None:
             sound += 1

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import ssl_bf.train
 from linear_eval.system.errors import InputError, StoppedBySignal
+from ssl_bf.run import checkpoint
 from ssl_bf.run.checkpoint import load_newest, published_steps
 from ssl_bf.run.log import RunLog
 from tests.tiny_run import STEPS, Start, no_training, snapshot, stop_at_once
@@ -77,7 +77,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
             if place == "after config.yaml":
                 monkeypatch.setattr(RunLog, "open", die)
             else:
-                monkeypatch.setattr(ssl_bf.train, "_save", die)
+                monkeypatch.setattr(checkpoint, "save", die)
             start(AUTO)
         except BaseException:
             traceback.print_exc()
