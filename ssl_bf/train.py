@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.pixels.identity import image_identity
+from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
+from ssl_bf.ranks.rank_log import own_log
 from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
@@ -42,6 +45,7 @@ def train(
     *,
     first_step: int = 0,
     begin: Callable[[], None] = lambda: None,
+    heartbeats: Heartbeats | None = None,
 ) -> None:
     """Train from `first_step` to the end and write the stripped backbone.
 
@@ -50,12 +54,14 @@ def train(
         directory: the run directory; exists.
         first_step: updates already done.
         begin: readies the directory for a new run, once its first step was made and is sound.
+        heartbeats: of several processes.
 
     Raises:
         StoppedBySignal: a signal asked for it; a checkpoint was saved first.
         NonFiniteLoss: the loss is NaN or infinite; names the step.
+        ProcessLost: another process of the run is gone.
     """
-    plan, method = run.plan, run.method
+    plan = run.plan
     if run.device.type == "cpu":
         keep_freed_memory()
     log = RunLog(
@@ -68,7 +74,11 @@ def train(
     )
     saver = Saver(directory, run.config.run, plan, first_step=first_step)
     left = partial(_what_is_left, saver, directory)
-    with StopSignals(left) as signals, log, run.loader, saver:
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals(left))
+        for each in (log, run.loader, saver):
+            stack.enter_context(each)
+        stack.enter_context(naming_the_lost(heartbeats, left))
         for line in run.notes:
             log.note(line)
         run.model.train()
@@ -82,13 +92,13 @@ def train(
             after_step(time.monotonic() - started)
             if done == 1:
                 _begin(log, begin)
+            if done == first_step + 1:
+                stack.enter_context(own_log(directory))
             # the first step as well: whoever waits sees that it runs, and how fast
             if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
                 log.write(done, _values(run, step, loss))
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
-                log.check_losses()  # or the monitor would meet the broken network first
-                if is_main():
-                    _judge(run.monitor, method.backbone, done, log)
+                _judge(run.monitor, run.method.backbone, done, log)
             asked = signals.agreed(save_is_due=is_main() and saver.is_due(done))
             if asked.stop or asked.save:
                 _save(run, saver, done, log)
@@ -100,22 +110,32 @@ def train(
                     f"go on with: {_command()} resume {directory}"
                 )
         saver.wait()
-        if is_main():
-            info = backbone_info(
-                run.config,
-                commit=git_commit(),
-                step=plan.total_steps,
-                precision=run.choices.precision,
-            )
-            save_backbone(directory / BACKBONE_FILE, method.backbone, info)
-            log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
-        barrier()
+        _hand_over(run, directory, log)
 
 
 def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
-    log.write(done, {"monitor/knn_top1": monitor(backbone)})
-    for line in monitor.new_notes():
-        log.note(line)
+    log.check_losses()  # or the monitor would meet the broken network first
+    if is_main():
+        log.write(done, {"monitor/knn_top1": monitor(backbone)})
+        for line in monitor.new_notes():
+            log.note(line)
+
+
+def _hand_over(run: Run, directory: Path, log: RunLog) -> None:
+    if is_main():
+        _write_backbone(run, directory, log)
+    barrier()
+
+
+def _write_backbone(run: Run, directory: Path, log: RunLog) -> None:
+    info = backbone_info(
+        run.config,
+        commit=git_commit(),
+        step=run.plan.total_steps,
+        precision=run.choices.precision,
+    )
+    save_backbone(directory / BACKBONE_FILE, run.method.backbone, info)
+    log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
 
 
 def _begin(log: RunLog, begin: Callable[[], None]) -> None:
@@ -125,6 +145,7 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     if is_main():
         begin()
     log.open()
+    barrier()
 
 
 def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:

@@ -56,6 +56,7 @@ ROOMS = {
             "pixels",
             "views",
             "config",
+            "ranks",
             "run",
             "saving",
             "monitor",

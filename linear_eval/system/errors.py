@@ -14,6 +14,7 @@ from linear_eval.system.screen import say, whole_lines
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
+EXIT_LOST = 69  # EX_UNAVAILABLE: another process of the run is gone
 EXIT_STOPPED = 75  # EX_TEMPFAIL: start the same run again and it goes on
 
 
@@ -32,6 +33,10 @@ class StoppedBySignal(Exception):  # noqa: N818 - a run that stops when asked is
     """A signal asked the run to stop, and its state is saved."""
 
 
+class ProcessLost(Exception):  # noqa: N818 - named after what happened
+    """Another process of the run is gone; one line says which, and what is left."""
+
+
 class RunFailed(Exception):  # noqa: N818 - named after what happened
     """The work cannot go on, and no input is wrong for sure; one line says what may help."""
 
@@ -45,7 +50,8 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
         if_interrupted: says what there is, and how to go on, whenever a signal ends the command.
 
     Returns:
-        0 done; 2 the user's input is wrong (one line on stderr, no traceback); 75 stopped by a
+        0 done; 2 the user's input is wrong (one line on stderr, no traceback); 69
+        another process of the run is lost; 75 stopped by a
         signal and saved; 128 + its number after a signal elsewhere (one line again), 130 after
         Ctrl-C; 1 when it failed as `RunFailed` says, or the reader of the output left.
 
@@ -67,6 +73,9 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     except RunFailed as failure:
         say(f"error: {one_line(str(failure))}")
         return EXIT_FAILED
+    except ProcessLost as lost:
+        say(f"error: {one_line(str(lost))}")
+        return EXIT_LOST
     except StoppedBySignal as stop:
         _say_once(one_line(str(stop)) or "stopped by a signal")
         return EXIT_STOPPED

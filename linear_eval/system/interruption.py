@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # Ctrl-C; schedulers, torchrun and `kill`; a terminal that is closed; schedulers' early warning.
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -80,7 +80,17 @@ def end_at_once(number: int, line: str) -> None:
 def tell(line: str) -> None:
     """Print a line from within a handler; of torchrun's processes, one speaks."""
     if speaks():
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{line}\n".encode())
+        write_now(line)
+
+
+def write_now(line: str) -> None:
+    """Print a line past all buffers, whose locks may be held."""
+    try:
+        screen = sys.stderr.fileno()
+    except (OSError, AttributeError):
+        screen = 2
+    with suppress(OSError):
+        os.write(screen, f"{line}\n".encode())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from linear_eval.system.errors import load_torch
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
     from ssl_bf.config import PretrainConfig
+    from ssl_bf.ranks.heartbeats import Heartbeats
 
 EXAMPLE = """\
 example:
@@ -111,40 +112,39 @@ def start(config: PretrainConfig, notes: Sequence[str]) -> None:
     from ssl_bf.run.processes import joined_processes
 
     directory = Path(config.run.directory)
-    with joined_processes(config.speed):
+    with joined_processes(config) as heartbeats:
         begun = Begun.NOTHING
         if config.run.resume == "auto":
             begun = what_is_there(config, directory)
         if begun is Begun.FINISHED:
             say_finished(directory)
         elif begun is Begun.SAVED:
-            go_on_joined(config, directory)
+            go_on_joined(config, directory, heartbeats)
         else:
-            _start_joined(config, directory, notes, overwrite=begun is Begun.UNSAVED)
+            overwrite = config.run.overwrite or begun is Begun.UNSAVED
+            _start_joined(config, notes, heartbeats, overwrite=overwrite)
 
 
 def _start_joined(
-    config: PretrainConfig, directory: Path, notes: Sequence[str], *, overwrite: bool
+    config: PretrainConfig,
+    notes: Sequence[str],
+    heartbeats: Heartbeats | None,
+    *,
+    overwrite: bool,
 ) -> None:
-    """Train from the first step, with the processes joined.
-
-    Args:
-        config: the whole run.
-        directory: of it.
-        notes: lines for its log.
-        overwrite: replace what is there, whatever the config says.
-    """
+    """Train from the first step, with the processes joined."""
     from linear_eval.strict_config.reader import to_yaml
     from ssl_bf.build import build_run
     from ssl_bf.run.directory import check_directory, claimed, clear_for
     from ssl_bf.train import train
 
+    directory = Path(config.run.directory)
     reads = {"backbone.init": config.backbone.init, "speed.like": config.speed.like}
-    overwrite = overwrite or config.run.overwrite
     check_directory(directory, overwrite=overwrite, reads=reads)
     run = build_run(config, directory=directory)
     run.notes[:0] = notes
     with claimed(directory):
         # once more: another run may have begun and ended here since
         check_directory(directory, overwrite=overwrite, reads=reads)
-        train(run, directory, begin=partial(clear_for, to_yaml(config), directory))
+        begin = partial(clear_for, to_yaml(config), directory)
+        train(run, directory, begin=begin, heartbeats=heartbeats)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
     from ssl_bf.build import Run
     from ssl_bf.config import PretrainConfig
+    from ssl_bf.ranks.heartbeats import Heartbeats
     from ssl_bf.run.checkpoint import Checkpoint
 
 EXAMPLE = """\
@@ -71,11 +72,11 @@ def go_on(config: PretrainConfig, directory: Path) -> None:
     """Go on with a run, whose config is at hand, from its newest sound checkpoint."""
     from ssl_bf.run.processes import joined_processes
 
-    with joined_processes(config.speed):
-        go_on_joined(config, directory)
+    with joined_processes(config) as heartbeats:
+        go_on_joined(config, directory, heartbeats)
 
 
-def go_on_joined(config: PretrainConfig, directory: Path) -> None:
+def go_on_joined(config: PretrainConfig, directory: Path, heartbeats: Heartbeats | None) -> None:
     """The same, with its processes joined."""
     from ssl_bf.run.directory import BACKBONE_FILE, claimed, say_finished
     from ssl_bf.train import train
@@ -85,7 +86,7 @@ def go_on_joined(config: PretrainConfig, directory: Path) -> None:
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
             say_finished(directory)
             return
-        train(run, directory, first_step=first_step)
+        train(run, directory, first_step=first_step, heartbeats=heartbeats)
 
 
 def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:

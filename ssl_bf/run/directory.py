@@ -29,6 +29,7 @@ RUN_ENTRIES = (
     CONFIG_FILE,
     f"checkpoints/step-{_NUMBER}",
     *(f"checkpoints/{leftover}step-{_NUMBER}" for leftover in LEFTOVERS),
+    "logs/rank-*.log",
     "tensorboard/events.out.tfevents.*",
 )
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.

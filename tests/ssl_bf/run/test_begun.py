@@ -1,4 +1,4 @@
-"""Tests of run.resume=auto: one line that starts, goes on, is done, or refuses."""
+"""Tests of ssl_bf.run.begun, run.resume=auto: it starts, goes on, is done, or refuses."""
 
 from __future__ import annotations
 
