@@ -25,7 +25,7 @@ from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.pixels.identity import image_identity
 from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
-from ssl_bf.ranks.rank_log import own_log
+from ssl_bf.ranks.rank_log import log_to_file
 from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
@@ -93,7 +93,7 @@ def train(
             if done == 1:
                 _begin(log, begin)
             if done == first_step + 1:
-                stack.enter_context(own_log(directory))
+                log_to_file(directory)
             # the first step as well: whoever waits sees that it runs, and how fast
             if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
                 log.write(done, _values(run, step, loss))

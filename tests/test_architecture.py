@@ -42,29 +42,9 @@ ROOMS = {
         *("own_images", "from_python", "commands", "cli", "__main__"),
     ),
     "ssl_bf": (
-        *(
-            "keyed_random",
-            "intervals",
-            "schedules",
-            "optimizers",
-            "losses",
-            "parts",
-            "relations",
-            "methods",
-        ),
-        *(
-            "pixels",
-            "views",
-            "config",
-            "ranks",
-            "run",
-            "saving",
-            "monitor",
-            "build",
-            "captured_step",
-            "train",
-        ),
-        *("commands", "from_python", "cli", "__main__"),
+        *("keyed_random", "intervals", "schedules", "optimizers", "losses", "parts", "relations"),
+        *("methods", "pixels", "views", "config", "run", "ranks", "saving", "verify", "monitor"),
+        *("build", "captured_step", "train", "commands", "from_python", "cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.

@@ -1,5 +1,6 @@
 """Errors of the user's input, and the exit code of a command."""
 
+import errno
 import io
 import os
 import select
@@ -16,6 +17,14 @@ EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
 EXIT_LOST = 69  # EX_UNAVAILABLE: another process of the run is gone
 EXIT_STOPPED = 75  # EX_TEMPFAIL: start the same run again and it goes on
+
+
+# What no code of ours can foresee: the disk of any file may fail at any call.
+_OF_THE_DISK = {*(errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT), errno.ENAMETOOLONG}
+_LONGEST = 400  # characters of a message: a name that is too long is the message
+_REMEDY = (
+    "give a name that fits, free some space or mend the disk, then give the same command again"
+)
 
 
 class InputError(ValueError):
@@ -50,10 +59,10 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
         if_interrupted: says what there is, and how to go on, whenever a signal ends the command.
 
     Returns:
-        0 done; 2 the user's input is wrong (one line on stderr, no traceback); 69
-        another process of the run is lost; 75 stopped by a
-        signal and saved; 128 + its number after a signal elsewhere (one line again), 130 after
-        Ctrl-C; 1 when it failed as `RunFailed` says, or the reader of the output left.
+        0 done; 2 the user's input is wrong, or a disk fails (one line on stderr, no traceback); 69
+        another process of the run is lost; 75 stopped by a signal and saved; 128 + its number after
+        a signal elsewhere (one line again), 130 after Ctrl-C; 1 when it failed as `RunFailed` says,
+        or the reader of the output left.
 
     Raises:
         Exception: whatever else `command` raises is left to Python: a traceback and exit code 1.
@@ -62,13 +71,13 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
         with whole_lines():
             command()
         sys.stdout.flush()  # so that a closed pipe is met here and not while Python shuts down
-    except InputError as error:
-        say(f"error: {one_line(str(error))}")
-        return EXIT_WRONG_INPUT
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        say(f"error: {_not_installed('torch')}")
+    except (InputError, OSError, ModuleNotFoundError) as error:
+        line = _of_wrong_input(error)
+        if line is None:
+            if isinstance(error, BrokenPipeError) and _reader_is_gone():
+                return EXIT_FAILED
+            raise  # a failure to be seen; another pipe than the reader's may have broken as well
+        say(f"error: {line}")
         return EXIT_WRONG_INPUT
     except RunFailed as failure:
         say(f"error: {one_line(str(failure))}")
@@ -82,11 +91,19 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     except KeyboardInterrupt as interruption:  # outside of what saves when interrupted
         _say_once(f"{name_of(interruption)}: {if_interrupted}")
         return 128 + number_of(interruption)
-    except BrokenPipeError:
-        if not _reader_is_gone():
-            raise  # another pipe broke, and that is a failure to be seen
-        return EXIT_FAILED
     return EXIT_DONE
+
+
+def _of_wrong_input(error: Exception) -> str | None:
+    """The line to tell, or None where the error is not the user's, nor the disk's."""
+    if isinstance(error, InputError):
+        return one_line(str(error))
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return _not_installed("torch")
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        place = "" if error.filename is None else f": {error.filename}"
+        return f"{one_line(f'{error.strerror}{place}')[:_LONGEST]}; {_REMEDY}"
+    return None
 
 
 def load_torch(*, if_interrupted: str) -> None:

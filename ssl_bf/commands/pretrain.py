@@ -107,9 +107,9 @@ def start(config: PretrainConfig, notes: Sequence[str]) -> None:
         notes: lines for its log.
     """
     from ssl_bf.commands.resume import go_on_joined
+    from ssl_bf.ranks.processes import joined_processes
     from ssl_bf.run.begun import Begun, what_is_there
     from ssl_bf.run.directory import say_finished
-    from ssl_bf.run.processes import joined_processes
 
     directory = Path(config.run.directory)
     with joined_processes(config) as heartbeats:

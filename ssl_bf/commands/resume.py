@@ -70,7 +70,7 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
 
 def go_on(config: PretrainConfig, directory: Path) -> None:
     """Go on with a run, whose config is at hand, from its newest sound checkpoint."""
-    from ssl_bf.run.processes import joined_processes
+    from ssl_bf.ranks.processes import joined_processes
 
     with joined_processes(config) as heartbeats:
         go_on_joined(config, directory, heartbeats)
@@ -84,7 +84,7 @@ def go_on_joined(config: PretrainConfig, directory: Path, heartbeats: Heartbeats
     with claimed(directory):
         run, first_step = _restored(config, directory)
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
-            say_finished(directory)
+            say_finished(directory, run.plan.total_steps)
             return
         train(run, directory, first_step=first_step, heartbeats=heartbeats)
 

@@ -85,7 +85,7 @@ def save(
     final = folder / f"step-{step:09d}"
     try:
         folder.mkdir(exist_ok=True)
-        _delete_leftovers(folder)
+        delete_leftovers(folder)
         if _damage(final) is not None:
             _commit(final, _encode(step, tensors, state))
         damage = _damage(final)
@@ -95,7 +95,7 @@ def save(
     except OSError as error:
         raise InputError(
             f"{final}: the checkpoint cannot be saved ({error.strerror or error}); "
-            "free some space or mend the disk, then go on with `ssl-bf resume`: "
+            "free some space or mend the disk, then give the same command with run.resume=auto: "
             "checkpoints saved before are untouched"
         ) from error
     return final
@@ -217,8 +217,9 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _delete_leftovers(folder: Path) -> None:
-    for path in _folders(folder, _LEFTOVER):
+def delete_leftovers(folder: Path) -> None:
+    """Delete what killed processes left in the folder of checkpoints; nobody may write there."""
+    for path in _folders(folder, _LEFTOVER) if folder.is_dir() else []:
         shutil.rmtree(path)
 
 
