@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 example:
-  ssl-bf verify-resume quickstart --kills 30 data.train_images=128 batch_size=32 epochs=2
+  ssl-bf verify-resume quickstart data.train_images=128 batch_size=32 epochs=5 --kills 30
 
 Trains once to the end, and again while it is killed (SIGKILL) at random instants, a third of them
 while a checkpoint is written, and goes on each time by run.resume=auto. Compares every tensor,

@@ -85,6 +85,7 @@ class Lives:
         Raises:
             RunFailed: it ended by itself, and not well.
         """
+        before = _half_written(directory)
         self._begin(directory)
         seeks_a_write = kills.total % WRITES_SHARE == WRITES_SHARE - 1
         end = time.monotonic() + (seconds if seeks_a_write else chance.uniform(0, seconds))
@@ -92,7 +93,7 @@ class Lives:
         while code is None and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
             code = self._ended()
-            if seeks_a_write and _is_writing(directory):
+            if seeks_a_write and _half_written(directory) - before:
                 time.sleep(chance.choice((0, chance.uniform(0, 0.02))))
                 break
         if code is None:
@@ -101,7 +102,7 @@ class Lives:
         if code != -signal.SIGKILL:
             self._check(code)
             return False
-        if _is_writing(directory):  # what it left shows what it did
+        if _half_written(directory) - before:  # what it left shows what it did
             kills.in_a_write += 1
         else:
             kills.at_random += 1
@@ -143,9 +144,10 @@ class Lives:
             raise RunFailed(f"the run ended by itself with exit code {code}: {''.join(said[-1:])}")
 
 
-def _is_writing(directory: Path) -> bool:
+def _half_written(directory: Path) -> set[tuple[str, int]]:
+    """The checkpoints that are being written, or were when their process was killed."""
     try:
         with os.scandir(directory / "checkpoints") as entries:
-            return any(entry.name.startswith(".tmp-") for entry in entries)
+            return {(each.name, each.inode()) for each in entries if each.name.startswith(".tmp-")}
     except OSError:
-        return False  # nothing is there yet
+        return set()  # nothing is there yet

@@ -39,8 +39,8 @@ RAISED = {
     "packing": ([*AUTO, *STORE], "ssl_bf.pixels.block_log.BlockWriter.append"),
     "resuming": (AUTO, "ssl_bf.run.training_state.restore"),
     "resume": (["ssl-bf", "resume", "run"], "ssl_bf.run.training_state.restore"),
-    "judging": ([*JUDGE, "evaluators=[knn]"], "linear_eval.evaluators.knn.neighbour_votes"),
-    "searching": (SEARCH, "linear_eval.search.exact._exact_similarities"),
+    "judging": ([*JUDGE, "evaluators=[knn]"], "linear_eval.evaluators.knn._neighbours"),
+    "searching": (SEARCH, "linear_eval.search.exact._rankings"),
 }
 REMEMBERED = {
     "training": (AUTO, "ssl_bf.train._update"),
