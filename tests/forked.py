@@ -9,7 +9,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+# What the commands import would be imported anew in each fork.
+import ssl_bf.build
 import ssl_bf.cli
+import ssl_bf.commands.pretrain
+import ssl_bf.ranks.processes
+import ssl_bf.run.begun
+import ssl_bf.train
 from linear_eval.cli import main as linear_eval_main
 from linear_eval.system.interruption import hear
 

@@ -67,6 +67,7 @@ def verify_resume(source: str, overrides: Sequence[str], *, kills: int, seed: in
     import torch
 
     from linear_eval.strict_config.reader import load_config
+    from ssl_bf import build, train
     from ssl_bf.commands.pretrain import start
     from ssl_bf.config import PretrainConfig
     from ssl_bf.verify.trial import try_kills
@@ -77,6 +78,7 @@ def verify_resume(source: str, overrides: Sequence[str], *, kills: int, seed: in
     if not any(text.startswith("run.save_every=") for text in overrides):
         fixed.append(SAVE_EVERY)
     torch.set_num_threads(1)  # a fork has no other threads
+    assert build and train  # loaded here, once for all forks
 
     def command(directory: Path) -> None:
         texts = [*fixed, f"run.directory={directory}"]

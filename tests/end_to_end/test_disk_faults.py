@@ -33,12 +33,13 @@ FEW = {("start", "EIO"): 11, ("resume", KILL): 13, ("start", "EROFS"): 23}  # ev
 
 def watch(act: Callable[[int, str], None]) -> None:
     """Call `act(number, event)` before each call below the run's directory, from now on."""
-    count = 0
+    count, folder = 0, Path.cwd()
 
     def met(event: str, path: Any) -> None:
         nonlocal count
         text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
-        if "run" in Path(text).parts or Path(text).name.startswith(".run."):
+        below = os.path.relpath(text or "/", folder).split("/")[0]
+        if below == "run" or below.startswith(".run."):
             count += 1
             act(count, event)
 
