@@ -8,11 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 # Ctrl-C; schedulers, torchrun and `kill`; a terminal that is closed; schedulers' early warning.
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+# torchrun hands on to its processes what a terminal or a scheduler has sent to them as well, and
+# its own end tells them once more: within so many seconds that is the same signal.
+SAME_SECONDS = 3.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -111,11 +116,19 @@ def ending_at_once(line: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def is_the_same(since: float) -> bool:
+    """Whether a signal is but the one of `since` (of `time.monotonic`) once more."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and time.monotonic() - since < SAME_SECONDS
+
+
 def _raise(number: int, _: object) -> None:
+    since = time.monotonic()
+
+    def end(another: int, _: object) -> None:
+        if not is_the_same(since):
+            name = signal.Signals(another).name
+            end_at_once(another, f"{name}: a second signal, ended at once")
+
     for each in heard():
-        signal.signal(each, _end)
+        signal.signal(each, end)
     raise Interrupted(number)
-
-
-def _end(number: int, _: object) -> None:
-    end_at_once(number, f"{signal.Signals(number).name}: a second signal, ended at once")

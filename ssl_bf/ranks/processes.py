@@ -11,7 +11,7 @@ import torch
 from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import shut_down, start_from_environment, world_size
 from ssl_bf.config import PretrainConfig
-from ssl_bf.ranks.heartbeats import Heartbeats
+from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
 from ssl_bf.ranks.parent import end_with_parent
 from ssl_bf.run.deterministic import deterministic_algorithms
 
@@ -25,6 +25,7 @@ def joined_processes(config: PretrainConfig) -> Iterator[Heartbeats | None]:
 
     Raises:
         InputError: CUDA is asked for and absent, or torchrun's environment is incomplete.
+        ProcessLost: another process is gone.
     """
     speed = config.speed
     device = choose_device(speed.device)
@@ -39,6 +40,7 @@ def joined_processes(config: PretrainConfig) -> Iterator[Heartbeats | None]:
             heartbeats = None
             if world_size() > 1:
                 heartbeats = stack.enter_context(Heartbeats(config.run.collective_timeout))
+            stack.enter_context(naming_the_lost(heartbeats, lambda: ""))
             yield heartbeats
     finally:
         shut_down()

@@ -12,11 +12,7 @@ import torch
 from torch import distributed
 
 from linear_eval.system.distributed import is_main, world_size
-from linear_eval.system.interruption import end_at_once, heard, tell
-
-# torchrun hands on to its processes what a terminal or a scheduler has sent to them as well, and
-# its own end tells them once more: within so many seconds that is the same signal.
-SAME_SECONDS = 3.0
+from linear_eval.system.interruption import end_at_once, heard, is_the_same, tell
 
 
 class Asked(NamedTuple):
@@ -75,9 +71,9 @@ class StopSignals:
         return Asked(*map(bool, flags.tolist()))
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        name, now = signal.Signals(number).name, time.monotonic()
+        name = signal.Signals(number).name
         if self.received is None:
-            self.received, self._received_at = number, now
+            self.received, self._received_at = number, time.monotonic()
             tell(f"{name}: the step under way ends and is saved; a second signal ends it at once")
-        elif world_size() == 1 or now - self._received_at > SAME_SECONDS:
+        elif not is_the_same(self._received_at):
             end_at_once(number, f"{name}: a second signal, ended at once{self._left()}")
