@@ -194,12 +194,12 @@ def delete_litter(path: Path) -> None:
     nothing is deleted.
 
     Raises:
-        OSError: the folder cannot be read, or does not let go of them.
+        OSError: the disk fails, or the folder does not let go of them.
     """
     name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
-    if not path.parent.is_dir():
-        return
-    with os.scandir(path.parent) as entries:
+    found = []
+    unread = suppress(FileNotFoundError, NotADirectoryError, PermissionError)
+    with unread, os.scandir(path.parent) as entries:
         found = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
     for each in found:
         with suppress(FileNotFoundError, BlockingIOError), each.open("rb") as file:
