@@ -10,6 +10,8 @@ import importlib
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -80,6 +82,10 @@ def interrupting(place: str, name: str, twice: bool) -> Callable[[], None]:
                     os.kill(os.getpid(), signal.Signals[name])
                 finally:
                     if twice:
+                        # From another thread both would be one to Python's main thread.
+                        time.sleep(
+                            0.5 * (threading.current_thread() is not threading.main_thread())
+                        )
                         os.kill(os.getpid(), signal.Signals[name])
             return original(*given, **keys)
 
