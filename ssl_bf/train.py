@@ -27,6 +27,7 @@ from ssl_bf.pixels.identity import image_identity
 from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
 from ssl_bf.ranks.rank_log import log_to_file
 from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.run.checkpoint import published_steps
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
 from ssl_bf.run.hand_over import backbone_info
@@ -72,8 +73,8 @@ def train(
         tensorboard=run.config.run.tensorboard,
         precision=run.choices.precision,
     )
-    saver = Saver(directory, run.config.run, plan, first_step=first_step)
-    left = partial(_what_is_left, saver, directory)
+    saver = Saver(directory, run.config.run, plan)
+    left = partial(_what_is_left, directory)
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals(left))
         for each in (log, run.loader, saver):
@@ -195,11 +196,12 @@ def _command() -> str:
     return f"torchrun --nproc-per-node {world_size()} -m ssl_bf"
 
 
-def _what_is_left(saver: Saver, directory: Path) -> str:
-    """Behind the line that tells of an end at once."""
-    if saver.saved_step is None:
+def _what_is_left(directory: Path) -> str:
+    """Behind the line that tells of an end at once; any process may say it."""
+    saved = published_steps(directory)
+    if not saved:
         return "; nothing was saved"
-    return f"; saved up to step {saver.saved_step}, go on with: {_command()} resume {directory}"
+    return f"; saved up to step {saved[0]}, go on with: {_command()} resume {directory}"
 
 
 def _ends_epochs(run: Run, done: int, every: int) -> bool:

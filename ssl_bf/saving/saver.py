@@ -23,9 +23,6 @@ class Saver:
 
     Nothing that is written can change the run: the copy is made before the next step, and the
     thread computes nothing. Leaving the `with` block waits for what is being written.
-
-    Attributes:
-        saved_step: of the newest checkpoint that is on the disk, or None.
     """
 
     def __init__(
@@ -34,7 +31,6 @@ class Saver:
         config: RunConfig,
         plan: Plan,
         *,
-        first_step: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to count now.
@@ -43,10 +39,8 @@ class Saver:
             directory: of the run.
             config: says how often, and what stays.
             plan: how long an epoch and the run are.
-            first_step: the checkpoint that the run goes on from; 0: it begins.
             clock: seconds.
         """
-        self.saved_step = first_step or None
         self._directory = directory
         self._keep_last = config.keep_last
         self._every = read_interval(config.save_every, plan.steps_per_epoch)
@@ -117,7 +111,6 @@ class Saver:
             keep=self._keep_last,
             stays=self._stays,
         )
-        self.saved_step = done
 
     def _stays(self, step: int) -> bool:
         """Whether the checkpoint of a step is never deleted."""

@@ -18,7 +18,7 @@ from typing import Self
 from linear_eval.system.errors import EXIT_DONE, RunFailed, run_command
 
 _POLL_SECONDS = 0.0005
-WRITES_SHARE = 3  # of so many kills, one comes while a checkpoint is written
+WRITES_SHARE = 3  # of so many kills, one at least comes while a checkpoint is written
 
 
 @dataclass
@@ -87,15 +87,15 @@ class Lives:
         """
         before = _half_written(directory)
         self._begin(directory)
-        seeks_a_write = kills.total % WRITES_SHARE == WRITES_SHARE - 1
+        # A write is short, and may be over when it is seen: more are sought until enough were met.
+        seeks_a_write = kills.in_a_write * WRITES_SHARE <= kills.total
         end = time.monotonic() + (seconds if seeks_a_write else chance.uniform(0, seconds))
         code = None
         while code is None and time.monotonic() < end:
+            if seeks_a_write and _half_written(directory) - before:
+                break
             time.sleep(_POLL_SECONDS)
             code = self._ended()
-            if seeks_a_write and _half_written(directory) - before:
-                time.sleep(chance.choice((0, chance.uniform(0, 0.02))))
-                break
         if code is None:
             os.kill(self._child, signal.SIGKILL)
             code = self._wait()
