@@ -44,7 +44,8 @@ ROOMS = {
     "ssl_bf": (
         *("keyed_random", "intervals", "schedules", "optimizers", "losses", "parts", "relations"),
         *("methods", "pixels", "views", "config", "run", "ranks", "saving", "verify", "monitor"),
-        *("build", "captured_step", "train", "commands", "from_python", "cli", "__main__"),
+        *("build", "captured_step", "train", "attention", "commands", "from_python", "cli"),
+        "__main__",
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.
