@@ -52,8 +52,8 @@ REMEMBERED = {
     "logging": (AUTO, "ssl_bf.run.log.RunLog.write"),
 }
 FEW = {
-    *(("packing", "SIGTERM", False), ("resuming", "SIGUSR1", False), ("searching", "SIGHUP", True)),
-    *(("training", "SIGHUP", False), ("saving", "SIGTERM", True), ("monitoring", "SIGINT", False)),
+    *(("packing", "SIGTERM", False), ("resuming", "SIGUSR1", False)),
+    *(("training", "SIGHUP", False), ("saving", "SIGTERM", True)),
 }
 
 
