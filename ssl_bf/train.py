@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbones.backbone_file import save_backbone
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run
@@ -99,7 +98,7 @@ def train(
             if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
                 log.write(done, _values(run, step, loss))
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
-                _judge(run.monitor, run.method.backbone, done, log)
+                _judge(run.monitor, run.method.kept_backbone, done, log)
             asked = signals.agreed(save_is_due=is_main() and saver.is_due(done))
             if asked.stop or asked.save:
                 _save(run, saver, done, log)
@@ -124,19 +123,19 @@ def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> Non
 
 def _hand_over(run: Run, directory: Path, log: RunLog) -> None:
     if is_main():
-        _write_backbone(run, directory, log)
+        _write_files(run, directory, log)
     barrier()
 
 
-def _write_backbone(run: Run, directory: Path, log: RunLog) -> None:
+def _write_files(run: Run, directory: Path, log: RunLog) -> None:
     info = backbone_info(
         run.config,
         commit=git_commit(),
         step=run.plan.total_steps,
         precision=run.choices.precision,
     )
-    save_backbone(directory / BACKBONE_FILE, run.method.backbone, info)
-    log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
+    for what, path in run.method.hand_over(directory / BACKBONE_FILE, info).items():
+        log.note(f"{what}: {path}")
 
 
 def _begin(log: RunLog, begin: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.strict_config.reader import load_config, parse_config, to_yaml
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods import MethodConfig
+from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Start
 from tests.unions import members_of
 
@@ -46,14 +47,15 @@ def test_every_pretraining_config_builds_its_method_and_accepts_its_batch(path: 
         pytest.importorskip("timm", reason="vision transformers need the extra timm")
     with torch.device("meta"):  # shapes only: the ImageNet configs would take gigabytes
         backbone = config.backbone.build() if is_inside else torch.nn.Identity()
-        method = config.method.build(Start(backbone, width, config.relation, config.seed))
+        classes = Classes(("cat", "dog"), (2, 1))
+        method = config.method.build(Start(backbone, width, config.relation, config.seed, classes))
     method.check_batch(config.batch_size, 1)
 
 
 @pytest.mark.parametrize("path", PRETRAIN, ids=name_of)
 def test_a_pretraining_config_is_named_after_its_content(path: Path) -> None:
     config = load(path)
-    if path.stem == "small_image_folder":
+    if path.stem in ("small_image_folder", "finetune_image_folder"):
         assert config.run.directory == f"runs/{path.stem}"
     elif path.stem != "quickstart":
         assert path.stem.startswith(config.method.name)
@@ -83,16 +85,14 @@ def test_a_pretraining_config_says_what_was_measured_with_it(path: Path) -> None
 
 @pytest.mark.parametrize("path", EVALUATE, ids=name_of)
 def test_every_evaluation_config_loads(path: Path) -> None:
-    loaded = load_config(EvaluateConfig, str(path), ["backbone=pixels"], packaged="evaluate")
+    loaded = load_config(EvaluateConfig, str(path), ["backbone=random"], packaged="evaluate")
     assert not loaded.notes
 
 
 def test_every_method_is_shipped_and_the_compared_ones_in_both_arms_for_each_data_set() -> None:
     names = {path.stem for path in PRETRAIN}
-    compared = {name.partition("_batchformer_")[0] for name in names if "_batchformer_" in name}
-    assert compared >= {"moco_v2", "moco_v3", "simsiam"}
     for data in ("cifar10", "tiny_imagenet_40", "imagenet100", "imagenet"):
-        for method in compared:
+        for method in ("moco_v2", "moco_v3", "simsiam"):
             assert f"{method}_{data}" in names
             assert f"{method}_batchformer_{data}" in names
     for method in members_of(MethodConfig):

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from linear_eval.backbones.backbone_file import file_sha256
+from linear_eval.classifiers.classifier_file import CLASSIFIER_FILE
 from linear_eval.results.results_file import read_results
 from linear_eval.system.atomic_file import atomic_file, check_new, delete_litter
 from linear_eval.system.atomic_folder import LEFTOVERS
@@ -23,7 +24,10 @@ BACKBONE_FILE = "backbone.safetensors"
 _NUMBER = "[0-9]" * 9
 # What a run writes into its directory; run.overwrite deletes nothing else. The backbone comes
 # first: a file that looks finished must not outlive its run.
-FILES = (BACKBONE_FILE, "metrics.jsonl", STATUS_FILE, "environment.json", CONFIG_FILE)
+FILES = (
+    *(BACKBONE_FILE, CLASSIFIER_FILE, "metrics.jsonl"),
+    *(STATUS_FILE, "environment.json", CONFIG_FILE),
+)
 RUN_ENTRIES = (
     *FILES,
     f"checkpoints/step-{_NUMBER}",

@@ -27,6 +27,8 @@ from linear_eval.system.distributed import all_gather_rows, rank, world_size
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.classes import Classes
+from ssl_bf.methods.classifier import ClassifierConfig
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3Config
@@ -42,7 +44,7 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config, BatchTransformerOfTokens
 from ssl_bf.relations.bgformer import BGFormerConfig
-from ssl_bf.relations.controls import UniformConfig
+from ssl_bf.relations.controls import CopyConfig, UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
@@ -266,13 +268,18 @@ def batch_of(step: int) -> Batch:
     return Batch(views(step), ids)
 
 
+def labelled(batch: Batch, step: int) -> Batch:
+    """One view, and a label for each image."""
+    return Batch(batch.views[:1], batch.image_ids, own_rows((torch.arange(N) * 5 + step) % 3))
+
+
 def context_of(step: int, *, in_order: bool) -> StepContext:
     kind = InOrder if in_order else StepContext
     return kind(seed=1, step=step, shard=rank(), elapsed=step / STEPS)
 
 
 def train(
-    config: MoCoV2Config | MoCoV3Config | SimSiamConfig,
+    config: MoCoV2Config | MoCoV3Config | SimSiamConfig | ClassifierConfig,
     relation: RelationConfig,
     *flags: str,
 ) -> Result:
@@ -280,7 +287,9 @@ def train(
     in_stages = relation.name == "batchformer_v2"
     network = backbone("batch norm" in flags, in_stages=in_stages)
     width = feature_dim("small_conv") if in_stages else WIDTH
-    method: Method = config.build(Start(network, width, relation, seed=2))
+    classes = Classes(("a", "b", "c"), (9, 3, 1))
+    start = Start(network, width, relation, seed=2, classes=classes)
+    method: Method = config.build(start)
     method.double()
     method.relation.make_room(N // world_size())
     method.compute_in_parts(2 if "in parts" in flags else 1, N // world_size())
@@ -289,7 +298,7 @@ def train(
         if "fixed statistics" in flags and isinstance(module, _BatchNorm):
             module.eval()
     several = world_size() > 1
-    unused = not method.relation.is_always_active
+    unused = method.skips_parameters
     model: nn.Module = method
     if several:
         model = DistributedDataParallel(
@@ -303,7 +312,8 @@ def train(
         optimizer.zero_grad()
         with torch.random.fork_rng():
             torch.manual_seed(10 * step + rank())  # dropout
-            loss = model(batch_of(step), context_of(step, in_order="in order" in flags))
+            batch = labelled(batch_of(step), step) if method.needs_labels else batch_of(step)
+            loss = model(batch, context_of(step, in_order="in order" in flags))
         torch.autograd.backward(loss)
         result[f"mean/loss of step {step}"] = loss.detach()
         if step == 0:
@@ -541,6 +551,36 @@ def test_bgformer_trains_as_one_process(
     whole = joined(two_processes(*work, "batch norm", "in order"))
     assert ("same/relation.surroundings.centres" in whole) == (graph == "cluster")
     assert_equal(whole, train(*work[1:], "batch norm", "in order"))
+
+
+CLASSIFIER = ClassifierConfig(prior=1.0, batch_norm="synchronised", label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [NoRelationConfig(), batchformer(insert_at="backbone"), CopyConfig(insert_at="backbone")],
+    ids=lambda relation: relation.name,
+)
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"margin": 0.5, "reweight_from": 0.5}, {"probe_until": 0.5}],
+    ids=["plain", "ldam", "probe"],
+)
+def test_a_classifier_trains_as_one_process(
+    two_processes: TwoProcesses, relation: RelationConfig, keys: dict[str, Any]
+) -> None:
+    """Weights of classes and a backbone that is not trained yet included."""
+    config = replace(CLASSIFIER, **keys)
+    work = (train, config, relation, "batch norm", "in order")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
+
+
+def test_a_classifiers_context_of_all_devices_is_that_of_one_process(
+    two_processes: TwoProcesses,
+) -> None:
+    relation = batchformer(insert_at="backbone", context="global")
+    work = (train, CLASSIFIER, relation, "batch norm")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
 
 
 def test_a_relation_that_sleeps_leaves_no_process_waiting(two_processes: TwoProcesses) -> None:
