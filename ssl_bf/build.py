@@ -28,9 +28,9 @@ from ssl_bf.parts.starting_backbone import starting_backbone
 from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
+from ssl_bf.ranks.distributed_method import distribute
 from ssl_bf.run.measured_choices import Choices, choose
 from ssl_bf.run.pace import time_needed
-from ssl_bf.run.processes import distribute
 from ssl_bf.run.setting_checks import (
     check_captured,
     check_compiler,

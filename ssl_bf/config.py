@@ -14,6 +14,7 @@ from linear_eval.backbones.configs import BackboneConfig
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
 from linear_eval.strict_config.reader import to_yaml
+from ssl_bf.intervals import read_interval
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
@@ -69,24 +70,48 @@ class RunConfig:
 
     directory: str  # that is made, with config, log, checkpoints and in the end the backbone
     overwrite: bool = False  # replace the run that is there
+    # auto: start where nothing is, go on where this run is; the same line again after any end
+    resume: Literal["never", "auto"] = "never"
     log_every: int = 50  # steps; the first and the last are logged as well
     monitor_every: int = 10  # epochs between k-NN monitors; 0 switches them off
     monitor_images: int = 5000  # at most so many in the gallery, and in the hold-out
-    checkpoint_every: int = 5  # epochs
-    keep_checkpoints: int = 2  # the newest ones
+    # Between checkpoints: 90s, 10min, 500steps, 5epochs. What comes after the newest is lost when
+    # the run is killed; a signal that can be heard saves first.
+    save_every: str = "10min"
+    keep_last: int = 2  # the newest checkpoints; older ones are deleted
+    keep_every: str | None = None  # such as 50epochs: one is saved so often that is never deleted
+    collective_timeout: int = 120  # seconds until a process that does not answer is given up
     tensorboard: bool = True  # write events, where tensorboard is installed
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):
+        for name in ("log_every", "monitor_images", "keep_last", "collective_timeout"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
         if self.monitor_every < 0:
             raise ValueError(f"monitor_every: must be >= 0, got {self.monitor_every}")
+        for name, value in (("save_every", self.save_every), ("keep_every", self.keep_every)):
+            try:
+                by_time = value is not None and read_interval(value).seconds > 0
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            if by_time and name == "keep_every":
+                raise ValueError(f"keep_every: expected steps or epochs, got '{value}'")
+        if self.overwrite and self.resume == "auto":
+            raise ValueError(
+                "resume: auto goes on with the run that is there, and overwrite=true replaces it; "
+                "leave one of them out"
+            )
 
 
-# Keys that may change while a run goes on: with the same images they leave its result alone.
+# Keys that may change while a run goes on: with the same images they leave its result alone. Of
+# them, there is nothing to change about those that act at the start.
 RESUMABLE = ("speed.", "run.", "data.root", "data.download", "data.on_bad_image")
-ONLY_AT_START = ("run.directory", "run.overwrite", "speed.like")  # of those: nothing to change
+ONLY_AT_START = (
+    "run.directory",
+    "run.overwrite",
+    "run.resume",
+    "speed.like",
+)  # of those: nothing to change
 
 
 # Keys that say where something lies on the machine that trains.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.pixels.identity import image_identity
-from ssl_bf.run import checkpoint
+from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
+from ssl_bf.ranks.rank_log import log_to_file
 from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.run.checkpoint import published_steps
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
 from ssl_bf.run.hand_over import backbone_info
@@ -33,6 +36,7 @@ from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
+from ssl_bf.saving.saver import Saver
 from ssl_bf.schedules import Elapsed
 
 
@@ -42,6 +46,7 @@ def train(
     *,
     first_step: int = 0,
     begin: Callable[[], None] = lambda: None,
+    heartbeats: Heartbeats | None = None,
 ) -> None:
     """Train from `first_step` to the end and write the stripped backbone.
 
@@ -50,12 +55,14 @@ def train(
         directory: the run directory; exists.
         first_step: updates already done.
         begin: readies the directory for a new run, once its first step was made and is sound.
+        heartbeats: of several processes.
 
     Raises:
         StoppedBySignal: a signal asked for it; a checkpoint was saved first.
         NonFiniteLoss: the loss is NaN or infinite; names the step.
+        ProcessLost: another process of the run is gone.
     """
-    plan, method = run.plan, run.method
+    plan = run.plan
     if run.device.type == "cpu":
         keep_freed_memory()
     log = RunLog(
@@ -66,7 +73,13 @@ def train(
         tensorboard=run.config.run.tensorboard,
         precision=run.choices.precision,
     )
-    with StopSignals() as signals, log, run.loader:
+    saver = Saver(directory, run.config.run, plan)
+    left = partial(_what_is_left, directory)
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals(left))
+        for each in (log, run.loader, saver):
+            stack.enter_context(each)
+        stack.enter_context(naming_the_lost(heartbeats, left))
         for line in run.notes:
             log.note(line)
         run.model.train()
@@ -80,27 +93,42 @@ def train(
             after_step(time.monotonic() - started)
             if done == 1:
                 _begin(log, begin)
+            if done == first_step + 1:
+                log_to_file(directory)
             # the first step as well: whoever waits sees that it runs, and how fast
             if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
                 log.write(done, _values(run, step, loss))
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
-                log.check_losses()  # or the monitor would meet the broken network first
-                if is_main():
-                    _judge(run.monitor, method.kept_backbone, done, log)
-            stopping = signals.should_stop()
-            if stopping or _ends_epochs(run, done, run.config.run.checkpoint_every):
-                _save(run, directory, done, log)
-            if stopping and done < plan.total_steps:
+                _judge(run.monitor, run.method.kept_backbone, done, log)
+            asked = signals.agreed(save_is_due=is_main() and saver.is_due(done))
+            if asked.stop or asked.save:
+                _save(run, saver, done, log)
+            if asked.stop and done < plan.total_steps:
+                saver.wait()
+                barrier()  # who left first would have torchrun end the others before they saved
                 raise StoppedBySignal(
                     f"stopped at step {done} of {plan.total_steps} and saved; "
                     f"go on with: {_command()} resume {directory}"
                 )
-        if is_main():
-            _hand_over(run, directory, log)
-        barrier()
+        saver.wait()
+        _hand_over(run, directory, log)
+
+
+def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
+    log.check_losses()  # or the monitor would meet the broken network first
+    if is_main():
+        log.write(done, {"monitor/knn_top1": monitor(backbone)})
+        for line in monitor.new_notes():
+            log.note(line)
 
 
 def _hand_over(run: Run, directory: Path, log: RunLog) -> None:
+    if is_main():
+        _write_files(run, directory, log)
+    barrier()
+
+
+def _write_files(run: Run, directory: Path, log: RunLog) -> None:
     info = backbone_info(
         run.config,
         commit=git_commit(),
@@ -111,12 +139,6 @@ def _hand_over(run: Run, directory: Path, log: RunLog) -> None:
         log.note(f"{what}: {path}")
 
 
-def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
-    log.write(done, {"monitor/knn_top1": monitor(backbone)})
-    for line in monitor.new_notes():
-        log.note(line)
-
-
 def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     """Write nothing before the first step has succeeded on every process."""
     log.check_losses()
@@ -124,6 +146,7 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     if is_main():
         begin()
     log.open()
+    barrier()
 
 
 def seconds_per_step(run: Run, *, warm_up: int = 3, steps: int = 12) -> float:
@@ -192,6 +215,14 @@ def _command() -> str:
     return f"torchrun --nproc-per-node {world_size()} -m ssl_bf"
 
 
+def _what_is_left(directory: Path) -> str:
+    """Behind the line that tells of an end at once; any process may say it."""
+    saved = published_steps(directory)
+    if not saved:
+        return "; nothing was saved"
+    return f"; saved up to step {saved[0]}, go on with: {_command()} resume {directory}"
+
+
 def _ends_epochs(run: Run, done: int, every: int) -> bool:
     """Whether `every` epochs (0: never) or the whole run end with this many finished steps."""
     is_last = done == run.plan.total_steps
@@ -209,22 +240,17 @@ def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
     }
 
 
-def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
+def _save(run: Run, saver: Saver, done: int, log: RunLog) -> None:
     log.check_losses()  # on every process: never a checkpoint of a broken run
-    if is_main():
-        checkpoint.save(
-            directory,
-            step=done,
-            tensors=training_tensors(run.method, run.optimizer),
-            state={
-                "world_size": world_size(),
-                "seed": run.config.seed,
-                **IMAGE_ORDER,
-                **image_identity(run.images),
-                "settings": decisive_settings(run.config),
-                "precision": run.choices.precision,
-                "threads": torch.get_num_threads(),  # changed by now, if it is adaptive
-            },
-            keep=run.config.run.keep_checkpoints,
-        )
-    barrier()
+    if not is_main():
+        return
+    state = {
+        "world_size": world_size(),
+        "seed": run.config.seed,
+        **IMAGE_ORDER,
+        **image_identity(run.images),
+        "settings": decisive_settings(run.config),
+        "precision": run.choices.precision,
+        "threads": torch.get_num_threads(),  # changed by now, if it is adaptive
+    }
+    saver.save(done, training_tensors(run.method, run.optimizer), state)

@@ -42,11 +42,10 @@ ROOMS = {
         *("own_images", "from_python", "commands", "cli", "__main__"),
     ),
     "ssl_bf": (
-        *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
-        *("pixels", "samplers", "views", "config", "run", "monitor", "build", "captured_step"),
-        *("train", "attention", "commands", "from_python", "cli", "__main__"),
-        *("pixels", "views", "config", "run", "monitor", "build", "captured_step", "train"),
-        *("study", "attention", "commands", "from_python", "cli", "__main__"),
+        *("keyed_random", "intervals", "schedules", "optimizers", "losses", "parts", "relations"),
+        *("methods", "pixels", "samplers", "views", "config", "run", "ranks", "saving", "monitor"),
+        *("build", "captured_step", "train", "verify", "study", "attention", "commands"),
+        *("from_python", "cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.

@@ -3,7 +3,16 @@
 Imports stay light here, so that `--help` answers at once.
 """
 
-from ssl_bf.commands import ablate, configs, export, pack, pretrain, relations, resume
+from ssl_bf.commands import (
+    ablate,
+    configs,
+    export,
+    pack,
+    pretrain,
+    relations,
+    resume,
+    verify_resume,
+)
 
-COMMANDS = (pretrain, resume, ablate, export, relations, pack, configs)
+COMMANDS = (pretrain, resume, ablate, export, relations, pack, configs, verify_resume)
 """In the order of `ssl-bf --help`."""

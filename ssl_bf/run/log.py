@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ from torch import Tensor
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal
-from linear_eval.system.printable import one_line
 from ssl_bf.run.environment import changed_keys, describe_environment
 from ssl_bf.run.progress import Progress
+from ssl_bf.run.status import State, write_json, write_status
 from ssl_bf.schedules import Plan
 
 
@@ -170,8 +170,8 @@ class RunLog:
                 file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be written ({error.strerror or error}); free some space, then "
-                "go on with `ssl-bf resume`"
+                f"{path}: cannot be written ({error.strerror or error}); free some space or mend "
+                "the disk, then give the same command with run.resume=auto"
             ) from error
 
     def _write_events(self, step: int, numbers: dict[str, float | None]) -> None:
@@ -181,23 +181,10 @@ class RunLog:
             if number is not None:
                 self._writer.add_scalar(name, number, step)
 
-    def _write_status(
-        self,
-        state: Literal["running", "finished", "stopped", "failed"],
-        *,
-        reason: str | None = None,
-    ) -> None:
-        if not is_main() or not self._is_open:
-            return
-        status: dict[str, Any] = {
-            "state": state,
-            "step": self._step,
-            "total_steps": self._plan.total_steps,
-            "updated_unix_seconds": int(time.time()),
-        }
-        if reason is not None:
-            status["reason"] = one_line(reason)
-        _write_json(self._directory / "status.json", status)
+    def _write_status(self, state: State, *, reason: str | None = None) -> None:
+        if is_main() and self._is_open:
+            total = self._plan.total_steps
+            write_status(self._directory, state, step=self._step, total_steps=total, reason=reason)
 
     def _write_environment(self, *, is_resumed: bool) -> None:
         path = self._directory / "environment.json"
@@ -206,7 +193,7 @@ class RunLog:
             changes = changed_keys(json.loads(path.read_bytes()), now)
             if changes:
                 self.note(f"warning: results may differ in the last bits; {'; '.join(changes)}")
-        _write_json(path, now)
+        write_json(path, now)
 
     def _open_tensorboard(self, resume_step: int | None) -> None:
         try:
@@ -221,11 +208,6 @@ class RunLog:
 def _number(value: float | Tensor) -> float | None:
     number = value.item() if isinstance(value, Tensor) else value
     return number if math.isfinite(number) else None
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=2).encode() + b"\n")
 
 
 def _drop_lines_after(path: Path, step: int) -> None:

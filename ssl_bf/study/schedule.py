@@ -76,7 +76,7 @@ def do_all(
     with StopSignals() as signals:
         try:
             while waiting or at_work:
-                if signals.should_stop():
+                if signals.received is not None:
                     raise StoppedBySignal
                 _fill(at_work, waiting, launcher, jobs)
                 time.sleep(_EVERY)

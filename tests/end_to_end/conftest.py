@@ -13,7 +13,7 @@ TINY = [
     "optimizer.warmup_epochs=0",
     "run.log_every=1",
     "run.monitor_every=1",
-    "run.checkpoint_every=1",
+    "run.save_every=1epochs",
     "run.tensorboard=false",
 ]
 HIDDEN = "method.hidden_dim=32"

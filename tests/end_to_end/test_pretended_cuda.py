@@ -180,7 +180,7 @@ def test_a_run_and_its_judgement_are_those_of_the_cpu(
     for device in ("cpu", "cuda"):
         run = tmp_path / device
         ours = [f"run.directory={run}", f"speed.device={device}", "run.monitor_every=1"]
-        ours += ["run.log_every=1", "run.checkpoint_every=1"]
+        ours += ["run.log_every=1", "run.save_every=1epochs"]
         output = tmp_path / f"{device}.json"
         judged = [f"backbone={tmp_path / 'cpu' / 'backbone.safetensors'}", f"output={output}"]
         judged += [f"speed.device={device}", "features.folder=none", *JUDGED]

@@ -23,7 +23,7 @@ from ssl_bf.cli import main
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
 from ssl_bf.run.checkpoint import load_newest
-from ssl_bf.run.signals import StopSignals
+from ssl_bf.run.signals import Asked, StopSignals
 from ssl_bf.schedules import Elapsed
 
 ROOT = Path(linear_eval.__file__).parents[1]
@@ -107,12 +107,12 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Answer the loop as after a signal, once `steps` steps have been made."""
     asked = 0
 
-    def should_stop(self: StopSignals) -> bool:
+    def agreed(self: StopSignals, *, save_is_due: bool) -> Asked:
         nonlocal asked
         asked += 1
-        return asked == steps
+        return Asked(asked == steps, save_is_due)
 
-    monkeypatch.setattr(StopSignals, "should_stop", should_stop)
+    monkeypatch.setattr(StopSignals, "agreed", agreed)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ CONFIG: dict[str, Any] = {
     "speed": {"device": "cpu", "threads": 1},
     "run": {
         "directory": "run",
-        **{"tensorboard": False, "monitor_every": 0, "checkpoint_every": 1, "log_every": 1},
+        **{"tensorboard": False, "monitor_every": 0, "save_every": "1epoch", "log_every": 1},
     },
 }
 JUDGE = "data.name=image_folder data.root=images data.holdout=0 images.resize=16 images.crop=16"
