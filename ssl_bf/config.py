@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,7 @@ import yaml
 from linear_eval.backbones.configs import BackboneConfig
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
+from linear_eval.strict_config.places import without_places
 from linear_eval.strict_config.reader import to_yaml
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
@@ -93,8 +93,6 @@ PLACES = (
     *("speed.store", "speed.like", "run.directory"),
 )
 _NO_PLACES = ("all", *PACKAGED)  # values of data.subset that are names
-_PATH = re.compile(r"[/\\~]")
-LEFT_OUT = "???"  # as `--show` writes what must be given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,14 +149,5 @@ def decisive_settings(config: PretrainConfig) -> dict[str, Any]:
 
 def config_to_share(config: PretrainConfig) -> str:
     """The run as YAML for files that are passed on: `???` for every place on this machine."""
-
-    def shared(value: Any, key: str) -> Any:
-        if isinstance(value, dict):
-            return {name: shared(inner, f"{key}.{name}") for name, inner in value.items()}
-        if not isinstance(value, str):
-            return value
-        is_place = key.removeprefix(".") in PLACES and value not in _NO_PLACES
-        return LEFT_OUT if is_place or _PATH.search(value) else value
-
-    plain = shared(yaml.safe_load(to_yaml(config)), "")
+    plain = without_places(yaml.safe_load(to_yaml(config)), PLACES, _NO_PLACES)
     return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=10_000)
