@@ -60,6 +60,13 @@ def linear_axis(values: Iterable[float], *, num_ticks: int = 4, whole: bool = Fa
     )
 
 
+def tight_axis(high: float, *, num_ticks: int = 5) -> Axis:
+    """From 0 to exactly `high` > 0, with round ticks within."""
+    wide = linear_axis([0.0, high], num_ticks=num_ticks, whole=high >= num_ticks)
+    slack = high * 1e-9
+    return Axis(0.0, high, tuple(tick for tick in wide.ticks if tick[0] <= high + slack))
+
+
 def log_axis(values: Iterable[float]) -> Axis:
     """An axis of ratios, with a tick at every value; they are > 0, and not all the same."""
     found = sorted(set(values))

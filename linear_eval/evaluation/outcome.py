@@ -42,6 +42,12 @@ def config_to_share(config: EvaluateConfig) -> dict[str, Any]:
     return without_places(kept, PLACES, _NO_PLACES)
 
 
+def _identity(contestant: Contestant) -> dict[str, Any]:
+    seed = contestant.pretraining_seed
+    said = {"architecture": contestant.architecture, "sha256": contestant.sha256}
+    return said if seed is None else {**said, "seed": seed}
+
+
 def answers_of(config: EvaluateConfig, rows: list[Row], splits: EvaluationSplits) -> PerImage:
     """The answers to every test image; the judged backbone's row is the last."""
     main = rows[-1]
@@ -83,11 +89,8 @@ def results_of(config: EvaluateConfig, rows: list[Row], splits: EvaluationSplits
             name: settings[name]
             for name in ("images", "features", "seed", "frequency", *config.evaluators)
         },
-        "backbone": {
-            "architecture": main.contestant.architecture,
-            "sha256": main.contestant.sha256,
-            **({} if (seed := main.contestant.pretraining_seed) is None else {"seed": seed}),
-        },
+        "backbone": _identity(main.contestant),
+        "baseline_backbones": {row.contestant.key: _identity(row.contestant) for row in others},
         "data": {
             "name": config.data.name,
             "classes": len(splits.test.class_names),

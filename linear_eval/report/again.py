@@ -28,11 +28,19 @@ _WORDS = {"data.root": "FOLDER", "backbone": "FILE", "run.directory": "DIRECTORY
 
 @dataclass(frozen=True)
 class Difference:
-    """A key in which runs differ: `values` of each, and whether it may change the result."""
+    """A key in which runs differ.
+
+    Attributes:
+        key: dotted.
+        values: of each run.
+        is_decisive: whether it may change the result.
+        is_shared: whether all runs have the key.
+    """
 
     key: str
     values: tuple[str, ...]
     is_decisive: bool
+    is_shared: bool
 
 
 def config_text(config: dict[str, Any]) -> str:
@@ -50,6 +58,7 @@ def config_differences(runs: Sequence[Run]) -> list[Difference]:
             key,
             tuple(_text(each[key]) if key in each else _ABSENT for each in flat),
             not key.startswith(_ROUNDING_ONLY),
+            all(key in each for each in flat),
         )
         for key in keys
         if any(each.get(key) != flat[0].get(key) or key not in each for each in flat)

@@ -13,7 +13,8 @@ import numpy as np
 from linear_eval.charts.axis import Axis
 from linear_eval.charts.interval_rows import Pair, percent
 from linear_eval.comparison.mcnemar import mcnemar_p
-from linear_eval.report.contestants import GREY, Shown
+from linear_eval.evaluators.headlines import columns_of
+from linear_eval.report.contestants import Shown
 from linear_eval.results.intervals import Array, wilson_interval
 from linear_eval.results.per_image import PerImage
 
@@ -78,6 +79,11 @@ def predictor_of(answers: PerImage) -> str | None:
     return next((name for name in _PREFERRED if name in found), found[0] if found else None)
 
 
+def predictor_name(predictor: str) -> str:
+    """As the tables call it."""
+    return next(iter(columns_of([f"{predictor}/top1"], 0)), predictor)
+
+
 def class_rows(main: Shown, everyone: Sequence[Shown], predictor: str) -> list[ClassRow]:
     """Every class of test with an image, the most accurate first."""
     answers = _answers(main)
@@ -103,7 +109,7 @@ def class_rows(main: Shown, everyone: Sequence[Shown], predictor: str) -> list[C
                 interval=(percent(_PERCENT, 100 * low), percent(_PERCENT, 100 * high)),
                 others=tuple(
                     (each.name, each.colour, 100 * float(own[inside].mean()))
-                    for each, own in sorted(others, key=lambda pair: pair[0].colour != GREY)
+                    for each, own in sorted(others, key=lambda pair: pair[0].colour)
                 ),
             )
         )
@@ -175,4 +181,5 @@ def _answers(shown: Shown) -> PerImage:
 
 
 def _right(answers: PerImage, predictor: str) -> Array:
-    return answers.predictions[answers.judged][predictor] == answers.labels
+    right: Array = answers.predictions[answers.judged][predictor] == answers.labels
+    return right

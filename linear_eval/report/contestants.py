@@ -12,8 +12,9 @@ from linear_eval.results.per_image import PerImage, read_per_image
 from linear_eval.results.results_file import Results
 from linear_eval.system.errors import InputError
 
-GREY = -1  # number of the colour of raw pixels and random weights
+GREY, HOLLOW = -1, -2  # numbers of the colours of random weights and of raw pixels
 _TITLES = {PIXELS: "raw pixels", RANDOM: "random backbone"}
+_COLOURS = {PIXELS: HOLLOW, RANDOM: GREY}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,11 +24,12 @@ class Shown:
     Attributes:
         key: in the results file.
         name: on the page; no two have the same.
-        colour: its number, `GREY` for a baseline without pretraining.
+        colour: its number, negative for a baseline without pretraining.
         results: where it was judged.
         metrics: in percent.
         intervals: 95 %, test sampling.
         is_judged: whether it is the one that the results are of, not a baseline.
+        backbone: `architecture`, `sha256`, `seed`, as far as the results say.
         answers: of its evaluation, with `judged` its key; None where there are none.
     """
 
@@ -38,6 +40,7 @@ class Shown:
     metrics: dict[str, float]
     intervals: dict[str, Interval]
     is_judged: bool
+    backbone: dict[str, Any] = field(default_factory=dict)
     answers: PerImage | None = None
 
 
@@ -72,7 +75,7 @@ def open_contestants(all_results: Sequence[Results]) -> Contestants:
         found += [each for each in _of(results, answers) if not _is_there(each, found)]
     everyone = tuple(_coloured(_named(found)))
     judged = [each for each in everyone if each.is_judged]
-    files = [each for each in everyone if not each.is_judged and each.colour != GREY]
+    files = [each for each in everyone if not each.is_judged and each.colour >= 0]
     main = judged[-1]
     others = judged[:-1] or [each for each in files if each.results is main.results]
     return Contestants(everyone, main, others[-1] if others else None, tuple(notes))
@@ -80,16 +83,17 @@ def open_contestants(all_results: Sequence[Results]) -> Contestants:
 
 def _of(results: Results, answers: PerImage | None) -> list[Shown]:
     whole = results.whole
-    intervals = whole.get("baseline_intervals") or {}
+    intervals, said = (whole.get(key) or {} for key in ("baseline_intervals", "baseline_backbones"))
     shown = [
-        _shown(results, answers, key, metrics, intervals.get(key) or {}, is_judged=False)
+        _shown(results, answers, key, metrics, intervals.get(key) or {}, said.get(key) or {})
         for key, metrics in (whole.get("baselines") or {}).items()
     ]
     judged = results.backbone["architecture"]
     if answers is not None:
         judged = answers.judged
     own = whole.get("intervals") or {}
-    return [*shown, _shown(results, answers, judged, results.metrics, own, is_judged=True)]
+    main = _shown(results, answers, judged, results.metrics, own, results.backbone)
+    return [*shown, replace(main, is_judged=True)]
 
 
 def _shown(
@@ -98,17 +102,17 @@ def _shown(
     key: str,
     metrics: dict[str, Any],
     intervals: dict[str, Any],
-    *,
-    is_judged: bool,
+    backbone: dict[str, Any],
 ) -> Shown:
     return Shown(
         key=key,
         name=_TITLES.get(key, key),
-        colour=GREY if key in _TITLES else 0,
+        colour=_COLOURS.get(key, 0),
         results=results,
         metrics={name: float(value) for name, value in metrics.items()},
         intervals={name: (float(low), float(high)) for name, (low, high) in intervals.items()},
-        is_judged=is_judged,
+        is_judged=False,
+        backbone=backbone,
         answers=replace(answers, judged=key) if answers and key in answers.scores else None,
     )
 
@@ -139,7 +143,7 @@ def _named(found: Sequence[Shown]) -> list[Shown]:
 
 def _coloured(found: Sequence[Shown]) -> list[Shown]:
     """The judged ones first: the last of them, which the page is about, has colour 0."""
-    pretrained = [each for each in found if each.colour != GREY]
+    pretrained = [each for each in found if each.colour >= 0]
     order = sorted(pretrained, key=lambda each: each.is_judged)[::-1]
     numbers = {each.name: number for number, each in enumerate(order)}
-    return [replace(each, colour=numbers.get(each.name, GREY)) for each in found]
+    return [replace(each, colour=numbers.get(each.name, each.colour)) for each in found]

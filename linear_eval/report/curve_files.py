@@ -55,13 +55,17 @@ def _drawn(runs: Sequence[Run], names: Sequence[str], form: str) -> bytes:
         raise InputError(
             "matplotlib: not installed, expected for .png and .pdf; pip install 'ssl-bf[report]'"
         ) from error
-    drawn = [(each, lines) for each in SUBJECTS if (lines := lines_of(runs, names, each.metric))]
+    drawn = [
+        (each, lines)
+        for each in SUBJECTS
+        if (lines := lines_of(runs, names, range(len(runs)), each.metric))
+    ]
     if not drawn:
         raise InputError("--curves: nothing was logged yet, expected metrics; wait for the run")
     rows = -(-len(drawn) // _COLUMNS)
     columns = min(_COLUMNS, len(drawn))
     figure = Figure(figsize=(columns * _SIZE[0], rows * _SIZE[1]), layout="constrained")
-    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]
+    FigureCanvasAgg(figure)
     for number, (subject, lines) in enumerate(drawn, start=1):
         axes: Any = figure.add_subplot(rows, columns, number)
         for line in lines:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linear_eval.charts.axis import linear_axis
+from linear_eval.charts.axis import linear_axis, tight_axis
 from linear_eval.charts.line_chart import Line, LineChart, line_chart
 from linear_eval.report.run_files import Run
 
@@ -46,16 +46,19 @@ _QUEUE_NOTE = (
 )
 
 
-def curve_charts(runs: Sequence[Run], names: Sequence[str]) -> list[LineChart]:
+def curve_charts(
+    runs: Sequence[Run], names: Sequence[str], colours: Sequence[int]
+) -> list[LineChart]:
     """One chart for each subject that any run logged, all runs on it.
 
     Args:
-        runs: their position is their colour.
+        runs: in the order of drawing.
         names: on the page, as many.
+        colours: numbers, as many.
     """
     charts = []
     for subject in SUBJECTS:
-        lines = lines_of(runs, names, subject.metric)
+        lines = lines_of(runs, names, colours, subject.metric)
         values = [y for line in lines for _, y in line.points if math.isfinite(y)]
         if not values:
             continue
@@ -66,7 +69,7 @@ def curve_charts(runs: Sequence[Run], names: Sequence[str]) -> list[LineChart]:
             line_chart(
                 subject.title,
                 lines,
-                linear_axis([0.0, *epochs], whole=max(epochs) >= 4),
+                tight_axis(max(epochs) or 1.0),
                 linear_axis(values if is_loss else [0.0, *values]),
                 x_label="epoch",
                 note=_loss_note(runs, fill) if is_loss else subject.note,
@@ -76,13 +79,20 @@ def curve_charts(runs: Sequence[Run], names: Sequence[str]) -> list[LineChart]:
     return charts
 
 
-def lines_of(runs: Sequence[Run], names: Sequence[str], metric: str) -> list[Line]:
+def lines_of(
+    runs: Sequence[Run], names: Sequence[str], colours: Sequence[int], metric: str
+) -> list[Line]:
     """One line, or one per stream, of every run that logged the metric."""
     return [
         line
-        for number, (run, name) in enumerate(zip(runs, names, strict=True))
-        for line in _lines(run, name, number, metric)
+        for run, name, colour in zip(runs, names, colours, strict=True)
+        for line in _lines(run, name, colour, metric)
     ]
+
+
+def has_related(runs: Sequence[Run]) -> bool:
+    """Whether any run logged a second stream."""
+    return any(key.endswith(_STREAM_1) for run in runs for line in run.lines for key in line)
 
 
 def series_of(run: Run) -> dict[str, list[tuple[int, float, float]]]:

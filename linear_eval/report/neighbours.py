@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from linear_eval.report.answers import evenly
@@ -17,7 +16,7 @@ from linear_eval.results.per_image import PerImage
 from linear_eval.search.exact import nearest_neighbours
 
 NUM_RIGHT, NUM_WRONG = 4, 6
-K = 8
+K = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def neighbours_of(
 ) -> list[Query]:
     """Some images that the predictor named right, then some that it named wrong.
 
-    They are evenly spaced over the test split, so that nobody picked them.
+    They are evenly spaced over the test split, class by class, so that nobody picked them.
 
     Args:
         answers: of the judged backbone.
@@ -53,8 +52,9 @@ def neighbours_of(
         features: of the same backbone.
     """
     said = answers.predictions[answers.judged][predictor]
-    right = np.flatnonzero(said == answers.labels).tolist()
-    wrong = np.flatnonzero(said != answers.labels).tolist()
+    by_class = answers.labels.argsort(kind="stable")
+    is_right = (said == answers.labels)[by_class]
+    right, wrong = by_class[is_right].tolist(), by_class[~is_right].tolist()
     rows = [*evenly(right, NUM_RIGHT), *evenly(wrong, NUM_WRONG)]
     gallery = pictures.gallery_rows([table.ids for table in features.gallery])
     if not rows or not gallery:

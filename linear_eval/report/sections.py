@@ -5,6 +5,7 @@ Sections that have nothing to show are absent; why is said in the notes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +28,11 @@ from linear_eval.report.answers import (
     confused_pairs,
     disagreement,
     evenly,
+    predictor_name,
     predictor_of,
 )
 from linear_eval.report.contestants import Contestants
-from linear_eval.report.curves import curve_charts
+from linear_eval.report.curves import curve_charts, has_related
 from linear_eval.report.embedding_map import embedding_map
 from linear_eval.report.neighbours import neighbours_of
 from linear_eval.report.page_features import open_features
@@ -40,10 +42,29 @@ from linear_eval.report.sources import Sources
 from linear_eval.report.study_charts import label_budget_chart, study_section
 from linear_eval.report.tables import Table
 from linear_eval.report.verdict import Against, differences_from, verdict_of
+from linear_eval.system.atomic_file import file_sha256
 
 SECTIONS = (
-    *("title", "verdict", "tables", "main", "main_table", "against", "run_names", "curves"),
-    *("studies", "worths", "predictor", "classes", "num_classes", "confusions", "disagreement"),
+    *(
+        "title",
+        "verdict",
+        "tables",
+        "main",
+        "main_table",
+        "against",
+        "runs",
+        "curves",
+        "has_related",
+    ),
+    *(
+        "studies",
+        "worths",
+        "predictor_name",
+        "classes",
+        "num_classes",
+        "confusions",
+        "disagreement",
+    ),
     *("neighbours", "map", "no_images", "no_features", "configs", "judged", "differences"),
     "versions",
 )
@@ -102,6 +123,7 @@ def _add_numbers(
         own = contestants.main.results.data["fingerprint"]
         [table] = [each for each in tables if each.rows[0].shown.results.data["fingerprint"] == own]
         against = differences_from(contestants.main, table)
+    names, colours = run_names(sources.runs), _run_colours(sources.runs, contestants)
     page.sections |= {
         "verdict": verdict_of(
             contestants=contestants,
@@ -115,8 +137,9 @@ def _add_numbers(
         "main": contestants.main if contestants else None,
         "main_table": table,
         "against": against,
-        "run_names": run_names(sources.runs),
-        "curves": curve_charts(sources.runs, run_names(sources.runs)),
+        "runs": list(zip(names, colours, strict=True)),
+        "curves": curve_charts(sources.runs, names, colours),
+        "has_related": has_related(sources.runs),
         "studies": [study_section(each) for each in sources.studies],
         "worths": [(each, label_budget_chart(each)) for each in sources.worths],
     }
@@ -131,7 +154,7 @@ def _add_answers(
         return
     predictor = predictor_of(main.answers)
     pictures = _open_pictures(page, contestants, sources, options)
-    page.sections["predictor"] = predictor
+    page.sections["predictor_name"] = predictor and predictor_name(predictor)
     if predictor is None:
         page.notes.append("no evaluator named a class: nothing by class or by image is shown")
     else:
@@ -230,8 +253,24 @@ def _add_how(page: Page, sources: Sources, paths: Sequence[Path]) -> None:
         ],
         "differences": config_differences(sources.runs),
         "versions": versions_of(sources.runs, sources.results),
-        "title": " and ".join(dict.fromkeys(path.absolute().name for path in paths)),
+        "title": ", ".join(dict.fromkeys(_folder(path).name for path in paths)),
     }
+
+
+def _run_colours(runs: Sequence[Run], contestants: Contestants | None) -> list[int]:
+    """That of the contestant whose backbone a run made; else numbers that are free."""
+    of_file = {
+        each.backbone["sha256"]: each.colour
+        for each in (contestants.everyone if contestants else ())
+        if each.backbone.get("sha256")
+    }
+    found = [of_file.get(file_sha256(run.backbone)) if run.backbone else None for run in runs]
+    free = (number for number in itertools.count() if number not in of_file.values())
+    return [next(free) if colour is None else colour for colour in found]
+
+
+def _folder(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent).absolute()
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:

@@ -33,7 +33,9 @@ class Sources:
     def files(self) -> list[Path]:
         """Files that are read and must not be written over."""
         runs = [path for run in self.runs for path in run.path.glob("*") if path.is_file()]
-        return [*runs, *(each.path for each in (*self.results, *self.studies, *self.worths))]
+        paths = [each.path for each in self.results]
+        paths += [each.path for each in self.studies] + [each.path for each in self.worths]
+        return runs + paths
 
 
 def open_sources(paths: Sequence[Path]) -> Sources:

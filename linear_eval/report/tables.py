@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from linear_eval.evaluation.config import PIXELS
 from linear_eval.evaluation.protocols import PROTOCOLS, metrics_of
 from linear_eval.evaluation.tables import detail_metrics
 from linear_eval.evaluators.headlines import columns_of
@@ -61,6 +62,11 @@ class Table:
     rules: dict[str, dict[str, str]]
     interval_meaning: str
 
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Under which the columns were measured."""
+        return tuple(dict.fromkeys(column.protocol for column in self.columns))
+
     def cell(self, shown: Shown, column: Column) -> Cell:
         """Of a column that is not among `columns`."""
         return _cell(shown, column.metric)
@@ -113,11 +119,11 @@ def _cell(shown: Shown, metric: str) -> Cell:
 
 
 def _stamp(shown: Shown) -> str:
-    """What identifies the judged backbone; the results say nothing of baselines but their name."""
-    if not shown.is_judged:
+    """What identifies the backbone, as far as the results say."""
+    said = shown.backbone
+    if not said or said.get("architecture") == PIXELS:
         return ""
-    said = shown.results.backbone
-    parts = [str(said["architecture"])]
+    parts = [str(said.get("architecture"))]
     if said.get("sha256"):
         parts.append(f"sha256 {said['sha256'][:_SHOWN]}")
     if said.get("seed") is not None:

@@ -16,8 +16,8 @@ from linear_eval.results.worth_file import Worth
 
 _MINUS = "\N{MINUS SIGN}"
 _OF_TEST_SAMPLING = (
-    "Intervals are 95 % and about these test images; another pretraining seed may move a difference"
-    " further. `ssl-bf ablate` measures that."
+    "The noise is that of drawing these test images. Another pretraining seed may move a difference"
+    " further; `ssl-bf ablate` measures that."
 )
 
 
@@ -116,9 +116,8 @@ def _difference(other: Shown, column: Column, found: ModelDifference) -> str:
     if found.interval is None:
         return f"{start}."
     low, high = found.interval
-    inside = low <= 0 <= high
-    meaning = "inside the noise" if inside else "more than the noise"
-    return f"{start} (95 % interval {range_text((low, high))}): {meaning} of these test images."
+    meaning = "inside the noise" if low <= 0 <= high else "beyond the noise"
+    return f"{start}, 95 % interval {range_text((low, high))}: {meaning}."
 
 
 def _of_runs(runs: Sequence[Run]) -> Verdict:

@@ -116,11 +116,12 @@
     return found;
   }
   function mark(index) {
-    if (here >= 0) circles[here].classList.remove("here");
+    circles[Math.max(here, 0)].classList.remove("here");
     here = index;
     circles[here].classList.add("here");
     card.replaceChildren(thumb(index, 112), ...lines(index), element("div", map.names[index], "soft"));
   }
+  mark(0);
   function closest(event) {
     const box = svg.getBoundingClientRect();
     const scale = svg.viewBox.baseVal.width / box.width;
@@ -144,8 +145,8 @@
     const [x, y] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key] ?? [0, 0];
     if (!x && !y) return;
     event.preventDefault();
-    const from = circles[here < 0 ? 0 : here];
-    let best = here < 0 ? 0 : here, least = Infinity;
+    const from = circles[here];
+    let best = here, least = Infinity;
     circles.forEach((circle, index) => {
       const right = circle.cx.baseVal.value - from.cx.baseVal.value, down = circle.cy.baseVal.value - from.cy.baseVal.value;
       const along = right * x + down * y, across = Math.abs(right * y) + Math.abs(down * x);
