@@ -79,9 +79,9 @@ def predictor_of(answers: PerImage) -> str | None:
     return next((name for name in _PREFERRED if name in found), found[0] if found else None)
 
 
-def predictor_name(predictor: str) -> str:
-    """As the tables call it."""
-    return next(iter(columns_of([f"{predictor}/top1"], 0)), predictor)
+def metric_name(metric: str) -> str:
+    """As the tables call it, where they have a column for it."""
+    return next(iter(columns_of([metric], 0)), metric)
 
 
 def class_rows(main: Shown, everyone: Sequence[Shown], predictor: str) -> list[ClassRow]:

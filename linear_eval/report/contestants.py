@@ -53,25 +53,26 @@ class Contestants:
         main: the judged one of the evaluation named last.
         rival: whom `main` is compared with: the judged one of the evaluation before, or else the
             last baseline that was pretrained; None if there is neither.
-        notes: why answers per image are missing.
+        notes: where answers per image are missing, for the page, each with why, for the terminal.
     """
 
     everyone: tuple[Shown, ...]
     main: Shown
     rival: Shown | None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 def open_contestants(all_results: Sequence[Results]) -> Contestants:
     """Everyone of one or more evaluations; raw pixels and random weights once per data set."""
     found: list[Shown] = []
-    notes: list[str] = []
+    notes: list[tuple[str, str]] = []
     for results in all_results:
         try:
             answers = read_per_image(results.path, results.per_image)
         except InputError as error:
             answers = None
-            notes.append(str(error))
+            folder = results.path.absolute().parent.name
+            notes.append((f"{folder}: there are no answers to each test image", str(error)))
         found += [each for each in _of(results, answers) if not _is_there(each, found)]
     everyone = tuple(_coloured(_named(found)))
     judged = [each for each in everyone if each.is_judged]

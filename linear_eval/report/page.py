@@ -71,9 +71,8 @@ def report(paths: Sequence[Path], options: ReportOptions) -> None:
         write_curves(path, sources.runs, run_names(sources.runs))
     with atomic_file(output) as file:
         file.write(text.encode())
-    for line in shortened(
-        [f"note: {one_line(each)}" for each in page.notes], verbose=options.verbose
-    ):
+    notes = [f"note: {said}" + f" ({why})" * bool(why) for said, why in page.notes]
+    for line in shortened([one_line(note) for note in notes], verbose=options.verbose):
         print(line)
     size = len(text.encode()) / 2**20
     others = "".join(f", {path}" for path in (*options.tables, *options.curves))
@@ -127,5 +126,6 @@ def _rendered(page: Page) -> str:
     )
     environment.filters |= {"points": points_text, "range": range_text}
     return environment.get_template("page.html").render(
-        {name: page.sections.get(name) for name in SECTIONS} | {"notes": page.notes}
+        {name: page.sections.get(name) for name in SECTIONS}
+        | {"notes": [said for said, _ in page.notes]}
     )

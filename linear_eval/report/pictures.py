@@ -37,7 +37,14 @@ _HINT = "give the folder of the images as --data-root FOLDER"
 
 
 class AbsentImagesError(Exception):
-    """The images cannot be shown; the message says why, and what would help."""
+    """The images cannot be shown; the message says why, and what would help.
+
+    It stands on the page, which names no place; `detail` may, and is for the terminal.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ def open_pictures(results: Results, runs: Sequence[Run], data_root: Path | None)
     data = dict(said.get("data") or {})
     same = [run.config.get("data") or {} for run in runs]
     places += [{}, *(each for each in same if each.get("name") == data.get("name"))]
-    problem = f"where they lie is not known; {_HINT}"
+    problem, detail = f"where they lie is not known; {_HINT}", ""
     for place in places:
         found = {
             key: place.get(key, value) if value == LEFT_OUT else value
@@ -144,22 +151,23 @@ def open_pictures(results: Results, runs: Sequence[Run], data_root: Path | None)
         if LEFT_OUT in found.values():
             continue
         try:
-            return _opened(results, said | {"data": found})
+            pictures = _opened(said | {"data": found})
         except InputError as error:
-            problem = str(error)
-    raise AbsentImagesError(problem)
+            problem, detail = f"they are not where they were; {_HINT}", str(error)
+        else:
+            if pictures.splits.fingerprint == results.data["fingerprint"]:
+                return pictures
+            problem = (
+                "the images that are there now are others than those judged (names, labels or "
+                f"sizes differ); {_HINT}"
+            )
+    raise AbsentImagesError(problem, detail)
 
 
-def _opened(results: Results, config: dict[str, Any]) -> Pictures:
+def _opened(config: dict[str, Any]) -> Pictures:
     # its own name for the backbone stays unknown: the features are found by their digest
     loaded = parse_config(EvaluateConfig, config | {"baselines": []})
-    splits = open_splits(loaded.value.data)
-    if splits.fingerprint != results.data["fingerprint"]:
-        raise InputError(
-            "the images that are there now are others than those judged (names, labels or sizes "
-            f"differ); {_HINT}"
-        )
-    return Pictures(loaded.value, splits)
+    return Pictures(loaded.value, open_splits(loaded.value.data))
 
 
 def _read(split: ImageSplit, row: int) -> Image.Image:

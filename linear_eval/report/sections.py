@@ -28,7 +28,7 @@ from linear_eval.report.answers import (
     confused_pairs,
     disagreement,
     evenly,
-    predictor_name,
+    metric_name,
     predictor_of,
 )
 from linear_eval.report.contestants import Contestants
@@ -65,17 +65,23 @@ SECTIONS = (
         "confusions",
         "disagreement",
     ),
-    *("neighbours", "map", "no_images", "no_features", "configs", "judged", "differences"),
+    *("neighbours", "map", "configs", "judged", "differences"),
     "versions",
 )
 
 
 @dataclass
 class Page:
-    """What the template is given, by the names in `SECTIONS`; and what is to be said of it."""
+    """What the template is given, by the names in `SECTIONS`.
+
+    Attributes:
+        sections: what is shown.
+        notes: what is to be said: on the page, which names no place, and behind that on the
+            terminal.
+    """
 
     sections: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -154,9 +160,9 @@ def _add_answers(
         return
     predictor = predictor_of(main.answers)
     pictures = _open_pictures(page, contestants, sources, options)
-    page.sections["predictor_name"] = predictor and predictor_name(predictor)
+    page.sections["predictor_name"] = predictor and metric_name(f"{predictor}/top1")
     if predictor is None:
-        page.notes.append("no evaluator named a class: nothing by class or by image is shown")
+        page.notes.append(("no evaluator named a class: nothing by class is shown", ""))
     else:
         rows = class_rows(main, contestants.everyone, predictor)
         page.sections |= {"classes": _shortened(rows), "num_classes": len(rows)}
@@ -175,13 +181,12 @@ def _open_pictures(
     page: Page, contestants: Contestants, sources: Sources, options: ImageOptions
 ) -> Pictures | None:
     if not options.shown:
-        page.sections["no_images"] = "left out, as --no-images asks"
+        page.notes.append(("images are left out, as was asked for", ""))
         return None
     try:
         return open_pictures(contestants.main.results, sources.runs, options.root)
     except AbsentImagesError as absent:
-        page.sections["no_images"] = str(absent)
-        page.notes.append(f"no images are shown: {absent}")
+        page.notes.append((f"no images are shown: {absent}", absent.detail))
         return None
 
 
@@ -230,8 +235,7 @@ def _add_neighbourhood(
         device = torch.device("cpu")
         features = open_features(main.results, sources.runs, pictures, device)
     except AbsentImagesError as absent:
-        page.sections["no_features"] = str(absent)
-        page.notes.append(f"neither neighbours nor a map are shown: {absent}")
+        page.notes.append((f"neither neighbours nor a map are shown: {absent}", absent.detail))
         return
     if predictor is not None:
         page.sections["neighbours"] = neighbours_of(main.answers, predictor, pictures, features)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from linear_eval.charts.axis import category_axis, linear_axis, log_axis
 from linear_eval.charts.interval_rows import Estimate, IntervalRows, interval_rows
 from linear_eval.charts.line_chart import Line, LineChart, line_chart
+from linear_eval.report.answers import metric_name
 from linear_eval.report.verdict import points_text, range_text
 from linear_eval.results.study_file import Contrast, Study, StudyRun
 from linear_eval.results.worth_file import Worth
@@ -51,7 +52,7 @@ def study_section(study: Study) -> StudySection:
             for metric in metrics[:_MAX_METRICS]
             if (chart := _seed_lines(study.runs, arms, metric)) is not None
         ),
-        metrics=metrics,
+        metrics=tuple(map(metric_name, metrics)),
         arms=tuple(_arm_row(arm, study.runs, metrics) for arm in arms),
     )
 
@@ -90,7 +91,7 @@ def _estimate(each: Contrast) -> Estimate:
         tags.append(f"p {each.p_holm:.2g} (Holm)")
     ends = "" if each.interval is None else f" [{range_text(each.interval)}]"
     return Estimate(
-        name=f"{each.name}, {each.metric}",
+        name=f"{each.name}, {metric_name(each.metric)}",
         value=each.difference,
         interval=each.interval,
         margin=each.margin,
@@ -119,7 +120,9 @@ def _seed_lines(runs: Sequence[StudyRun], arms: Sequence[str], metric: str) -> L
         )
         for number, seed in enumerate(seeds)
     ]
-    return line_chart(metric, lines, category_axis(arms), linear_axis(values), x_label="arm")
+    return line_chart(
+        metric_name(metric), lines, category_axis(arms), linear_axis(values), x_label="arm"
+    )
 
 
 def _arm_row(arm: str, runs: Sequence[StudyRun], metrics: Sequence[str]) -> ArmRow:
