@@ -43,7 +43,12 @@ def save_run(folder: Path, data_root: Path, title: str, seed: int) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     lines = []
     for step in range(1, 11):
-        line = {"step": step, "epoch": step / 2, "loss": 5 - step / 10, "learning_rate": 1e-3}
+        line: dict[str, float | None] = {
+            "step": step,
+            "epoch": step / 2,
+            "loss": 5 - step / 10,
+            "learning_rate": 1e-3,
+        }
         line |= {"feature_std/stream_0": 0.5, "context_gap/stream_0": None}
         line |= {"feature_std/stream_1": 0.4} if seed else {}
         lines.append(json.dumps({**line, "timing": {"seconds": float(step)}}))

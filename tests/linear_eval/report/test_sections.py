@@ -52,16 +52,15 @@ def shown(browser: Any, address: str, *, width: int = 1400, theme: str = "light"
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
     page = context.new_page()
     said: list[str] = []
+    asked: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on(
-        "request",
-        lambda request: request.url.startswith("data:") or said.append(request.url),
-    )
+    page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: said.append(dialog.message))
     page.goto(address)
     yield page
-    assert said == [address]
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [address]
     context.close()
 
 
