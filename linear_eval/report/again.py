@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from linear_eval.report.run_files import Run
-from linear_eval.results.results_file import Results, flattened
+from linear_eval.results.results_file import Results
+from linear_eval.strict_config.flattened import flattened
 from linear_eval.strict_config.places import LEFT_OUT, without_places
 
 # Keys of runs that say where something lies on the machine.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from linear_eval.evaluation.config import PIXELS, RANDOM
+from linear_eval.report.run_files import Run
 from linear_eval.results.intervals import Interval
 from linear_eval.results.per_image import PerImage, read_per_image
 from linear_eval.results.results_file import Results
+from linear_eval.system.atomic_file import file_sha256
 from linear_eval.system.errors import InputError
 
 GREY, HOLLOW = -1, -2  # numbers of the colours of random weights and of raw pixels
@@ -80,6 +83,18 @@ def open_contestants(all_results: Sequence[Results]) -> Contestants:
     main = judged[-1]
     others = judged[:-1] or [each for each in files if each.results is main.results]
     return Contestants(everyone, main, others[-1] if others else None, tuple(notes))
+
+
+def run_colours(runs: Sequence[Run], contestants: Contestants | None) -> list[int]:
+    """That of the contestant whose backbone a run made; else numbers that are free."""
+    of_file = {
+        each.backbone["sha256"]: each.colour
+        for each in (contestants.everyone if contestants else ())
+        if each.backbone.get("sha256")
+    }
+    found = [of_file.get(file_sha256(run.backbone)) if run.backbone else None for run in runs]
+    free = (number for number in itertools.count() if number not in of_file.values())
+    return [next(free) if colour is None else colour for colour in found]
 
 
 def _of(results: Results, answers: PerImage | None) -> list[Shown]:

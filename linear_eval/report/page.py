@@ -8,7 +8,8 @@ from pathlib import Path
 
 from linear_eval.report.contestants import open_contestants
 from linear_eval.report.curve_files import write_curves
-from linear_eval.report.sections import SECTIONS, ImageOptions, Page, page_of, run_names
+from linear_eval.report.run_files import run_names
+from linear_eval.report.sections import SECTIONS, ImageOptions, Page, page_of
 from linear_eval.report.sources import Sources, open_sources
 from linear_eval.report.table_files import write_tables
 from linear_eval.report.tables import tables_of

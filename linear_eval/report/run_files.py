@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ def read_run(folder: Path) -> Run:
         status=_read_object(folder / "status.json"),
         environment=_read_object(folder / "environment.json"),
     )
+
+
+def run_names(runs: Sequence[Run]) -> list[str]:
+    """Names of the directories, with that above where two are alike."""
+    names = [run.path.absolute().name for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{run.path.absolute().parent.name}/{name}"
+        for name, run in zip(names, runs, strict=True)
+    ]
 
 
 def _read_config(path: Path) -> dict[str, Any]:

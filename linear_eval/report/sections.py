@@ -5,7 +5,6 @@ Sections that have nothing to show are absent; why is said in the notes.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,18 +30,17 @@ from linear_eval.report.answers import (
     metric_name,
     predictor_of,
 )
-from linear_eval.report.contestants import Contestants
+from linear_eval.report.contestants import Contestants, run_colours
 from linear_eval.report.curves import curve_charts, has_related
 from linear_eval.report.embedding_map import embedding_map
 from linear_eval.report.neighbours import neighbours_of
 from linear_eval.report.page_features import open_features
 from linear_eval.report.pictures import AbsentImagesError, Picture, Pictures, open_pictures
-from linear_eval.report.run_files import Run
+from linear_eval.report.run_files import run_names
 from linear_eval.report.sources import Sources
 from linear_eval.report.study_charts import label_budget_chart, study_section
 from linear_eval.report.tables import Table
 from linear_eval.report.verdict import Against, differences_from, verdict_of
-from linear_eval.system.atomic_file import file_sha256
 
 SECTIONS = (
     *(
@@ -129,7 +127,7 @@ def _add_numbers(
         own = contestants.main.results.data["fingerprint"]
         [table] = [each for each in tables if each.rows[0].shown.results.data["fingerprint"] == own]
         against = differences_from(contestants.main, table)
-    names, colours = run_names(sources.runs), _run_colours(sources.runs, contestants)
+    names, colours = run_names(sources.runs), run_colours(sources.runs, contestants)
     page.sections |= {
         "verdict": verdict_of(
             contestants=contestants,
@@ -261,26 +259,5 @@ def _add_how(page: Page, sources: Sources, paths: Sequence[Path]) -> None:
     }
 
 
-def _run_colours(runs: Sequence[Run], contestants: Contestants | None) -> list[int]:
-    """That of the contestant whose backbone a run made; else numbers that are free."""
-    of_file = {
-        each.backbone["sha256"]: each.colour
-        for each in (contestants.everyone if contestants else ())
-        if each.backbone.get("sha256")
-    }
-    found = [of_file.get(file_sha256(run.backbone)) if run.backbone else None for run in runs]
-    free = (number for number in itertools.count() if number not in of_file.values())
-    return [next(free) if colour is None else colour for colour in found]
-
-
 def _folder(path: Path) -> Path:
     return (path if path.is_dir() else path.parent).absolute()
-
-
-def run_names(runs: Sequence[Run]) -> list[str]:
-    """Names of the directories, with that above where two are alike."""
-    names = [run.path.absolute().name for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{run.path.absolute().parent.name}/{name}"
-        for name, run in zip(names, runs, strict=True)
-    ]

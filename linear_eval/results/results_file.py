@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from linear_eval.results.image_contents import CONTENTS, contents_problem, different_parts
+from linear_eval.strict_config.flattened import flattened
 from linear_eval.system.errors import InputError
 from linear_eval.system.user_text import TextError, read_text
 
@@ -233,18 +234,6 @@ def _quoted(names: Sequence[str]) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= (
-            flattened(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{key}": value}
-        )
-    return flat
 
 
 def _short(value: Any) -> str:
