@@ -132,14 +132,12 @@ class StepContext:
         step: optimizer steps done before this one.
         shard: the logical shard, which is the rank unless shards are emulated.
         elapsed: share of the run that is done before this step, in [0, 1).
-        image_ids: (N,) int64, the images of the rows, where the method has said so.
     """
 
     seed: int = 0
     step: int = 0
     shard: int = 0
     elapsed: float = 0.0
-    image_ids: Tensor | None = None
 
     def permutation(self, purpose: str, n: int) -> Tensor:
         """(n,) int64 on the CPU: a permutation of this (seed, step, purpose, shard)."""

@@ -44,7 +44,7 @@ ROOMS = {
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
         *("pixels", "views", "config", "run", "monitor", "build", "captured_step", "train"),
-        *("commands", "from_python", "cli", "__main__"),
+        *("attention", "commands", "from_python", "cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.

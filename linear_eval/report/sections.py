@@ -42,30 +42,10 @@ from linear_eval.report.study_charts import label_budget_chart, study_section
 from linear_eval.report.tables import Table
 from linear_eval.report.verdict import Against, differences_from, verdict_of
 
-SECTIONS = (
-    *(
-        "title",
-        "verdict",
-        "tables",
-        "main",
-        "main_table",
-        "against",
-        "runs",
-        "curves",
-        "has_related",
-    ),
-    *(
-        "studies",
-        "worths",
-        "predictor_name",
-        "classes",
-        "num_classes",
-        "confusions",
-        "disagreement",
-    ),
-    *("neighbours", "map", "configs", "judged", "differences"),
-    "versions",
-)
+_NUMBERS = "title verdict studies worths tables main main_table against runs curves has_related"
+_ANSWERS = "predictor_name classes num_classes confusions disagreement neighbours map"
+_AGAIN = "configs judged differences versions"
+SECTIONS = tuple(f"{_NUMBERS} {_ANSWERS} {_AGAIN}".split())
 
 
 @dataclass

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ssl_bf.relations.surroundings import Samples
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -22,11 +24,15 @@ class Batch:
     image_ids: Tensor
     labels: Tensor | None = None
 
+    @property
+    def samples(self) -> Samples:
+        """What a relation may know of the rows."""
+        return Samples(self.image_ids, self.labels)
+
     def tensors(self) -> list[Tensor]:
         """All that is there, in a fixed order."""
         return [*self.views, self.image_ids, *([] if self.labels is None else [self.labels])]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The same with every tensor changed."""
-        labels = None if self.labels is None else change(self.labels)
-        return Batch(tuple(map(change, self.views)), change(self.image_ids), labels)
+        return Batch(tuple(map(change, self.views)), *self.samples.map(change))

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
-from ssl_bf.methods.measurements import feature_std
+from ssl_bf.methods.measurements import feature_std, relation_values
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
@@ -225,7 +225,7 @@ class Method(nn.Module, ABC):
         """Monitoring values of the last forward; reads from the device, so call it when logging."""
         if self.projections is None:
             return {}
-        return feature_std(self.projections) | self.relation.measurements()
+        return feature_std(self.projections) | relation_values(self.relation)
 
 
 def _normalises_parts(module: nn.Module) -> bool:

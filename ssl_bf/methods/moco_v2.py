@@ -5,7 +5,7 @@ operations from facebookresearch/moco 7397dfe. Shapes: N local batch, S streams,
 width, K queue rows, W devices.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -29,6 +29,7 @@ from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives, queued_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
+from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Momentum
 
 
@@ -96,19 +97,18 @@ class MoCoV2(Method):
 
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Contrast queries of view 1 with keys of view 2 (symmetric: and the reverse)."""
-        context = replace(context, image_ids=batch.image_ids)
-        view_1, view_2 = batch.views
+        (view_1, view_2), samples = batch.views, batch.samples
         loss_of, rules = partial(info_nce, temperature=self.config.temperature), self.relation.rules
         own = own_keys(len(view_1))
-        queries = self.query(view_1, context, 1)  # (S, N, P)
-        keys = self.key(view_2, context, 2)  # (S, W * N, P)
+        queries = self.query(view_1, samples, context, 1)  # (S, N, P)
+        keys = self.key(view_2, samples, context, 2)  # (S, W * N, P)
         negatives = self.negatives(keys, batch.image_ids)
         loss = mean_over_stream_pairs(loss_of, queries, keys[:, own], rules, negatives)
         self.observed = queries.detach(), keys[:, own]
         if self.config.symmetric:
             loss = self.settled(loss / 2)
-            back_keys = self.key(view_1, context, 1)
-            queries = self.query(view_2, context, 2)
+            back_keys = self.key(view_1, samples, context, 1)
+            queries = self.query(view_2, samples, context, 2)
             negatives = self.negatives(back_keys, batch.image_ids)
             back = mean_over_stream_pairs(loss_of, queries, back_keys[:, own], rules, negatives)
             loss = loss + back / 2
@@ -121,36 +121,36 @@ class MoCoV2(Method):
         """The two directions of the symmetric form."""
         return self.config.symmetric
 
-    def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
+    def query(self, view: Tensor, samples: Samples, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> (S, N, P) with gradient."""
         if self.relation.needs_slow_queries(context):
-            self.teach(view, context, number)
-        relate = partial(self.relation.queries, context=context, view=number)
+            self.teach(view, samples, number)
+        relate = partial(self.relation.queries, samples=samples, context=context, view=number)
         features = self.features(view, context, number)
         queries = project_and_relate(features, self.projector, relate, self.relation.rules)
         self.projections = queries.detach()
         return queries
 
     @torch.no_grad()
-    def teach(self, view: Tensor, context: StepContext, number: int) -> None:
+    def teach(self, view: Tensor, samples: Samples, number: int) -> None:
         """Show the relation what the slow network makes of a view that is queried."""
         slow = self.slow_backbone(view)
         if self.relation.rules.insert_at == "projection":
             slow = self.slow_projector(slow)
-        self.relation.teach(slow, context, number)
+        self.relation.teach(slow, samples, number)
 
     @torch.no_grad()
-    def key(self, view: Tensor, context: StepContext, number: int) -> Tensor:
+    def key(self, view: Tensor, samples: Samples, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> keys (S, W * N, P) of all devices, computed in a shuffled batch."""
         order = None
         if self._shuffles:
             total = len(view) * world_size()
             order = context.global_permutation(f"shuffle/{number}", total)
             view = shuffle_rows(view, order)
-            if self.relation.surroundings is not None and context.image_ids is not None:
-                context = replace(context, image_ids=shuffle_rows(context.image_ids, order))
+            if self.relation.surroundings is not None or self.relation.rules.relates_keys:
+                samples = samples.map(partial(shuffle_rows, order=order))
         relation = self.relation
-        relate = partial(relation.keys, context=context, view=number)
+        relate = partial(relation.keys, samples=samples, context=context, view=number)
         features = relation.features(self.slow_backbone, view, context, "key", number)
         keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
         return gather_keys(unit_length(keys), order)

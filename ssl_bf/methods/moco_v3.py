@@ -4,7 +4,7 @@ Source: Chen, Xie & He 2021 (arXiv 2104.02057), facebookresearch/moco-v3 c349e6e
 batch, S streams, P projection width, W devices.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -23,6 +23,7 @@ from ssl_bf.parts.mlp_head import LastNorm, mlp_head
 from ssl_bf.parts.negatives import batch_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
+from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Momentum
 
 
@@ -78,17 +79,16 @@ class MoCoV3(Method):
 
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Sum of both directions, as published: ctr(q1, k2) + ctr(q2, k1), times 2 temperature."""
-        context = replace(context, image_ids=batch.image_ids)
-        (view_1, view_2), rules = batch.views, self.relation.rules
+        (view_1, view_2), samples, rules = batch.views, batch.samples, self.relation.rules
         loss_of = partial(info_nce, temperature=self.config.temperature)
         scale, own = 2 * self.config.temperature, own_keys(len(view_1))
-        keys = torch.stack([self.key(view_1, context, 1), self.key(view_2, context, 2)])
-        keys_1, keys_2 = gather_keys(keys)  # (S, W * N, P) each
-        queries_1 = self.query(view_1, context, 1)  # (S, N, P)
+        keys = [self.key(each, samples, context, n) for n, each in enumerate(batch.views, 1)]
+        keys_1, keys_2 = gather_keys(torch.stack(keys))  # (S, W * N, P) each
+        queries_1 = self.query(view_1, samples, context, 1)  # (S, N, P)
         others = self.negatives(keys_2, len(view_1))
         forth = mean_over_stream_pairs(loss_of, queries_1, keys_2[:, own], rules, others)
         forth = self.settled(scale * forth)
-        queries_2 = self.query(view_2, context, 2)
+        queries_2 = self.query(view_2, samples, context, 2)
         others = self.negatives(keys_1, len(view_2))
         back = mean_over_stream_pairs(loss_of, queries_2, keys_1[:, own], rules, others)
         return forth + scale * back
@@ -98,20 +98,20 @@ class MoCoV3(Method):
         """The two directions."""
         return True
 
-    def query(self, view: Tensor, context: StepContext, number: int) -> Tensor:
+    def query(self, view: Tensor, samples: Samples, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> predictions (S, N, P) with gradient."""
         rules = self.relation.rules
-        relate = partial(self.relation.queries, context=context, view=number)
+        relate = partial(self.relation.queries, samples=samples, context=context, view=number)
         features = self.features(view, context, number)
         projections = project_and_relate(features, self.projector, relate, rules)
         self.projections = projections.detach()
         return per_row(self.predictor, projections, rules.batch_norm)
 
     @torch.no_grad()
-    def key(self, view: Tensor, context: StepContext, number: int) -> Tensor:
+    def key(self, view: Tensor, samples: Samples, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> keys (S, N, P) of this device, unit length."""
         relation = self.relation
-        relate = partial(relation.keys, context=context, view=number)
+        relate = partial(relation.keys, samples=samples, context=context, view=number)
         features = relation.features(self.slow_backbone, view, context, "key", number)
         keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
         return unit_length(keys)

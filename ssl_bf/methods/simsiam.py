@@ -4,7 +4,7 @@ Source: Chen & He 2021 (arXiv 2011.10566), facebookresearch/simsiam a7bc177. Bat
 SimSiam is this project's own combination. Shapes: N local batch, S streams, P projection width.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -19,6 +19,7 @@ from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
+from ssl_bf.relations.surroundings import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,23 +86,22 @@ class SimSiam(Method):
 
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Mean of both directions: (D(p1, z2) + D(p2, z1)) / 2, in [-1, 1]."""
-        context = replace(context, image_ids=batch.image_ids)
-        view_1, view_2 = batch.views
-        projections_1 = self.project(view_1, context, 1)
-        projections_2 = self.project(view_2, context, 2)
+        (view_1, view_2), samples = batch.views, batch.samples
+        projections_1 = self.project(view_1, samples, context, 1)
+        projections_2 = self.project(view_2, samples, context, 2)
         predictions_1, predictions_2 = self.predict(projections_1), self.predict(projections_2)
         rules = self.relation.rules  # targets are detached in the loss
         forth = mean_over_stream_pairs(negative_cosine, predictions_1, projections_2, rules)
         back = mean_over_stream_pairs(negative_cosine, predictions_2, projections_1, rules)
         return (forth + back) / 2
 
-    def project(self, view: Tensor, context: StepContext, number: int) -> Tensor:
+    def project(self, view: Tensor, samples: Samples, context: StepContext, number: int) -> Tensor:
         """(N, 3, H, W) -> projections z (S, N, P): the source of predictions and the targets."""
         relation = self.relation
         is_query = relation.rules.relates_queries
         features = self.features(view, context, number, "query" if is_query else "key")
         side = relation.queries if is_query else relation.keys
-        relate = partial(side, context=context, view=number)
+        relate = partial(side, samples=samples, context=context, view=number)
         projections = project_and_relate(features, self.projector, relate, relation.rules)
         if self.recentre is not None and len(projections) > 1:
             projections = torch.stack([projections[0], self.recentre(projections[1])])

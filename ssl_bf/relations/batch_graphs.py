@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.distributed import all_gather_rows
-from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
-from ssl_bf.relations.surroundings import Beside, Side, Surroundings
+from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
 
 SHARPNESS = 20.0  # of the assignment to clusters, per unit of cosine
 BALANCING = 3  # rounds of Sinkhorn's algorithm
@@ -55,15 +54,15 @@ class Teacher(Surroundings):
         self.needs_slow_queries = has_key_side
         self.noted: dict[int, Tensor] = {}  # by view
 
-    def observe(self, features: Tensor, context: StepContext, side: Side, view: int) -> None:
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
         """Note what the key side, where there is one, makes of a view."""
-        del context
+        del samples
         if side == "key" or not self.has_key_side:
             self.noted[view] = features.detach()
 
-    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """The rows (N, D) of the teacher for the same images and view."""
-        del context
+        del samples
         rows = features.detach() if side == "key" else self.noted[view]
         return Beside(rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device))
 
@@ -86,10 +85,10 @@ class Clusters(Teacher):
         super().__init__(has_key_side=has_key_side)
         self.register_buffer("centres", unit_length(torch.randn(count, width)))
 
-    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """The labels (N, 1) of the teacher's rows."""
-        rows, seen = super().beside(features, context, side, view)
-        return Beside(self.labels(rows)[:, None], seen)
+        teacher = super().beside(features, samples, side, view)
+        return teacher._replace(rows=self.labels(teacher.rows)[:, None])
 
     def labels(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N,) int64 in [0, C)."""

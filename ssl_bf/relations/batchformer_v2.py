@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Place, has_class_token, places
 from linear_eval.system.errors import InputError
+from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
 from ssl_bf.parts.groups import check_group, check_heads
-from ssl_bf.relations.batchformer import (
-    BatchTransformerConfig,
-    BatchTransformerLayer,
-)
+from ssl_bf.relations.batchformer import BatchTransformerConfig
 from ssl_bf.relations.relation import Relation
 from ssl_bf.relations.token_relation import RelatingInside, TokenRelation
 
@@ -134,13 +133,19 @@ class BatchTransformerOfTokens(RelatingInside):
             self.at_places.append(nn.ModuleList(layers))
 
     def forward(
-        self, values: Tensor, order: Tensor | None, number: int, *, dropout: bool
+        self,
+        values: Tensor,
+        order: Tensor | None,
+        number: int,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """Tokens (N, L, E) or a grid (N, E, H, W) -> the same shape."""
         is_grid = values.ndim == 4
         tokens = values.flatten(2).transpose(1, 2) if is_grid else values
         free = tokens[:, self.kept :]
-        related = self._relate(free, order, number, dropout=dropout)
+        related = self._relate(free, order, number, dropout=dropout, attention=attention)
         if self.gate is not None:
             related = torch.lerp(free, related, self.gate.to(free.dtype))
         if self.kept:
@@ -148,7 +153,13 @@ class BatchTransformerOfTokens(RelatingInside):
         return related.transpose(1, 2).reshape(values.shape) if is_grid else related
 
     def _relate(
-        self, tokens: Tensor, order: Tensor | None, number: int, *, dropout: bool
+        self,
+        tokens: Tensor,
+        order: Tensor | None,
+        number: int,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None,
     ) -> Tensor:
         rows = tokens if order is None else tokens.index_select(0, order)
         group = self.group if isinstance(self.group, int) else len(rows)
@@ -156,6 +167,9 @@ class BatchTransformerOfTokens(RelatingInside):
         layers = self.at_places[number if len(self.at_places) > 1 else 0]
         assert isinstance(layers, nn.ModuleList)
         for layer in layers:
+            if attention is not None:
+                assert isinstance(layer, BatchTransformerLayer)
+                attention.append(layer.self_attn.attention(sequences, positions=tokens.shape[1]))
             sequences = layer(sequences, dropout=dropout)
         related: Tensor = (
             sequences.unflatten(0, (-1, tokens.shape[1])).transpose(1, 2).flatten(0, 1)

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from linear_eval.system.errors import InputError
 from ssl_bf.losses.unit_length import full_precision
+from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.graph_norm import GraphNorm
 from ssl_bf.parts.groups import check_group, check_heads, collect, deal
 from ssl_bf.parts.self_attention import SelfAttention
@@ -130,16 +131,16 @@ class TopKAttention(SelfAttention):
         self, query: Tensor, key: Tensor, value: Tensor, dropout: float, seen: Tensor | None
     ) -> Tensor:
         """Values (B, heads, g, d) weighted for each query."""
-        assert seen is None, "every row of a group is there"
-        weights = functional.dropout(self.weights(query, key), dropout)
+        weights = functional.dropout(self.weights(query, key, seen), dropout)
         return weights.to(value.dtype) @ value
 
-    def weights(self, query: Tensor, key: Tensor) -> Tensor:
-        """(B, heads, g, g): softmax over the kept scores of each row, 0 elsewhere."""
-        scores = full_precision(query @ key.transpose(2, 3)) / math.sqrt(query.shape[3])
-        kept = scores.topk(min(self.top_k, scores.shape[3]), dim=3)
+    def weights(self, query: Tensor, key: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(..., g, g): softmax over the kept scores of each row, 0 elsewhere."""
+        assert seen is None, "every row of a group is there"
+        scores = full_precision(query @ key.transpose(-2, -1)) / math.sqrt(query.shape[-1])
+        kept = scores.topk(min(self.top_k, scores.shape[-1]), dim=-1)
         outside = torch.full_like(scores, -torch.inf)
-        return outside.scatter(3, kept.indices, kept.values).softmax(dim=3)
+        return outside.scatter(-1, kept.indices, kept.values).softmax(dim=-1)
 
 
 class BGFormer(nn.Module):
@@ -158,6 +159,7 @@ class BGFormer(nn.Module):
         *,
         dropout: bool,
         beside: Beside | None = None,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """Relate rows of one view.
 
@@ -166,12 +168,16 @@ class BGFormer(nn.Module):
             order: (N,) permutation that deals the rows into groups, or None to keep them.
             dropout: False switches every dropout off.
             beside: what the graph is made from: the teacher's rows (N, D), or labels (N, 1).
+            attention: a list that the attention of each layer is added to; None: nobody asks.
         """
         sequences = deal(features, order, self.config.context)
         edges = self.edges(sequences, order, beside)
         precision = torch.promote_types(features.dtype, torch.float32)
         graph = None if edges is None else normalised(edges, precision)
         for block in self.blocks:
+            if attention is not None:
+                assert isinstance(block, BatchGraphBlock)
+                attention.append(block.visual.attention(block.norm1(sequences)))
             sequences = block(sequences, graph, dropout=dropout)
         return collect(sequences, order)
 

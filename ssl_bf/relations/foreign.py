@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
-from ssl_bf.keyed_random import StepContext
+from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
 from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.parts.groups import check_group, collect, deal
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
-from ssl_bf.relations.surroundings import Beside, Side, Surroundings
+from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,13 @@ class ForeignTransformer(BatchTransformer):
     """BatchFormer with all rows of a group but the own one from another batch."""
 
     def forward(  # type: ignore[override]
-        self, features: Tensor, order: Tensor | None, *, dropout: bool, beside: Beside
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        beside: Beside,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """(N, D) -> (N, D).
 
@@ -58,6 +65,7 @@ class ForeignTransformer(BatchTransformer):
             order: (N,) permutation that deals the rows into groups, or None to keep them.
             dropout: False switches every dropout off.
             beside: rows (N, D) of the other batch and whether there was one, (N,).
+            attention: a list that the attention of each layer is added to; None: nobody asks.
         """
         sequences = deal(features, order, self.group)
         context = deal(beside.rows, None, self.group)
@@ -65,6 +73,9 @@ class ForeignTransformer(BatchTransformer):
         own = torch.eye(sequences.shape[1], dtype=torch.bool, device=features.device)
         seen = torch.cat([own.expand(len(there), -1, -1), there & ~own], dim=2)[:, None]
         for number, layer in enumerate(self.encoder_layers):
+            if attention is not None:
+                assert isinstance(layer, BatchTransformerLayer)
+                attention.append(layer.self_attn.attention(sequences, context, seen))
             related = layer(sequences, dropout=dropout, beside=context, seen=seen)
             if number + 1 < len(self.encoder_layers):
                 context = layer(context, dropout=dropout)
@@ -97,18 +108,20 @@ class PreviousBatch(Surroundings):
             room = rows.new_zeros(local_batch * world_size(), rows.shape[1])
             self.register_buffer(f"rows_{side}", room)
 
-    def observe(self, features: Tensor, context: StepContext, side: Side, view: int) -> None:
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
         """Note them for the next step; the last view stays."""
-        del context, view
+        del samples, view
         if side in self.sides:
             self.noted[side] = features.detach()
 
-    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """This device's rows of the previous step, whichever view they show."""
-        del context, view
+        del samples, view
         rows = self.get_buffer(f"rows_{side}")[own_keys(len(features))]
         assert len(rows) == len(features), "no room was made for such a batch"
-        return Beside(rows.to(features.dtype), self.there.expand(len(features)))
+        # A copy: the buffer moves on after the step, and who looks at the step does so later.
+        rows = rows.to(features.dtype, copy=True)
+        return Beside(rows, self.there.clone().expand(len(features)))
 
     def after_step(self) -> None:
         """What was this step's batch is the previous one now."""

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from linear_eval.system.distributed import all_gather_rows
 from linear_eval.system.errors import InputError
-from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import full_precision, unit_length
 from ssl_bf.parts.key_queue import NO_IMAGE, KeyQueue
-from ssl_bf.relations.surroundings import Beside, Side, Surroundings
+from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
 
 MEMORY = 4096
 
@@ -43,24 +42,23 @@ class NeighbourMemory(Surroundings):
         self.queue = KeyQueue(memory, width)
         self.noted: tuple[Tensor, Tensor] | None = None
 
-    def observe(self, features: Tensor, context: StepContext, side: Side, view: int) -> None:
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
         """Note the rows of the key side for the next steps; the last view stays."""
         del view
         if side == "key" or not self.has_key_side:
-            assert context.image_ids is not None, "the method names the images of the rows"
-            self.noted = features.detach(), context.image_ids
+            self.noted = features.detach(), samples.image_ids
 
-    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """The most similar rows (N, m, D) of other images, each scaled to the length of its row."""
         del side, view
-        assert context.image_ids is not None, "the method names the images of the rows"
         rows, ids = full_precision(features), self.queue.image_ids
         similar = unit_length(rows.detach()) @ self.queue.keys.to(rows.dtype).T  # (N, M)
-        is_none = (ids == NO_IMAGE) | (context.image_ids[:, None] == ids)
+        is_none = (ids == NO_IMAGE) | (samples.image_ids[:, None] == ids)
         nearest = similar.masked_fill(is_none, -torch.inf).topk(self.neighbours, dim=1)
         found = self.queue.keys[nearest.indices].to(rows.dtype)
         found = found * rows.norm(dim=1)[:, None, None]
-        return Beside(found.to(features.dtype), nearest.values > -torch.inf)
+        there = nearest.values > -torch.inf
+        return Beside(found.to(features.dtype), there, ids[nearest.indices])
 
     def after_step(self) -> None:
         """Take in what was noted; the oldest rows go."""

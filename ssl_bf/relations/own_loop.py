@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.relations.surroundings import Samples
 
 
 class BatchFormer(nn.Module):
@@ -83,4 +84,5 @@ class BatchFormer(nn.Module):
                 "choose a divisor of it, or 'local'"
             )
         step = int(torch.randint(2**62, ()))  # names a regrouping
-        return self.relation.queries(features, StepContext(step=step), view=1)
+        samples = Samples(torch.arange(len(features)))  # each row another image
+        return self.relation.queries(features, samples, StepContext(step=step), view=1)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.streams import StreamRules
-from ssl_bf.relations.surroundings import Beside, Side, Surroundings
+from ssl_bf.relations.surroundings import Beside, Noted, Samples, Side, Surroundings
 
 
 class RelationSettings(Protocol):
@@ -52,6 +53,8 @@ class Relation(nn.Module):
     """
 
     is_inside = False  # the backbone, which then runs stage by stage
+    drops_queries = True  # whether the query side drops out, as it does in training
+    noted: Noted | None = None  # of the last view; of the keys' side where queries are plain
 
     def __init__(
         self,
@@ -87,16 +90,20 @@ class Relation(nn.Module):
         if config.parameters == "ema" and has_key_side and config.relates_keys:
             self.slow_relating = make_slow_copy(relating)
 
-    def queries(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def queries(
+        self, features: Tensor, samples: Samples, context: StepContext, view: int
+    ) -> Tensor:
         """(N, D) -> (S, N, D) with gradient; S is 2 when related queries are trained on."""
         relating = self.relating if self.rules.relates_queries else None
-        return self._streams(relating, features, context, "query", view, dropout=True)
+        dropout = self.drops_queries
+        return self._streams(relating, features, samples, context, "query", view, dropout=dropout)
 
-    def keys(self, features: Tensor, context: StepContext, view: int) -> Tensor:
+    def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """(N, D) -> (S, N, D) on the key side, regrouped independently of the queries."""
         relating = self.slow_relating if self.slow_relating is not None else self.relating
         relating = relating if self.rules.relates_keys else None
-        return self._streams(relating, features, context, "key", view, dropout=self.drops_keys)
+        drops = self.drops_keys
+        return self._streams(relating, features, samples, context, "key", view, dropout=drops)
 
     def features(
         self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
@@ -127,10 +134,10 @@ class Relation(nn.Module):
         is_needed = self.surroundings is not None and self.surroundings.needs_slow_queries
         return is_needed and self.rules.relates_queries and self.is_active(context)
 
-    def teach(self, slow: Tensor, context: StepContext, view: int) -> None:
+    def teach(self, slow: Tensor, samples: Samples, view: int) -> None:
         """Show the slow plain features (N, D) of a view, at the place of the relation."""
         if self.training and self.surroundings is not None:
-            self.surroundings.observe(slow, context, "key", view)
+            self.surroundings.observe(slow, samples, "key", view)
 
     def after_step(self) -> None:
         """Let the surroundings move on, where there are any."""
@@ -146,9 +153,26 @@ class Relation(nn.Module):
         """The scalar of `residual: gate`."""
         return self.relating.gate if isinstance(self.relating, Gated) else None
 
-    def measurements(self) -> dict[str, float]:
-        """How far the gate is open, where there is one."""
-        return {} if (gate := self.gate()) is None else {"gate": gate.item()}
+    def drop_nothing(self) -> None:
+        """Switch every dropout of the relation off, for a picture of what it has learned."""
+        self.drops_queries = self.drops_keys = False
+
+    @torch.no_grad()
+    def attention(self) -> list[Attention]:
+        """Of each layer, place by place, for what was related last; dropout is off.
+
+        Computed anew, with the parameters of now: after an update it is that of the next step. With
+        `context: global` all processes must ask together.
+
+        Returns:
+            Nothing where nothing was related, or by something without attention.
+        """
+        slow = None if self.rules.relates_queries else self.slow_relating
+        relating = self.relating if slow is None else slow
+        if self.noted is None or relating is None:
+            return []
+        own = next(relating.parameters(), self.noted.streams)
+        return self._attention(relating, self.noted, own.dtype)
 
     def check_batch(self, local_batch: int, num_devices: int) -> None:
         """Refuse a batch that its groups do not divide, or that is too small.
@@ -181,10 +205,25 @@ class Relation(nn.Module):
         if self.surroundings is not None:
             self.surroundings.check_steps(steps_per_epoch)
 
+    def _attention(self, relating: nn.Module, noted: Noted, to: torch.dtype) -> list[Attention]:
+        found: list[Attention] = []
+        seen = {}
+        if noted.beside is not None:
+            rows = noted.beside.rows
+            rows = rows.to(to) if rows.is_floating_point() else rows
+            seen["beside"] = noted.beside._replace(rows=rows)
+        relating(noted.streams[0].to(to), noted.order, dropout=False, attention=found, **seen)
+        return found
+
+    def _note(self, side: Side, noted: Noted) -> None:
+        if side == "query" or not self.rules.relates_queries:
+            self.noted = noted
+
     def _streams(
         self,
         relating: Callable[..., Tensor] | None,
         features: Tensor,
+        samples: Samples,
         context: StepContext,
         side: Side,
         view: int,
@@ -192,13 +231,17 @@ class Relation(nn.Module):
         dropout: bool,
     ) -> Tensor:
         if self.training and self.surroundings is not None:
-            self.surroundings.observe(features, context, side, view)
+            self.surroundings.observe(features, samples, side, view)
         if relating is None or not self.is_active(context):
+            self.noted = self.noted if self.is_active(context) else None
             return features.unsqueeze(0)
         order = self.order(features, context, side, view)
+        beside: Beside | None = None
         if self.surroundings is None:
             related = relating(features, order, dropout=dropout)
         else:
-            beside: Beside = self.surroundings.beside(features, context, side, view)
+            beside = self.surroundings.beside(features, samples, side, view)
             related = relating(features, order, dropout=dropout, beside=beside)
-        return torch.stack([features, related.to(features.dtype)])
+        streams = torch.stack([features, related.to(features.dtype)])
+        self._note(side, Noted(streams.detach(), order, view, samples.image_ids, beside))
+        return streams

@@ -1,16 +1,35 @@
 """What a relation sees beside the rows of its batch: an earlier batch, a memory, a teacher.
 
+And what is noted of a step, to look at it later.
+
 Shapes: N local batch, m rows beside it, D width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from ssl_bf.keyed_random import StepContext
-
 Side = Literal["query", "key"]
+
+
+class Samples(NamedTuple):
+    """What the rows of a batch are.
+
+    Attributes:
+        image_ids: (N,) int64, the index of each image in the split.
+        labels: (N,) int64, or None unless the method needs them.
+    """
+
+    image_ids: Tensor
+    labels: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        """The same with every tensor changed."""
+        labels = None if self.labels is None else change(self.labels)
+        return Samples(change(self.image_ids), labels)
 
 
 class Beside(NamedTuple):
@@ -19,10 +38,34 @@ class Beside(NamedTuple):
     Attributes:
         rows: (N, D), or (N, m, D) where each row of the batch has its own.
         seen: (N,) or (N, m), bool: which of them there are.
+        images: (N, m) int64, whose they are; None: row i is that of image i of the batch before, or
+            of this one.
     """
 
     rows: Tensor
     seen: Tensor
+    images: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Noted:
+    """What was related last, without gradient: for logs and pictures.
+
+    Attributes:
+        streams: (2, N, D).
+        order: (N,) permutation into groups, or None.
+        view: its number.
+        images: (N,) int64, of the rows; None where the method has not said so.
+        beside: what was seen beside the batch, if anything.
+        inside: of a relation inside the backbone: what it was given at each place, (N, ...).
+    """
+
+    streams: Tensor
+    order: Tensor | None
+    view: int
+    images: Tensor | None = None
+    beside: Beside | None = None
+    inside: list[Tensor] = field(default_factory=list)
 
 
 class Surroundings(nn.Module, ABC):
@@ -38,11 +81,11 @@ class Surroundings(nn.Module, ABC):
         del local_batch
 
     @abstractmethod
-    def observe(self, features: Tensor, context: StepContext, side: Side, view: int) -> None:
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
         """Note the plain features (N, D) of one view, in training."""
 
     @abstractmethod
-    def beside(self, features: Tensor, context: StepContext, side: Side, view: int) -> Beside:
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
         """What the rows (N, D) of a view see; features of the same step at most of this view."""
 
     @abstractmethod

@@ -28,7 +28,7 @@ SIMCLR = '''"""SimCLR: contrast inside the batch, both views through one network
 Source: Chen et al. 2020 (arXiv 2002.05709). Differs: the gradient flows through the queries only.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -82,14 +82,14 @@ class SimCLR(Method):
 
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Mean of both directions."""
-        context = replace(context, image_ids=batch.image_ids)
         rules, loss_of = self.relation.rules, partial(info_nce, temperature=self.config.temperature)
         features = [self.features(view, context, n) for n, view in enumerate(batch.views, 1)]
         terms = []
         for number, key_number in ((1, 2), (2, 1)):
-            relate = partial(self.relation.queries, context=context, view=number)
+            known = {"samples": batch.samples, "context": context}
+            relate = partial(self.relation.queries, **known, view=number)
             queries = project_and_relate(features[number - 1], self.projector, relate, rules)
-            relate = partial(self.relation.keys, context=context, view=key_number)
+            relate = partial(self.relation.keys, **known, view=key_number)
             keys = project_and_relate(features[key_number - 1], self.projector, relate, rules)
             others = [[batch_negatives(stream, len(stream))] for stream in keys.detach()]
             terms.append(mean_over_stream_pairs(loss_of, queries, keys, rules, others))

@@ -44,10 +44,12 @@ from ssl_bf.relations.controls import UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.relations.surroundings import Samples
 
 pytestmark = pytest.mark.dist
 
 N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
+SAMPLES = Samples(torch.arange(N))
 LOCAL = N // 2
 STEPS = 3
 Result = dict[str, Tensor]
@@ -408,7 +410,7 @@ def reached(relation: RelationConfig) -> Result:
         changed = everything.clone()
         changed[row] = -everything[row]
         before, after = (
-            built.queries(own_rows(x), context_of(0, in_order=True), 1)[1]
+            built.queries(own_rows(x), SAMPLES, context_of(0, in_order=True), 1)[1]
             for x in (everything, changed)
         )
         changes[:, row] = (before != after).any(dim=1)
@@ -582,7 +584,7 @@ def test_keys_and_image_ids_are_gathered_once(two_processes: TwoProcesses) -> No
 def keys_in_local_batch_norm() -> Result:
     method = MOCO_V2.build(Start(backbone(True), WIDTH, NoRelationConfig(), seed=2)).double()
     _, view = views(0)
-    return {"same/keys": method.key(view, context_of(0, in_order=False), 2)[0]}
+    return {"same/keys": method.key(view, SAMPLES, context_of(0, in_order=False), 2)[0]}
 
 
 def test_keys_normalised_in_shuffled_company_return_to_their_images(

@@ -9,15 +9,18 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.methods.measurements import relation_values
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.surroundings import Samples
 from tests.unions import members_of, small
 
 N, D, GROUP = 6, 4, 3
-IMAGES = torch.arange(N)
-CONTEXT = StepContext(seed=1, step=3, image_ids=IMAGES)
+SAMPLES = Samples(torch.arange(N))
+
+CONTEXT = StepContext(seed=1, step=3)
 MEMBERS = members_of(RelationConfig)
 # It needs a backbone around it: relations/test_batchformer_v2 has the same tests.
 INSIDE = "batchformer_v2"
@@ -57,7 +60,7 @@ def build(variant: str, **keys: Any) -> Relation:
                 p.add_(0.3 * torch.randn(p.shape))
     relation.make_room(N)
     for side in (relation.keys, relation.queries):
-        side(features(9), StepContext(image_ids=IMAGES + N), 1)
+        side(features(9), Samples(SAMPLES.image_ids + N), StepContext(), 1)
     relation.after_step()
     assert isinstance(relation, Relation)
     return relation
@@ -71,13 +74,14 @@ def related(
     relation: Relation,
     x: Tensor,
     *,
+    samples: Samples = SAMPLES,
     context: StepContext = CONTEXT,
     order: Tensor | None = None,
 ) -> Tensor:
     """The related queries; where a teacher is asked, its rows are others, in the given order."""
     slow = features(4)
-    relation.teach(slow if order is None else slow[order], context, 1)
-    return relation.queries(x, context, 1)[-1]
+    relation.teach(slow if order is None else slow[order], samples, 1)
+    return relation.queries(x, samples, context, 1)[-1]
 
 
 @pytest.mark.parametrize("residual", ["published", "gate"])
@@ -122,9 +126,11 @@ def equivariance_error(name: str, dropout: float) -> float:
     order = torch.tensor([2, 0, 1, 4, 5, 3])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        out = related(relation, x, context=_Alone(image_ids=IMAGES))
+        out = related(relation, x, context=_Alone())
         torch.manual_seed(0)
-        permuted = related(relation, x[order], context=_Alone(image_ids=order), order=order)
+        permuted = related(
+            relation, x[order], samples=Samples(order), context=_Alone(), order=order
+        )
     error: float = (permuted - out[order]).abs().max().item()
     return error
 
@@ -151,8 +157,8 @@ def test_a_closed_gate_is_a_copy_to_the_bit_and_an_open_one_the_relation(name: s
     gate.data.fill_(0.25)
     between = x + 0.25 * (related(published, x) - x)
     torch.testing.assert_close(related(gated, x), between)
-    assert gated.measurements() == {"gate": 0.25}
-    assert published.measurements() == {}
+    assert relation_values(gated)["gate"] == 0.25
+    assert "gate" not in relation_values(published)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -169,8 +175,8 @@ def test_outside_its_share_of_training_there_is_no_second_stream(name: str) -> N
     relation.double().make_room(N)
     streams = relation.queries if relation.rules.relates_queries else relation.keys
     for elapsed, count in ((0.0, 1), (0.2499, 1), (0.25, 2), (0.7499, 2), (0.75, 1), (0.99, 1)):
-        context = StepContext(elapsed=elapsed, image_ids=IMAGES)
-        assert len(streams(features(), context, 1)) == count
+        context = StepContext(elapsed=elapsed)
+        assert len(streams(features(), SAMPLES, context, 1)) == count
 
 
 @pytest.mark.parametrize("name", [name for name in MEMBERS if name != "none"])

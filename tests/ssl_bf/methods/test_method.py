@@ -32,11 +32,13 @@ from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyCon
 from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
+from ssl_bf.relations.surroundings import Samples
 from ssl_bf.run.training_state import training_tensors
 from ssl_bf.schedules import Elapsed, Momentum
 from tests.unions import members_of, small
 
 N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
+SAMPLES = Samples(torch.arange(N))
 METHODS = members_of(MethodConfig)
 SMALL = {"projection_dim": OUT, "hidden_dim": 8, "predictor_hidden_dim": 4, "queue_size": QUEUE}
 CONFIGS: dict[str, MethodConfig] = {name: small(each, **SMALL) for name, each in METHODS.items()}
@@ -85,16 +87,19 @@ def loss_of(method: Method, context: StepContext) -> float:
     return method(batch(method, *views()), context).item()  # type: ignore[no-any-return]
 
 
-CONTEXT = StepContext(seed=1, image_ids=torch.arange(N))
+CONTEXT = StepContext(seed=1)
 HALFWAY = Elapsed(0.5, 1)
 
 
 def streams_of(method: Method, view: Tensor) -> dict[str, Tensor]:
     """What the loss is made of, each (S, N, P); of methods that are not `SHOWN`, projections."""
     if isinstance(method, MoCoV2 | MoCoV3):
-        return {"query": method.query(view, CONTEXT, 1), "key": method.key(view, CONTEXT, 1)}
+        return {
+            "query": method.query(view, SAMPLES, CONTEXT, 1),
+            "key": method.key(view, SAMPLES, CONTEXT, 1),
+        }
     if isinstance(method, SimSiam):
-        projections = method.project(view, CONTEXT, 1)
+        projections = method.project(view, SAMPLES, CONTEXT, 1)
         return {"query": method.predict(projections), "key": projections}
     method(batch(method, view, view), CONTEXT)
     assert method.projections is not None

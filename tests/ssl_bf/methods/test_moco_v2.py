@@ -26,14 +26,16 @@ from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.bgformer import BGFormerConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs, mean_over_stream_pairs
+from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Elapsed
 from tests.pairs import pair
 
 N, WIDTH, OUT, QUEUE = 6, 8, 4, 24
+SAMPLES = Samples(torch.tensor([11, 5, 7, 2, 13, 3]))
 PAIRS: list[Pairs] = ["plain_keys", "all", "matched", "plain_queries", ((0.5, 0.0), (2.0, 1.0))]
 QueueStreams = Literal["dual", "both", "plain"]
 QUEUE_STREAMS: list[QueueStreams] = ["dual", "both", "plain"]
-IDS = torch.tensor([11, 5, 7, 2, 13, 3])
+IDS = SAMPLES.image_ids
 CONTEXT = StepContext(seed=1, step=4)
 
 
@@ -54,6 +56,11 @@ def views(seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     both = torch.randn(2, N, WIDTH, generator=generator, dtype=torch.float64)
     return both[0], both[1]
+
+
+def queries_and_keys(method: MoCoV2, view_1: Tensor, view_2: Tensor) -> tuple[Tensor, Tensor]:
+    queries = method.query(view_1, SAMPLES, CONTEXT, 1)
+    return queries, method.key(view_2, SAMPLES, CONTEXT, 2)
 
 
 def fill_queues(method: MoCoV2) -> None:
@@ -112,7 +119,9 @@ def test_the_loss_equals_its_definition(
     )
     fill_queues(method)
     view_1, view_2 = views()
-    expected = by_loops(method, method.query(view_1, CONTEXT, 1), method.key(view_2, CONTEXT, 2))
+    expected = by_loops(
+        method, method.query(view_1, SAMPLES, CONTEXT, 1), method.key(view_2, SAMPLES, CONTEXT, 2)
+    )
     assert method(pair(view_1, view_2, IDS), CONTEXT).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -121,7 +130,9 @@ def test_the_loss_without_a_relation_equals_its_definition(in_batch_negatives: b
     method = build(in_batch_negatives=in_batch_negatives, mask_same_image=True)
     fill_queues(method)
     view_1, view_2 = views()
-    expected = by_loops(method, method.query(view_1, CONTEXT, 1), method.key(view_2, CONTEXT, 2))
+    expected = by_loops(
+        method, method.query(view_1, SAMPLES, CONTEXT, 1), method.key(view_2, SAMPLES, CONTEXT, 2)
+    )
     assert method(pair(view_1, view_2, IDS), CONTEXT).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -137,8 +148,8 @@ def test_random_networks_give_about_the_log_of_the_number_of_candidates() -> Non
 def test_the_symmetric_loss_is_the_mean_of_its_two_directions(pairs: Pairs) -> None:
     method, one_way = (build(batchformer(pairs=pairs), symmetric=is_) for is_ in (True, False))
     view_1, view_2 = views()
-    queries = [one_way.query(view, CONTEXT, n) for n, view in ((1, view_1), (2, view_2))]
-    keys = [one_way.key(view, CONTEXT, n) for n, view in ((1, view_1), (2, view_2))]
+    queries = [one_way.query(view, SAMPLES, CONTEXT, n) for n, view in ((1, view_1), (2, view_2))]
+    keys = [one_way.key(view, SAMPLES, CONTEXT, n) for n, view in ((1, view_1), (2, view_2))]
     forth = contrast(one_way, queries[0], keys[1], IDS)
     back = contrast(one_way, queries[1], keys[0], IDS)
     torch.testing.assert_close(method(pair(view_1, view_2, IDS), CONTEXT), (forth + back) / 2)
@@ -171,10 +182,10 @@ def test_a_step_pushes_its_keys_in_order_and_moves_the_pointer(
 ) -> None:
     method = build(batchformer(pairs=pairs), queue_streams=queue_streams, symmetric=symmetric)
     view_1, view_2 = views()
-    keys = method.key(view_2, CONTEXT, 2)  # (S, N, P)
+    keys = method.key(view_2, SAMPLES, CONTEXT, 2)  # (S, N, P)
     ids = IDS
     if symmetric:
-        keys = torch.cat([keys, method.key(view_1, CONTEXT, 1)], dim=1)
+        keys = torch.cat([keys, method.key(view_1, SAMPLES, CONTEXT, 1)], dim=1)
         ids = torch.cat([IDS, IDS])
     streams = list(keys)
     if queue_streams == "both" and pairs == "all":
@@ -198,7 +209,7 @@ def test_a_step_pushes_its_keys_in_order_and_moves_the_pointer(
 def test_after_the_optimizer_step_keys_are_pushed_and_slow_copies_moved() -> None:
     method = build(momentum=0.0)
     _, view_2 = views()
-    expected = method.key(view_2, CONTEXT, 2)[0]
+    expected = method.key(view_2, SAMPLES, CONTEXT, 2)[0]
     method(pair(*views(), IDS), CONTEXT)
     with torch.no_grad():
         method.get_parameter("projector.0.weight").zero_()
@@ -269,8 +280,8 @@ def test_the_gradient_of_a_shared_relation_comes_through_the_queries_alone() -> 
     method = build(batchformer(parameters="shared"))
     view_1, view_2 = views()
     torch.autograd.backward(method(pair(view_1, view_2, IDS), CONTEXT))
-    keys = method.key(view_2, CONTEXT, 2).clone()  # plain numbers
-    loss = contrast(method, method.query(view_1, CONTEXT, 1), keys, IDS)
+    keys = method.key(view_2, SAMPLES, CONTEXT, 2).clone()  # plain numbers
+    loss = contrast(method, method.query(view_1, SAMPLES, CONTEXT, 1), keys, IDS)
     for p in (p for p in method.parameters() if p.requires_grad):
         (expected,) = torch.autograd.grad(loss, p, retain_graph=True)
         torch.testing.assert_close(p.grad, expected)
@@ -283,7 +294,10 @@ def test_the_loss_of_a_sample_reaches_the_others_through_its_related_query_alone
     method = build(batchformer(insert_at=place, context="local"))
     view_1, view_2 = views()
     view_1.requires_grad_()
-    queries, keys = method.query(view_1, CONTEXT, 1), method.key(view_2, CONTEXT, 2)
+    queries, keys = (
+        method.query(view_1, SAMPLES, CONTEXT, 1),
+        method.key(view_2, SAMPLES, CONTEXT, 2),
+    )
     for (a, query), (c, key), i in product(enumerate(queries), enumerate(keys), range(N)):
         past = [Negatives(method.queue(c).keys)]
         loss = info_nce(query[i : i + 1], key[i : i + 1], past, 0.2)
@@ -297,7 +311,7 @@ def test_shuffled_keys_belong_to_their_images_whatever_computes_row_by_row() -> 
     shuffling, plain = (build(relation, batch_norm=mode) for mode in ("groups:2", "local"))
     for number, view in enumerate(views(), start=1):
         torch.testing.assert_close(
-            shuffling.key(view, CONTEXT, number), plain.key(view, CONTEXT, number)
+            shuffling.key(view, SAMPLES, CONTEXT, number), plain.key(view, SAMPLES, CONTEXT, number)
         )
 
 
@@ -309,7 +323,7 @@ def test_the_related_keys_of_a_shuffled_batch_are_given_back_stream_by_stream() 
     groups = CONTEXT.permutation("groups/key/2", N)
     plain = method.slow_projector(view[shuffle])
     related = method.relation.relating(plain, groups, dropout=False)
-    keys = method.key(view, CONTEXT, 2)
+    keys = method.key(view, SAMPLES, CONTEXT, 2)
     torch.testing.assert_close(keys[0, shuffle], unit_length(plain))
     torch.testing.assert_close(keys[1, shuffle], unit_length(related))
 
@@ -325,11 +339,11 @@ def test_keys_are_normalised_in_other_groups_than_queries() -> None:
     shuffle = CONTEXT.global_permutation("shuffle/2", N)
     encoder = nn.Sequential(norm_backbone().double(), method.slow_projector)
     parts = torch.cat([encoder(rows) for rows in view[shuffle].chunk(2)])
-    keys = method.key(view, CONTEXT, 2)[0]
+    keys = method.key(view, SAMPLES, CONTEXT, 2)[0]
     torch.testing.assert_close(keys[shuffle], unit_length(parts).detach())
     in_order = torch.cat([encoder(rows) for rows in view.chunk(2)])
     assert (keys - unit_length(in_order)).abs().max() > 1e-3
-    queries = method.query(view, CONTEXT, 2)[0]
+    queries = method.query(view, SAMPLES, CONTEXT, 2)[0]
     torch.testing.assert_close(queries, in_order)
 
 
@@ -426,11 +440,16 @@ def test_the_context_gap_is_measured_against_plain_keys_and_their_queue() -> Non
     fill_queues(method)
     view_1, view_2 = views()
     method(pair(view_1, view_2, IDS), CONTEXT)
-    queries, keys = method.query(view_1, CONTEXT, 1), method.key(view_2, CONTEXT, 2)
+    queries, keys = (
+        method.query(view_1, SAMPLES, CONTEXT, 1),
+        method.key(view_2, SAMPLES, CONTEXT, 2),
+    )
     expected = context_gap(queries, keys[0], method.queue(0).keys)
     values = method.measurements()
     assert sorted(values) == [
-        f"{n}/stream_{s}" for n in ("context_gap", "feature_std") for s in (0, 1)
+        "attention_entropy/layer_0",
+        *(f"{n}/stream_{s}" for n in ("context_gap", "feature_std") for s in (0, 1)),
+        "stream_cosine",
     ]
     assert {name: values[name] for name in expected} == pytest.approx(expected)
 

@@ -18,9 +18,11 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs, mean_over_stream_pairs, per_row
+from ssl_bf.relations.surroundings import Samples
 from tests.pairs import pair
 
 N, WIDTH, OUT = 6, 8, 4
+SAMPLES = Samples(torch.arange(N))
 PAIRS: list[Pairs] = [
     *("plain_keys", "all", "matched", "plain_queries", "related"),
     ((0.5, 0.0), (2.0, 1.0)),
@@ -67,8 +69,8 @@ def test_the_loss_equals_its_definition(
     view_1, view_2 = views()
     expected, weights = 0.0, 0.0
     for first, second in ((1, 2), (2, 1)):
-        queries = unit_length(method.query((view_1, view_2)[first - 1], CONTEXT, first))
-        keys = method.key((view_1, view_2)[second - 1], CONTEXT, second)
+        queries = unit_length(method.query((view_1, view_2)[first - 1], SAMPLES, CONTEXT, first))
+        keys = method.key((view_1, view_2)[second - 1], SAMPLES, CONTEXT, second)
         for a, c in product(range(len(queries)), range(len(keys))):
             expected += rules.weights[a][c] * one_term(queries[a], keys[c], 0.4)
             weights += rules.weights[a][c] / 2
@@ -107,19 +109,19 @@ def test_the_relation_sits_behind_or_before_the_projector_and_before_the_predict
             related = relating(view, orders[side], dropout=False)
             expected[side] = per_row(projector, torch.stack([view, related]), "joint")
     predictions = per_row(method.predictor, expected["query"], "joint")
-    torch.testing.assert_close(method.query(view, CONTEXT, 1), predictions)
+    torch.testing.assert_close(method.query(view, SAMPLES, CONTEXT, 1), predictions)
     keys = unit_length(expected["key"]).detach()
-    torch.testing.assert_close(method.key(view, CONTEXT, 1), keys)
+    torch.testing.assert_close(method.key(view, SAMPLES, CONTEXT, 1), keys)
 
 
 def test_the_predictor_has_no_part_in_the_keys() -> None:
     method = build()
     view, _ = views()
-    before = method.key(view, CONTEXT, 1)
+    before = method.key(view, SAMPLES, CONTEXT, 1)
     with torch.no_grad():
         for p in method.predictor.parameters():
             p.zero_()
-    assert torch.equal(method.key(view, CONTEXT, 1), before)
+    assert torch.equal(method.key(view, SAMPLES, CONTEXT, 1), before)
     assert [slow for slow, _ in method.slow_pairs()] == [
         method.slow_backbone,
         method.slow_projector,
@@ -129,7 +131,7 @@ def test_the_predictor_has_no_part_in_the_keys() -> None:
 def test_keys_have_unit_length_and_no_gradient() -> None:
     method = build(batchformer(parameters="shared"))
     view = views()[0].requires_grad_()
-    keys = method.key(view, CONTEXT, 1)
+    keys = method.key(view, SAMPLES, CONTEXT, 1)
     assert keys.shape == (2, N, OUT)
     assert not keys.requires_grad
     torch.testing.assert_close(keys.norm(dim=2), torch.ones(2, N).double())
@@ -139,10 +141,12 @@ def test_the_gradient_reaches_the_queries_alone() -> None:
     method = build(batchformer(parameters="shared"))
     view_1, view_2 = (view.requires_grad_() for view in views())
     given = torch.autograd.grad(method(pair(view_1, view_2), CONTEXT), (view_1, view_2))
-    keys_1, keys_2 = (method.key(v, CONTEXT, n).clone() for n, v in ((1, view_1), (2, view_2)))
+    keys_1, keys_2 = (
+        method.key(v, SAMPLES, CONTEXT, n).clone() for n, v in ((1, view_1), (2, view_2))
+    )
     loss = torch.zeros((), dtype=torch.float64)
     for number, (view, keys) in enumerate(((view_1, keys_2), (view_2, keys_1)), start=1):
-        queries, others = method.query(view, CONTEXT, number), method.negatives(keys, N)
+        queries, others = method.query(view, SAMPLES, CONTEXT, number), method.negatives(keys, N)
         of_pair, rules = partial(info_nce, temperature=0.4), method.relation.rules
         loss = loss + 2 * 0.4 * mean_over_stream_pairs(of_pair, queries, keys, rules, others)
     for gradient, expected in zip(given, torch.autograd.grad(loss, (view_1, view_2)), strict=True):

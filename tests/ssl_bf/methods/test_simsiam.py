@@ -16,10 +16,12 @@ from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
+from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Elapsed
 from tests.pairs import pair
 
 N, WIDTH, OUT = 6, 8, 8
+SAMPLES = Samples(torch.arange(N))
 PAIRS: list[Pairs] = [
     *("plain_keys", "all", "matched", "plain_queries", "related"),
     ((0.5, 0.0), (2.0, 1.0)),
@@ -56,9 +58,10 @@ def cosine(prediction: Tensor, target: Tensor) -> Tensor:
 def from_constant_targets(method: SimSiam, view_1: Tensor, view_2: Tensor) -> Tensor:
     """The loss from its definition, with targets that are numbers from a pass of their own."""
     with torch.no_grad():
-        targets = [method.project(v, CONTEXT, n) for n, v in ((1, view_1), (2, view_2))]
+        targets = [method.project(v, SAMPLES, CONTEXT, n) for n, v in ((1, view_1), (2, view_2))]
     predictions = [
-        method.predict(method.project(v, CONTEXT, n)) for n, v in ((1, view_1), (2, view_2))
+        method.predict(method.project(v, SAMPLES, CONTEXT, n))
+        for n, v in ((1, view_1), (2, view_2))
     ]
     weights = method.relation.rules.weights
     total = torch.zeros((), dtype=torch.float64)
@@ -92,7 +95,10 @@ def test_without_the_stop_gradient_the_gradient_would_be_another() -> None:
     view_1, view_2 = views()
     trained = [p for p in method.parameters() if p.requires_grad]
     given = torch.autograd.grad(method(pair(view_1, view_2), CONTEXT), trained)
-    z_1, z_2 = method.project(view_1, CONTEXT, 1), method.project(view_2, CONTEXT, 2)
+    z_1, z_2 = (
+        method.project(view_1, SAMPLES, CONTEXT, 1),
+        method.project(view_2, SAMPLES, CONTEXT, 2),
+    )
     p_1, p_2 = method.predict(z_1), method.predict(z_2)
     attached = torch.zeros((), dtype=torch.float64)
     for a, c in product(range(2), range(2)):
@@ -106,7 +112,7 @@ def test_the_projections_kept_for_monitoring_hold_no_graph_and_follow_the_last_f
     kept = []
     for seed in range(2):
         _, view_2 = views(seed)
-        expected = method.project(view_2, CONTEXT, 2).detach()
+        expected = method.project(view_2, SAMPLES, CONTEXT, 2).detach()
         method(pair(*views(seed)), CONTEXT)
         assert method.projections is not None
         assert method.projections.grad_fn is None
@@ -131,7 +137,7 @@ def test_the_two_views_have_equal_rights() -> None:
 @pytest.mark.parametrize("place", PLACES)
 def test_a_relation_that_makes_no_predictions_is_not_trained(place: Place) -> None:
     method = build(batchformer(pairs="plain_queries", insert_at=place))
-    projections = method.project(views()[0], CONTEXT, 1)
+    projections = method.project(views()[0], SAMPLES, CONTEXT, 1)
     assert len(projections) == 2  # the targets are related all the same
     assert len(method.predict(projections)) == 1
     torch.autograd.backward(method(pair(*views()), CONTEXT))
@@ -158,14 +164,14 @@ def test_the_related_projection_alone_is_normalised_where_it_could_be_constant(
     assert extra <= {"recentre", "relation"}
     with torch.random.fork_rng():
         torch.manual_seed(0)  # dropout
-        projections = method.project(views()[0], CONTEXT, 1)
+        projections = method.project(views()[0], SAMPLES, CONTEXT, 1)
     if is_recentred:
         torch.testing.assert_close(projections[1].mean(0), torch.zeros(OUT).double())
         torch.testing.assert_close(
             projections[1].var(0, correction=0), torch.ones(OUT).double(), rtol=0, atol=1e-3
         )
     if method.relation.rules.insert_at == "projection":
-        assert torch.equal(projections[0], build().project(views()[0], CONTEXT, 1)[0])
+        assert torch.equal(projections[0], build().project(views()[0], SAMPLES, CONTEXT, 1)[0])
 
 
 def test_a_constant_related_stream_does_not_satisfy_the_loss() -> None:

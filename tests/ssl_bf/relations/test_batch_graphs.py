@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.batch_graphs import (
@@ -14,9 +13,10 @@ from ssl_bf.relations.batch_graphs import (
     edges_to_nearest,
     normalised,
 )
+from ssl_bf.relations.surroundings import Samples
 
 N, D = 12, 6
-CONTEXT = StepContext()
+SAMPLES = Samples(torch.arange(N))
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -55,14 +55,14 @@ def test_edges_to_the_nearest_equal_a_loop(count: int) -> None:
 def test_the_teacher_is_the_slow_network_where_there_is_one() -> None:
     fast, slow, other = (randn(N, D, seed=seed) for seed in range(3))
     teacher = Teacher(has_key_side=True)
-    teacher.observe(slow, CONTEXT, "key", 1)
-    teacher.observe(other, CONTEXT, "key", 2)
-    teacher.observe(fast, CONTEXT, "query", 1)
-    assert torch.equal(teacher.beside(fast, CONTEXT, "query", 1).rows, slow)
-    assert torch.equal(teacher.beside(slow, CONTEXT, "key", 1).rows, slow)
+    teacher.observe(slow, SAMPLES, "key", 1)
+    teacher.observe(other, SAMPLES, "key", 2)
+    teacher.observe(fast, SAMPLES, "query", 1)
+    assert torch.equal(teacher.beside(fast, SAMPLES, "query", 1).rows, slow)
+    assert torch.equal(teacher.beside(slow, SAMPLES, "key", 1).rows, slow)
     alone = Teacher(has_key_side=False)
-    alone.observe(fast.requires_grad_(), CONTEXT, "query", 1)
-    rows = alone.beside(fast, CONTEXT, "query", 1).rows
+    alone.observe(fast.requires_grad_(), SAMPLES, "query", 1)
+    rows = alone.beside(fast, SAMPLES, "query", 1).rows
     assert torch.equal(rows, fast) and not rows.requires_grad
     teacher.after_step()
     assert teacher.noted == {}
@@ -79,21 +79,21 @@ def test_rows_that_lie_together_get_one_label_and_share_the_centres() -> None:
     found = clusters()
     found.centres.copy_(unit_length(directions + 0.3 * randn(3, D, seed=1)))
     for _ in range(60):
-        found.observe(rows, CONTEXT, "key", 1)
+        found.observe(rows, SAMPLES, "key", 1)
         found.after_step()
     labels = found.labels(rows).reshape(3, 4)
     assert (labels == labels[:, :1]).all()
     assert len(set(labels[:, 0].tolist())) == 3
     means = unit_length(unit_length(rows).reshape(3, 4, D).sum(dim=1))
     torch.testing.assert_close(found.centres[labels[:, 0]], means, rtol=0, atol=0.01)
-    beside = found.beside(rows, CONTEXT, "key", 1)
+    beside = found.beside(rows, SAMPLES, "key", 1)
     assert torch.equal(beside.rows[:, 0], found.labels(rows))
 
 
 def test_a_centre_without_rows_stays_and_nothing_moves_before_the_step_is_over() -> None:
     found, rows = clusters(count=5), randn(1, D).expand(2, D)
     before = found.centres.clone()
-    found.observe(rows, CONTEXT, "key", 1)
+    found.observe(rows, SAMPLES, "key", 1)
     assert torch.equal(found.centres, before)
     found.after_step()
     moved = (found.centres != before).any(dim=1)

@@ -13,10 +13,13 @@ from torch.nn import functional
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
 from ssl_bf.parts.initial_values import initial_values
-from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer, BatchTransformerLayer
+from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
+from ssl_bf.relations.surroundings import Samples
 
 N, D = 12, 8
+SAMPLES = Samples(torch.arange(N))
 GROUP = 4
 
 
@@ -236,8 +239,8 @@ def test_the_relation_deals_its_groups_by_the_step() -> None:
     x, context = randn(N, D), StepContext(seed=1, step=5)
     order = context.permutation("groups/query/2", N)
     expected = relation.relating(x, order, dropout=False)
-    torch.testing.assert_close(relation.queries(x, context, 2)[1], expected)
-    keys = relation.keys(x, context, 2)[1]
+    torch.testing.assert_close(relation.queries(x, SAMPLES, context, 2)[1], expected)
+    keys = relation.keys(x, SAMPLES, context, 2)[1]
     order = context.permutation("groups/key/2", N)
     torch.testing.assert_close(keys, relation.relating(x, order, dropout=False))
     assert (keys - expected).abs().max() > 1e-3

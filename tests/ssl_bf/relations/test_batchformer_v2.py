@@ -24,12 +24,13 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config, BatchTransformerOfTokens
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
-from ssl_bf.relations.surroundings import Side
+from ssl_bf.relations.surroundings import Samples, Side
 from ssl_bf.relations.token_relation import TokenRelation
 from ssl_bf.schedules import Elapsed, Momentum
 from tests.unions import members_of, small
 
 N, SIZE = 8, 8
+SAMPLES = Samples(torch.arange(N))
 METHODS = members_of(MethodConfig)
 SMALL = {"projection_dim": 8, "hidden_dim": 8, "predictor_hidden_dim": 4, "queue_size": 64}
 CONTEXT = StepContext(seed=1, step=2)
@@ -234,7 +235,7 @@ def test_what_is_handed_over_is_a_plain_network(name: str, network: str) -> None
         assert torch.equal(
             method.relation.features(method.backbone, images, CONTEXT, side, 1), expected
         )
-    assert method.relation.queries(expected, CONTEXT, 1).shape == (1, *expected.shape)
+    assert method.relation.queries(expected, SAMPLES, CONTEXT, 1).shape == (1, *expected.shape)
 
 
 @each_method
@@ -296,12 +297,12 @@ def test_keys_come_from_the_slow_copy_alone(network: str) -> None:
     method = build("moco_v3", network, v2(pairs="all", parameters="ema", batch_norm="split"))
     assert isinstance(method, MoCoV3)
     images = batch(method).views[0]
-    before = method.query(images, CONTEXT, 1), method.key(images, CONTEXT, 1)
+    before = method.query(images, SAMPLES, CONTEXT, 1), method.key(images, SAMPLES, CONTEXT, 1)
     for part, changed in (("relating", 0), ("slow_relating", 1)):
         with torch.no_grad():
             for p in method.relation.get_submodule(part).parameters():
                 p.mul_(torch.linspace(0.5, 2, p.numel()).view_as(p))
-        after = method.query(images, CONTEXT, 1), method.key(images, CONTEXT, 1)
+        after = method.query(images, SAMPLES, CONTEXT, 1), method.key(images, SAMPLES, CONTEXT, 1)
         assert torch.equal(after[1 - changed], before[1 - changed])
         assert torch.equal(after[changed][0], before[changed][0])  # the plain stream
         assert not torch.equal(after[changed][1], before[changed][1])

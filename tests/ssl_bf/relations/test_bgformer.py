@@ -13,9 +13,10 @@ from ssl_bf.keyed_random import StepContext
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.batch_graphs import edges_between_equals, edges_to_nearest, normalised
 from ssl_bf.relations.bgformer import BatchGraphBlock, BGFormer, BGFormerConfig, TopKAttention
-from ssl_bf.relations.surroundings import Beside
+from ssl_bf.relations.surroundings import Beside, Samples
 
 N, D, HEADS = 8, 8, 2
+SAMPLES = Samples(torch.arange(N))
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -170,10 +171,10 @@ def test_no_gradient_reaches_the_teacher_and_keys_are_their_own() -> None:
     config = BGFormerConfig(heads=HEADS, context=4, top_k=3, **keys)
     relation = config.build(D, D, has_key_side=True).double()
     slow, fast = randn(N, D, seed=1), randn(N, D, seed=2).requires_grad_()
-    relation.keys(slow, StepContext(), 1)
-    first = relation.queries(fast, StepContext(), 1)[1]
-    relation.keys(randn(N, D, seed=3), StepContext(), 1)
-    assert not torch.allclose(relation.queries(fast, StepContext(), 1)[1], first)
+    relation.keys(slow, SAMPLES, StepContext(), 1)
+    first = relation.queries(fast, SAMPLES, StepContext(), 1)[1]
+    relation.keys(randn(N, D, seed=3), SAMPLES, StepContext(), 1)
+    assert not torch.allclose(relation.queries(fast, SAMPLES, StepContext(), 1)[1], first)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from ssl_bf.relations.controls import (
     UniformConfig,
 )
 from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.surroundings import Samples
 
 N, D = 10, 8
+SAMPLES = Samples(torch.arange(N))
 Config = CopyConfig | DropoutOnlyConfig | SelfOnlyConfig | UniformConfig | BatchFormerConfig
 
 
@@ -33,7 +35,7 @@ def features(rows: int = N, seed: int = 0) -> Tensor:
 
 
 def related(relation: Relation, x: Tensor, side: str = "queries") -> Tensor:
-    streams: Tensor = getattr(relation, side)(x, StepContext(), 1)
+    streams: Tensor = getattr(relation, side)(x, SAMPLES, StepContext(), 1)
     assert torch.equal(streams[0], x)
     return streams[1]
 

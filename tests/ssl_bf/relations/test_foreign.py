@@ -12,8 +12,10 @@ from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.foreign import ForeignConfig, ForeignTransformer
 from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.surroundings import Samples
 
 N, D, GROUP = 12, 8, 4
+SAMPLES = Samples(torch.arange(N))
 FIRST, SECOND = StepContext(step=0), StepContext(step=1)
 
 
@@ -34,7 +36,7 @@ def features(seed: int) -> Tensor:
 
 
 def after_first_step(relation: Relation, seed: int = 0) -> Relation:
-    relation.queries(features(seed), FIRST, 1)
+    relation.queries(features(seed), SAMPLES, FIRST, 1)
     relation.after_step()
     return relation
 
@@ -50,7 +52,7 @@ def test_it_starts_with_the_very_parameters_of_batchformer() -> None:
 def test_each_row_attends_to_itself_and_to_a_group_of_the_previous_batch(context: Any) -> None:
     """The oracle is BatchFormer on one sequence per row: its group of the other batch, and it."""
     relation, x = after_first_step(foreign(context=context)), features(1)
-    out = relation.queries(x, SECOND, 1)[1]
+    out = relation.queries(x, SAMPLES, SECOND, 1)[1]
     oracle = BatchFormerConfig(context="local", dropout=0.0).relating(D).double()
     assert isinstance(oracle, BatchTransformer)
     assert isinstance(relation.relating, ForeignTransformer)
@@ -68,33 +70,38 @@ def test_each_row_attends_to_itself_and_to_a_group_of_the_previous_batch(context
 def test_without_a_previous_batch_each_row_sees_itself() -> None:
     relation, x = foreign(layers=2), features(1)
     alone = build(BatchFormerConfig(context="local", dropout=0.0, layers=2))
-    out = relation.queries(x, FIRST, 1)[1]
+    out = relation.queries(x, SAMPLES, FIRST, 1)[1]
     for row in range(N):
-        torch.testing.assert_close(out[row : row + 1], alone.queries(x[row : row + 1], FIRST, 1)[1])
+        torch.testing.assert_close(
+            out[row : row + 1], alone.queries(x[row : row + 1], SAMPLES, FIRST, 1)[1]
+        )
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_no_gradient_crosses_between_rows(layers: int) -> None:
     relation = after_first_step(foreign(layers=layers, context="local"))
     x = features(1).requires_grad_()
-    out = relation.queries(x, SECOND, 1)[1]
+    out = relation.queries(x, SAMPLES, SECOND, 1)[1]
     (gradient,) = torch.autograd.grad((out[3] * features(5)[0]).sum(), x)
     assert (gradient.abs().amax(dim=1) > 0).tolist() == [row == 3 for row in range(N)]
     other = after_first_step(foreign(layers=layers, context="local"), seed=8)
-    assert not torch.allclose(other.queries(x, SECOND, 1)[1], out)
+    assert not torch.allclose(other.queries(x, SAMPLES, SECOND, 1)[1], out)
 
 
 def test_the_sides_have_each_their_previous_batch_and_it_is_that_of_the_last_step() -> None:
     relation = foreign(pairs="all")
-    relation.queries(features(0), FIRST, 1), relation.queries(features(1), FIRST, 2)
-    relation.keys(features(2), FIRST, 1), relation.keys(features(3), FIRST, 2)
+    (
+        relation.queries(features(0), SAMPLES, FIRST, 1),
+        relation.queries(features(1), SAMPLES, FIRST, 2),
+    )
+    relation.keys(features(2), SAMPLES, FIRST, 1), relation.keys(features(3), SAMPLES, FIRST, 2)
     before = {name: value.clone() for name, value in relation.named_buffers()}
     assert not any(value.any() for value in before.values())
     relation.after_step()
     found = dict(relation.named_buffers())
     assert torch.equal(found["surroundings.rows_query"], features(1))
     assert torch.equal(found["surroundings.rows_key"], features(3))
-    relation.eval().queries(features(4), SECOND, 1)
+    relation.eval().queries(features(4), SAMPLES, SECOND, 1)
     relation.after_step()
     assert torch.equal(relation.get_buffer("surroundings.rows_query"), features(1))
 

@@ -17,16 +17,18 @@ from ssl_bf.relations.batchformer import (
 )
 from ssl_bf.relations.neighbour_memory import NeighbourMemory
 from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.surroundings import Samples
 
 N, D, MEMORY = 6, 8, 18
+SAMPLES = Samples(torch.arange(N))
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def context_of(*ids: int) -> StepContext:
-    return StepContext(image_ids=torch.tensor(ids))
+def images(*ids: int) -> Samples:
+    return Samples(torch.tensor(ids))
 
 
 def memory(
@@ -37,7 +39,7 @@ def memory(
 
 
 def remember(found: NeighbourMemory, rows: Tensor, *ids: int) -> None:
-    found.observe(rows, context_of(*ids), "key", 1)
+    found.observe(rows, images(*ids), "key", 1)
     found.after_step()
 
 
@@ -46,7 +48,7 @@ def test_neighbours_are_the_most_similar_rows_of_other_images_as_long_as_the_row
     held = [(randn(N, D, seed=seed), [0, 1, 2, 3, 10 + seed, 20 + seed]) for seed in (1, 2)]
     for keys, ids in held:
         remember(found, keys, *ids)
-    beside = found.beside(rows, context_of(*range(N)), "query", 1)
+    beside = found.beside(rows, SAMPLES, "query", 1)
     for row in range(N):
         others = [
             (float(unit_length(rows[row]) @ unit_length(key)), unit_length(key) * rows[row].norm())
@@ -62,13 +64,13 @@ def test_neighbours_are_the_most_similar_rows_of_other_images_as_long_as_the_row
 
 def test_what_was_never_written_and_the_rows_own_image_are_no_neighbours() -> None:
     found, rows = memory(neighbours=4), randn(N, D)
-    assert not found.beside(rows, context_of(*range(N)), "query", 1).seen.any()
+    assert not found.beside(rows, SAMPLES, "query", 1).seen.any()
     remember(found, rows, *range(N))
-    seen = found.beside(rows[:2], context_of(0, 9), "query", 1).seen
+    seen = found.beside(rows[:2], images(0, 9), "query", 1).seen
     assert seen.all()
     small = memory(neighbours=4)
     remember(small, rows[:3], 0, 1, 2)
-    seen = small.beside(rows[:2], context_of(0, 9), "query", 1).seen
+    seen = small.beside(rows[:2], images(0, 9), "query", 1).seen
     assert seen.tolist() == [[True, True, False, False], [True, True, True, False]]
 
 
@@ -76,14 +78,14 @@ def test_it_holds_the_last_view_of_the_key_side_after_the_step() -> None:
     found = memory(size=N)
     before = found.queue.keys.clone()
     first, last = randn(N, D, seed=1), randn(N, D, seed=2)
-    found.observe(first, context_of(*range(N)), "key", 1)
-    found.observe(last, context_of(*range(N)), "key", 2)
-    found.observe(randn(N, D, seed=3), context_of(*range(N)), "query", 1)
+    found.observe(first, SAMPLES, "key", 1)
+    found.observe(last, SAMPLES, "key", 2)
+    found.observe(randn(N, D, seed=3), SAMPLES, "query", 1)
     assert torch.equal(found.queue.keys, before)
     found.after_step()
     torch.testing.assert_close(found.queue.keys, unit_length(last))
     alone = memory(size=N, has_key_side=False)
-    alone.observe(first, context_of(*range(N)), "query", 1)
+    alone.observe(first, SAMPLES, "query", 1)
     alone.after_step()
     torch.testing.assert_close(alone.queue.keys, unit_length(first))
 
@@ -103,9 +105,8 @@ def test_batchformer_attends_to_a_row_and_its_neighbours() -> None:
     oracle = BatchFormerConfig(context="local", dropout=0.0).relating(D).double()
     assert isinstance(oracle, BatchTransformer)
     oracle.load_state_dict(built.relating.state_dict())
-    context = context_of(*range(N))
-    beside = built.surroundings.beside(rows, context, "query", 1)
-    out = built.queries(rows, context, 1)[1]
+    beside = built.surroundings.beside(rows, SAMPLES, "query", 1)
+    out = built.queries(rows, SAMPLES, StepContext(), 1)[1]
     for row in range(N):
         sequence = torch.cat([rows[row : row + 1], beside.rows[row]])
         torch.testing.assert_close(out[row], oracle(sequence, None, dropout=False)[0])
@@ -117,13 +118,13 @@ def test_without_neighbours_a_row_is_alone_and_no_gradient_crosses(layers: int) 
     alone = BatchFormerConfig(context="local", dropout=0.0, layers=layers).relating(D).double()
     assert built.relating is not None
     alone.load_state_dict(built.relating.state_dict())
-    out = built.queries(rows, context_of(*range(N)), 1)[1]
+    out = built.queries(rows, SAMPLES, StepContext(), 1)[1]
     for row in range(N):
         expected = alone(rows[row : row + 1], None, dropout=False)[0]
         torch.testing.assert_close(out[row], expected)
     assert isinstance(built.surroundings, NeighbourMemory)
     remember(built.surroundings, rows, *range(10, 10 + N))
-    out = built.queries(rows, context_of(*range(N)), 1)[1]
+    out = built.queries(rows, SAMPLES, StepContext(), 1)[1]
     (gradient,) = torch.autograd.grad((out[2] * randn(D, seed=3)).sum(), rows)
     assert (gradient.abs().amax(dim=1) > 0).tolist() == [row == 2 for row in range(N)]
 

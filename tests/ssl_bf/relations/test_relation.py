@@ -16,9 +16,11 @@ from ssl_bf.relations.keys import Context, OnOff, Policy
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.relation import Relation
 from ssl_bf.relations.streams import Pairs
+from ssl_bf.relations.surroundings import Samples
 from ssl_bf.relations.two_streams import TrainedRelationConfig, TwoStreamConfig
 
 N, D = 12, 4
+SAMPLES = Samples(torch.arange(N))
 POLICIES: list[Literal["ema", "shared", "frozen"]] = ["ema", "shared", "frozen"]
 Call = tuple[nn.Module, Tensor | None, bool]
 
@@ -87,7 +89,7 @@ def orders(recorder: Recorder) -> list[list[int]]:
 def test_stream_0_is_the_plain_features_to_the_bit(side: str) -> None:
     relation, _ = build()
     x = features()
-    streams = getattr(relation, side)(x, StepContext(), 1)
+    streams = getattr(relation, side)(x, Samples(torch.arange(len(x))), StepContext(), 1)
     assert streams.shape == (2, N, D)
     assert torch.equal(streams[0], x)
     assert not torch.equal(streams[1], x)
@@ -97,7 +99,7 @@ def test_stream_0_is_the_plain_features_to_the_bit(side: str) -> None:
 def test_in_evaluation_only_the_plain_stream_exists(side: str) -> None:
     relation, recorder = build()
     x = features()
-    streams = getattr(relation.eval(), side)(x, StepContext(), 1)
+    streams = getattr(relation.eval(), side)(x, Samples(torch.arange(len(x))), StepContext(), 1)
     assert streams.shape == (1, N, D)
     assert torch.equal(streams[0], x)
     assert recorder.calls == []
@@ -111,8 +113,8 @@ def test_a_stream_that_no_pair_uses_is_not_made(
     pairs: Pairs, num_query_streams: int, num_key_streams: int
 ) -> None:
     relation, recorder = build(pairs)
-    assert len(relation.queries(features(), StepContext(), 1)) == num_query_streams
-    assert len(relation.keys(features(), StepContext(), 1)) == num_key_streams
+    assert len(relation.queries(features(), SAMPLES, StepContext(), 1)) == num_query_streams
+    assert len(relation.keys(features(), SAMPLES, StepContext(), 1)) == num_key_streams
     assert len(recorder.calls) == num_query_streams + num_key_streams - 2
 
 
@@ -121,8 +123,8 @@ def test_the_policy_says_whose_parameters_make_the_keys(
     parameters: Literal["ema", "shared", "frozen"],
 ) -> None:
     relation, recorder = build(parameters=parameters)
-    relation.queries(features(), StepContext(), 1)
-    relation.keys(features(), StepContext(), 1)
+    relation.queries(features(), SAMPLES, StepContext(), 1)
+    relation.keys(features(), SAMPLES, StepContext(), 1)
     (of_queries, _, _), (of_keys, _, _) = recorder.calls
     assert of_queries is relation.relating
     assert (of_keys is of_queries) == (parameters != "ema")
@@ -167,8 +169,8 @@ def test_the_slow_copy_follows_with_its_momentum() -> None:
 def test_the_key_side_is_regrouped_independently_of_the_query_side() -> None:
     relation, recorder = build(context=3)
     for view in (1, 2):
-        relation.queries(features(), StepContext(), view)
-        relation.keys(features(), StepContext(), view)
+        relation.queries(features(), SAMPLES, StepContext(), view)
+        relation.keys(features(), SAMPLES, StepContext(), view)
     found = orders(recorder)
     assert all(sorted(order) == list(range(N)) for order in found)
     assert len({tuple(order) for order in found}) == 4
@@ -179,7 +181,7 @@ def test_groups_depend_on_seed_step_and_shard_and_on_nothing_else() -> None:
     first = StepContext(seed=1, step=2, shard=3)
     others = [StepContext(1, 2, 4), StepContext(1, 3, 3), StepContext(2, 2, 3)]
     for context in [first, *others, first]:
-        relation.queries(features(), context, 1)
+        relation.queries(features(), SAMPLES, context, 1)
     found = orders(recorder)
     assert found[0] == found[-1]
     assert len({tuple(order) for order in found}) == 4
@@ -187,7 +189,7 @@ def test_groups_depend_on_seed_step_and_shard_and_on_nothing_else() -> None:
 
 def test_the_local_context_keeps_the_rows_in_their_order() -> None:
     relation, recorder = build(context="local")
-    relation.queries(features(), StepContext(), 1)
+    relation.queries(features(), SAMPLES, StepContext(), 1)
     assert recorder.calls[0][1] is None
 
 
@@ -196,8 +198,8 @@ def test_key_dropout_off_makes_the_key_side_deterministic_in_training(key_dropou
     relation, recorder = build(key_dropout=key_dropout)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        keys = [relation.keys(features(), StepContext(), 1) for _ in range(2)]
-        queries = [relation.queries(features(), StepContext(), 1) for _ in range(2)]
+        keys = [relation.keys(features(), SAMPLES, StepContext(), 1) for _ in range(2)]
+        queries = [relation.queries(features(), SAMPLES, StepContext(), 1) for _ in range(2)]
     assert torch.equal(keys[0], keys[1]) == (key_dropout == "off")
     assert not torch.equal(queries[0], queries[1])
     assert [dropout for _, _, dropout in recorder.calls] == [key_dropout == "on"] * 2 + [True] * 2
@@ -207,8 +209,8 @@ def test_queries_and_keys_drop_out_with_masks_of_their_own() -> None:
     relation, _ = build()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        query = relation.queries(features(), StepContext(), 1)[1]
-        key = relation.keys(features(), StepContext(), 1)[1]
+        query = relation.queries(features(), SAMPLES, StepContext(), 1)[1]
+        key = relation.keys(features(), SAMPLES, StepContext(), 1)[1]
     assert not torch.equal(query == 0, key == 0)
 
 
@@ -218,7 +220,7 @@ def test_the_related_stream_has_the_type_of_the_features() -> None:
             return features.float()
 
     relation = Relation(RecorderConfig(pairs="all"), Widening(), has_key_side=True)
-    streams = relation.queries(features().bfloat16(), StepContext(), 1)
+    streams = relation.queries(features().bfloat16(), SAMPLES, StepContext(), 1)
     assert streams.dtype == torch.bfloat16
 
 
