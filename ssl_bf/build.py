@@ -37,6 +37,7 @@ from ssl_bf.run.setting_checks import (
     check_compiler,
     check_cuda_graph,
     check_labels,
+    check_trackers,
     check_whole_backbone,
     setting_notes,
 )
@@ -80,6 +81,7 @@ def build_run(
     device = choose_device(config.speed.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())  # as its tensors name it
+    check_trackers(config)
     check_cuda_graph(config, device)
     check_compiler(config, device)
     source = open_source(config.data)

@@ -19,6 +19,7 @@ from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.trackers.choice import TrackerChoice
 from ssl_bf.views.recipes import ViewsConfig
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class RunConfig:
     checkpoint_every: int = 5  # epochs
     keep_checkpoints: int = 2  # the newest ones
     tensorboard: bool = True  # write events, where tensorboard is installed
+    csv: bool = False  # write metrics.csv, a line per number
+    wandb: Literal["off", "offline", "online"] = "off"  # Weights & Biases; offline sends nothing
 
     def __post_init__(self) -> None:
         for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):
@@ -80,6 +83,11 @@ class RunConfig:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
         if self.monitor_every < 0:
             raise ValueError(f"monitor_every: must be >= 0, got {self.monitor_every}")
+
+    @property
+    def trackers(self) -> TrackerChoice:
+        """Who is told the numbers besides metrics.jsonl."""
+        return TrackerChoice(tensorboard=self.tensorboard, csv=self.csv, wandb=self.wandb)
 
 
 # Keys that may change while a run goes on: with the same images they leave its result alone.

@@ -43,7 +43,17 @@ ROOMS = {
     ),
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
-        *("pixels", "views", "config", "run", "monitor", "build", "captured_step", "train"),
+        *(
+            "pixels",
+            "views",
+            "trackers",
+            "config",
+            "run",
+            "monitor",
+            "build",
+            "captured_step",
+            "train",
+        ),
         *("attention", "commands", "from_python", "cli", "__main__"),
     ),
 }

@@ -30,6 +30,8 @@ RUN_ENTRIES = (
     f"checkpoints/step-{_NUMBER}",
     *(f"checkpoints/{leftover}step-{_NUMBER}" for leftover in LEFTOVERS),
     "tensorboard/events.out.tfevents.*",
+    "metrics.csv",
+    "wandb",
     *("relations.png", "relations.json"),  # of `ssl-bf relations`
 )
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
