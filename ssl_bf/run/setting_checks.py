@@ -17,6 +17,17 @@ from ssl_bf.run.environment import compiler_fault
 from ssl_bf.trackers import wandb_run
 
 
+def check_machine(config: PretrainConfig, device: torch.device) -> None:
+    """Refuse what is asked for and cannot be had here: a tracker, a captured step, a compiler.
+
+    Raises:
+        InputError: naming the key.
+    """
+    check_trackers(config)
+    check_cuda_graph(config, device)
+    check_compiler(config, device)
+
+
 def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
     """Refuse `speed.cuda_graph` where the step cannot be captured.
 

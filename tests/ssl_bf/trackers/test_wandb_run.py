@@ -1,5 +1,6 @@
 """Weights & Biases without a network. Run: pytest tests/ssl_bf/trackers/test_wandb_run.py."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def test_an_offline_run_leaves_its_numbers_in_the_folder(
     trackers[0].add(2, 0.5, {"loss": 1.25})
     trackers[0].close()
     assert notes == []
+    importlib.import_module("wandb").teardown()  # as at the end of a process: all is written then
     [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     assert b"loss" in log.read_bytes()
 
