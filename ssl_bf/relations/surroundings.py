@@ -36,8 +36,8 @@ class Beside(NamedTuple):
     """Rows that are looked at and never trained through.
 
     Attributes:
-        rows: (N, D), or (N, m, D) where each row of the batch has its own.
-        seen: (N,) or (N, m), bool: which of them there are.
+        rows: (M, D), or (N, m, D) where each row of the batch has its own.
+        seen: which of them there are, bool: (M,); (N, M) or (N, m) where rows differ in that.
         images: (N, m) int64, whose they are; None: row i is that of image i of the batch before, or
             of this one.
     """
