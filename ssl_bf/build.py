@@ -33,9 +33,8 @@ from ssl_bf.run.measured_choices import Choices, choose
 from ssl_bf.run.pace import time_needed
 from ssl_bf.run.setting_checks import (
     check_captured,
-    check_compiler,
-    check_cuda_graph,
     check_labels,
+    check_machine,
     check_sampler,
     check_whole_backbone,
     setting_notes,
@@ -81,8 +80,7 @@ def build_run(
     device = choose_device(config.speed.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())  # as its tensors name it
-    check_cuda_graph(config, device)
-    check_compiler(config, device)
+    check_machine(config, device)
     source = open_source(config.data)
     if directory is not None:
         check_outside(directory, source.split.folder, "run.directory")

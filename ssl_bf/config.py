@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,7 @@ import yaml
 from linear_eval.backbones.configs import BackboneConfig
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
+from linear_eval.strict_config.places import without_places
 from linear_eval.strict_config.reader import to_yaml
 from ssl_bf.intervals import read_interval
 from ssl_bf.methods import MethodConfig
@@ -22,6 +22,7 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.samplers import SamplerConfig
 from ssl_bf.samplers.sampler import EveryImageConfig
+from ssl_bf.trackers.choice import TrackerChoice
 from ssl_bf.views.recipes import ViewsConfig
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class RunConfig:
     keep_every: str | None = None  # such as 50epochs: one is saved so often that is never deleted
     collective_timeout: int = 120  # seconds until a process that does not answer is given up
     tensorboard: bool = True  # write events, where tensorboard is installed
+    csv: bool = False  # write metrics.csv, a line per number
+    wandb: Literal["off", "offline", "online"] = "off"  # Weights & Biases; offline sends nothing
 
     def __post_init__(self) -> None:
         for name in ("log_every", "monitor_images", "keep_last", "collective_timeout"):
@@ -102,6 +105,11 @@ class RunConfig:
                 "leave one of them out"
             )
 
+    @property
+    def trackers(self) -> TrackerChoice:
+        """Who is told the numbers besides metrics.jsonl."""
+        return TrackerChoice(tensorboard=self.tensorboard, csv=self.csv, wandb=self.wandb)
+
 
 # Keys that may change while a run goes on: with the same images they leave its result alone. Of
 # them, there is nothing to change about those that act at the start.
@@ -120,8 +128,6 @@ PLACES = (
     *("speed.store", "speed.like", "run.directory"),
 )
 _NO_PLACES = ("all", *PACKAGED)  # values of data.subset that are names
-_PATH = re.compile(r"[/\\~]")
-LEFT_OUT = "???"  # as `--show` writes what must be given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,14 +185,5 @@ def decisive_settings(config: PretrainConfig) -> dict[str, Any]:
 
 def config_to_share(config: PretrainConfig) -> str:
     """The run as YAML for files that are passed on: `???` for every place on this machine."""
-
-    def shared(value: Any, key: str) -> Any:
-        if isinstance(value, dict):
-            return {name: shared(inner, f"{key}.{name}") for name, inner in value.items()}
-        if not isinstance(value, str):
-            return value
-        is_place = key.removeprefix(".") in PLACES and value not in _NO_PLACES
-        return LEFT_OUT if is_place or _PATH.search(value) else value
-
-    plain = shared(yaml.safe_load(to_yaml(config)), "")
+    plain = without_places(yaml.safe_load(to_yaml(config)), PLACES, _NO_PLACES)
     return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=10_000)

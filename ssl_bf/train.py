@@ -70,7 +70,7 @@ def train(
         plan=plan,
         batch_size=run.config.batch_size,
         resume_step=first_step or None,
-        tensorboard=run.config.run.tensorboard,
+        trackers=run.config.run.trackers,
         precision=run.choices.precision,
     )
     saver = Saver(directory, run.config.run, plan)

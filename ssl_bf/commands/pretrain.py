@@ -80,8 +80,9 @@ def explain_key(source: str, overrides: Sequence[str], key: str) -> str:
 
 
 def _shown(source: str, overrides: Sequence[str]) -> PretrainConfig:
+    from linear_eval.strict_config.places import LEFT_OUT
     from linear_eval.strict_config.reader import load_config
-    from ssl_bf.config import LEFT_OUT, PretrainConfig
+    from ssl_bf.config import PretrainConfig
 
     read = load_config(PretrainConfig, source, overrides, packaged="pretrain", for_missing=LEFT_OUT)
     return read.value

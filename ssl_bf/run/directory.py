@@ -34,6 +34,8 @@ RUN_ENTRIES = (
     *(f"checkpoints/{leftover}step-{_NUMBER}" for leftover in LEFTOVERS),
     "logs/rank-*.log",
     "tensorboard/events.out.tfevents.*",
+    "metrics.csv",
+    "wandb",
     *("relations.png", "relations.json"),  # of `ssl-bf relations`
 )
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.

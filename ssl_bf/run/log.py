@@ -1,4 +1,4 @@
-"""What a run writes for its user: metrics, status, environment, and TensorBoard events."""
+"""What a run writes for its user: metrics, status, environment; trackers are told the same."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from ssl_bf.run.environment import changed_keys, describe_environment
 from ssl_bf.run.progress import Progress
 from ssl_bf.run.status import State, write_json, write_status
 from ssl_bf.schedules import Plan
+from ssl_bf.trackers.choice import TrackerChoice
+from ssl_bf.trackers.tracker import Tracker
 
 
 class NonFiniteLoss(RunFailed):
@@ -49,7 +51,7 @@ class RunLog:
         plan: Plan,
         batch_size: int,
         resume_step: int | None = None,
-        tensorboard: bool = True,
+        trackers: TrackerChoice | None = None,
         precision: str | None = None,
     ) -> None:
         """Prepare a new log, or with `resume_step` go on with the one that is there.
@@ -59,7 +61,7 @@ class RunLog:
             plan: length of the run.
             batch_size: global, for images per second.
             resume_step: step of the checkpoint; lines of later steps are dropped.
-            tensorboard: write events too, where the package is installed.
+            trackers: that are told the numbers as well; None: nobody.
             precision: of the steps, for environment.json.
         """
         self._directory = run_directory
@@ -70,9 +72,9 @@ class RunLog:
         self._watched: list[tuple[int, Tensor]] = []
         self._progress = Progress(plan, first_step=self._step)
         self._resume_step = resume_step
-        self._wants_tensorboard = tensorboard
+        self._choice = trackers or TrackerChoice()
         self._precision = precision
-        self._writer: Any = None
+        self._trackers: list[Tracker] = []
         self._is_open = False
         if resume_step is not None:
             self.open()
@@ -82,8 +84,8 @@ class RunLog:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._progress.close()
-        if self._writer is not None:
-            self._writer.close()
+        for tracker in self._trackers:
+            tracker.close()
         if error is None:
             self._write_status("finished")
         elif isinstance(error, StoppedBySignal):
@@ -101,8 +103,9 @@ class RunLog:
         else:
             _drop_lines_after(self._directory / "metrics.jsonl", self._resume_step)
         self._write_environment(is_resumed=self._resume_step is not None)
-        if self._wants_tensorboard:
-            self._open_tensorboard(self._resume_step)
+        self._trackers, notes = self._choice.open(self._directory, self._resume_step)
+        for line in notes:
+            self.note(line)
         self._write_status("running")
 
     def note(self, line: str) -> None:
@@ -157,7 +160,9 @@ class RunLog:
         if done:  # a second line of the same step took no training
             timing["images_per_second"] = round(speed, 1)
         self._append({"step": step, "epoch": epoch, **numbers, "timing": timing})
-        self._write_events(step, numbers)
+        finite = {name: number for name, number in numbers.items() if number is not None}
+        for tracker in self._trackers:
+            tracker.add(step, epoch, finite)
         self._progress.show(
             step, numbers, images_per_second=speed, seconds_per_step=seconds_per_step
         )
@@ -174,13 +179,6 @@ class RunLog:
                 "the disk, then give the same command with run.resume=auto"
             ) from error
 
-    def _write_events(self, step: int, numbers: dict[str, float | None]) -> None:
-        if self._writer is None:
-            return
-        for name, number in numbers.items():
-            if number is not None:
-                self._writer.add_scalar(name, number, step)
-
     def _write_status(self, state: State, *, reason: str | None = None) -> None:
         if is_main() and self._is_open:
             total = self._plan.total_steps
@@ -194,15 +192,6 @@ class RunLog:
             if changes:
                 self.note(f"warning: results may differ in the last bits; {'; '.join(changes)}")
         write_json(path, now)
-
-    def _open_tensorboard(self, resume_step: int | None) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self.note("no TensorBoard events: the package tensorboard is not installed")
-            return
-        purge_step = None if resume_step is None else resume_step + 1
-        self._writer = SummaryWriter(self._directory / "tensorboard", purge_step=purge_step)
 
 
 def _number(value: float | Tensor) -> float | None:

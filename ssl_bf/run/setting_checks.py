@@ -16,6 +16,18 @@ from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.method import Method
 from ssl_bf.run.environment import compiler_fault
 from ssl_bf.samplers.sampler import Sampler
+from ssl_bf.trackers import wandb_run
+
+
+def check_machine(config: PretrainConfig, device: torch.device) -> None:
+    """Refuse what is asked for and cannot be had here: a tracker, a captured step, a compiler.
+
+    Raises:
+        InputError: naming the key.
+    """
+    check_trackers(config)
+    check_cuda_graph(config, device)
+    check_compiler(config, device)
 
 
 def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
@@ -35,6 +47,19 @@ def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
             raise InputError(
                 f"speed.cuda_graph: needs {needed}, {instead}; set speed.cuda_graph=false"
             )
+
+
+def check_trackers(config: PretrainConfig) -> None:
+    """Refuse a tracker that was asked for and cannot be had; TensorBoard is done without.
+
+    Raises:
+        InputError: the package wandb is not installed.
+    """
+    if config.run.wandb != "off" and not wandb_run.is_installed():
+        raise InputError(
+            f"run.wandb: {config.run.wandb} needs the package wandb, which is not installed; "
+            "pip install 'ssl-bf[wandb]', or set run.wandb=off"
+        )
 
 
 def check_captured(config: PretrainConfig, method: Method) -> None:

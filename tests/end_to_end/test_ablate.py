@@ -37,7 +37,7 @@ def command(*words: str) -> tuple[int, str]:
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     tiny = {**TINY, "epochs": EPOCHS, "speed": {"device": "cpu", "threads": 1}}
-    tiny["run"] = {**TINY["run"], "checkpoint_every": 10}
+    tiny["run"] = {**TINY["run"], "save_every": "10epochs"}
     for name, content in (("study", {**STUDY, "jobs": 2}), ("tiny", tiny), ("judge", JUDGE)):
         Path(f"{name}.yaml").write_text(yaml.safe_dump(content))
     return tmp_path

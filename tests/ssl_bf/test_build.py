@@ -384,7 +384,7 @@ def test_the_batch_is_checked_per_device(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_relation_inside_the_backbone_needs_it_stage_by_stage(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl_bf.build.check_compiler", lambda *_: None)
+    monkeypatch.setattr("ssl_bf.run.setting_checks.check_compiler", lambda *_: None)
     inside = ["relation.name=batchformer_v2", "relation.context=4"]
     key = place.split("=", maxsplit=1)[0]
     with pytest.raises(InputError, match=rf"^{key}: is .*insert_at=tokens.* set {key}=") as refused:
