@@ -18,11 +18,11 @@ from ssl_bf.build import Run
 from ssl_bf.captured_step import CapturedStep, Update
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
+from ssl_bf.layers.all_reduce import all_reduce_sum
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.measurements import gradient_norms
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
-from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.pixels.identity import image_identity
 from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
 from ssl_bf.ranks.rank_log import log_to_file

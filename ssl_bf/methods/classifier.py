@@ -23,13 +23,13 @@ from linear_eval.classifiers.classifier_file import (
 )
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import FrozenBatchNorm, set_batch_norm_mode
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.class_loss import ClassLoss
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.optimizers import ParameterGroup
-from ssl_bf.parts.batch_norm import FrozenBatchNorm, set_batch_norm_mode
 from ssl_bf.parts.layer_rates import by_layer
 from ssl_bf.parts.weight_average import WeightAverage
 from ssl_bf.relations.streams import mean_over_stream_pairs

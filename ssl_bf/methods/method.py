@@ -18,13 +18,13 @@ from linear_eval.backbones.backbone_file import save_backbone
 from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import GroupedBatchNorm
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.measurements import feature_std, relation_values
 from ssl_bf.methods.parameter_groups import trained_groups
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
-from ssl_bf.parts.batch_norm import GroupedBatchNorm
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations.no_relation import NoRelationConfig

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from linear_eval.system.distributed import all_gather_rows
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.metric_losses import MetricLossConfig, PairsConfig, ProxyAnchorConfig
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.optimizers import ParameterGroup
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.gathered_rows import gather_rows
 from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
 

@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
+from ssl_bf.layers.attention_weights import Attention
+from ssl_bf.layers.graph_norm import GraphNorm
+from ssl_bf.layers.self_attention import SelfAttention
 from ssl_bf.losses.unit_length import full_precision
-from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.gathered_rows import rows_of_others
-from ssl_bf.parts.graph_norm import GraphNorm
 from ssl_bf.parts.groups import check_group, check_heads, collect, deal
-from ssl_bf.parts.self_attention import SelfAttention
 from ssl_bf.relations.batch_graphs import (
     Clusters,
     Labels,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.keys import TwoStreamKeys

@@ -25,6 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 from linear_eval.backbones.architectures import SmallConv, feature_dim
 from linear_eval.system.distributed import all_gather_rows, rank, world_size
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.all_reduce import all_reduce_sum
+from ssl_bf.layers.batch_norm import SynchronisedBatchNorm
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
@@ -38,8 +40,6 @@ from ssl_bf.methods.moco_v3 import MoCoV3Config
 from ssl_bf.methods.paco import PaCoConfig
 from ssl_bf.methods.simsiam import SimSiamConfig
 from ssl_bf.optimizers import SgdConfig, build_optimizer
-from ssl_bf.parts.all_reduce import all_reduce_sum
-from ssl_bf.parts.batch_norm import SynchronisedBatchNorm
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.parts.gathered_keys import gather_keys
 from ssl_bf.parts.gathered_rows import gather_rows, rows_of_others

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Method, Start
@@ -23,7 +24,6 @@ from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3, MoCoV3Config
 from ssl_bf.methods.simsiam import SimSiam, SimSiamConfig
 from ssl_bf.optimizers import AdamWConfig, LarsConfig, SgdConfig, build_optimizer
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer

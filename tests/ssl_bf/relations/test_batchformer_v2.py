@@ -12,13 +12,13 @@ from linear_eval.backbones.architectures import build_backbone
 from linear_eval.backbones.stages import places, stages
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.moco_v2 import MoCoV2
 from ssl_bf.methods.moco_v3 import MoCoV3
 from ssl_bf.optimizers import SgdConfig, build_optimizer
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config, BatchTransformerOfTokens

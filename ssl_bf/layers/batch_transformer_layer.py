@@ -6,7 +6,7 @@ Shapes: B sequences, g rows each, m rows beside them, D width.
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_bf.parts.self_attention import SelfAttention
+from ssl_bf.layers.self_attention import SelfAttention
 
 
 class BatchTransformerLayer(nn.Module):

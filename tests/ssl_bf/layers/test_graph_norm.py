@@ -1,8 +1,8 @@
-"""Tests of ssl_bf.parts.graph_norm."""
+"""Tests of ssl_bf.layers.graph_norm."""
 
 import torch
 
-from ssl_bf.parts.graph_norm import GraphNorm
+from ssl_bf.layers.graph_norm import GraphNorm
 
 
 def test_each_channel_is_normalised_over_the_nodes_of_its_graph() -> None:

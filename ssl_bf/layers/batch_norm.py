@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from linear_eval.system.distributed import world_size
+from ssl_bf.layers.all_reduce import all_reduce_sum
 from ssl_bf.losses.unit_length import full_precision
-from ssl_bf.parts.all_reduce import all_reduce_sum
 
 
 class _StatisticsOverBatch(_BatchNorm):

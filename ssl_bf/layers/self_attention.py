@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_bf.layers.attention_weights import Attention, mean_attention
 from ssl_bf.losses.unit_length import full_precision
-from ssl_bf.parts.attention_weights import Attention, mean_attention
 
 
 class SelfAttention(nn.MultiheadAttention):

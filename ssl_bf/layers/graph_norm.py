@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from linear_eval.system.distributed import world_size
-from ssl_bf.parts.all_reduce import all_reduce_sum
+from ssl_bf.layers.all_reduce import all_reduce_sum
 
 EPSILON = 1e-5
 

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.parts.batch_norm; two processes are met in tests/end_to_end."""
+"""Tests of ssl_bf.layers.batch_norm; two processes are met in tests/end_to_end."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssl_bf.parts.batch_norm import (
+from ssl_bf.layers.batch_norm import (
     GroupedBatchNorm,
     SynchronisedBatchNorm,
     frozen_running_statistics,

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.parts.mlp_head; the values are met in tests/parity."""
+"""Tests of ssl_bf.layers.mlp_head; the values are met in tests/parity."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.parts.mlp_head import mlp_head
+from ssl_bf.layers.mlp_head import mlp_head
 
 
 def test_a_head_without_batch_norm_is_linear_relu_linear() -> None:

@@ -1,10 +1,10 @@
-"""Tests of ssl_bf.parts.self_attention."""
+"""Tests of ssl_bf.layers.self_attention."""
 
 import pytest
 import torch
 from torch import nn
 
-from ssl_bf.parts.self_attention import SelfAttention
+from ssl_bf.layers.self_attention import SelfAttention
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
