@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssl_bf.layers import attention_weights
 from ssl_bf.layers.attention_weights import attention
 from ssl_bf.layers.self_attention import SelfAttention, UniformAttention
-from ssl_bf.layers import attention_weights
 from ssl_bf.relations.bgformer import TopKAttention
 
 D, HEADS = 8, 2
