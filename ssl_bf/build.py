@@ -5,17 +5,14 @@ Derived values (peak learning rate, steps) are computed here once, reported, nev
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
-from linear_eval.backbones.opened import open_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.system.atomic_file import check_outside
@@ -23,22 +20,26 @@ from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
+from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Method, MethodSettings, Start
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
-from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.parts.starting_backbone import starting_backbone
 from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
 from ssl_bf.run.measured_choices import Choices, choose
 from ssl_bf.run.pace import time_needed
+from ssl_bf.run.processes import distribute
 from ssl_bf.run.setting_checks import (
     check_captured,
     check_labels,
     check_machine,
+    check_sampler,
     check_whole_backbone,
     setting_notes,
 )
+from ssl_bf.samplers.sampler import Pool, Sampler
 from ssl_bf.schedules import Plan
 from ssl_bf.views.loader import ViewLoader
 
@@ -89,8 +90,12 @@ def build_run(
             f"batch_size: {config.batch_size} is more than the {len(train)} training images, "
             "expected at least one whole batch; lower batch_size or add images"
         )
-    method = _build_method(config, classes=len(train.class_names)).to(device)
+    pool = Pool(config.seed, config.batch_size, train.labels, train.domains)
+    sampler = config.sampler.build(pool)
+    classes = Classes.of(train.class_names, train.labels)
+    method = _build_method(config, classes).to(device)
     check_labels(config, method, train)
+    check_sampler(config, method, sampler)
     check_whole_backbone(config, method)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
@@ -107,7 +112,7 @@ def build_run(
         method.compile_backbones()
 
     images = _open_images(config, train, source, device)
-    loader = _build_loader(config, images, method, train.labels, device)
+    loader = _build_loader(config, images, sampler, method, device)
     plan = _build_plan(config, loader.steps_per_epoch)
     method.relation.check_steps(plan.steps_per_epoch, plan.total_steps)
     optimizer = build_optimizer(config.optimizer, method.parameter_groups())
@@ -133,7 +138,7 @@ def build_run(
         device=device,
         choices=choices,
         method=method,
-        model=_distribute(method, device),
+        model=distribute(method, device),
         optimizer=optimizer,
         plan=plan,
         loader=loader,
@@ -143,26 +148,10 @@ def build_run(
     )
 
 
-def _build_method(config: PretrainConfig, classes: int) -> Method:
+def _build_method(config: PretrainConfig, classes: Classes) -> Method:
     settings: MethodSettings = config.method
-    backbone, width = _build_backbone(config), config.backbone.width
+    backbone, width = starting_backbone(config.backbone, config.seed), config.backbone.width
     return settings.build(Start(backbone, width, config.relation, config.seed, classes))
-
-
-def _build_backbone(config: PretrainConfig) -> nn.Module:
-    architecture = config.backbone.architecture
-    with initial_values(config.seed, "backbone"):
-        backbone = config.backbone.build()
-    if config.backbone.init is not None:
-        given = open_backbone(config.backbone.init)
-        if given.info.architecture != architecture:
-            raise InputError(
-                f"backbone.init: {config.backbone.init} holds a {given.info.architecture}, the run "
-                f"trains a {architecture}; set backbone.name and backbone.stem (backbone.model of "
-                "timm's) to match"
-            )
-        backbone.load_state_dict(given.network.state_dict())
-    return backbone
 
 
 def _split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:
@@ -187,17 +176,16 @@ def _open_images(
 def _build_loader(
     config: PretrainConfig,
     images: ImageStore,
+    sampler: Sampler,
     method: Method,
-    labels: Tensor,
     device: torch.device,
 ) -> ViewLoader:
     return ViewLoader(
         images,
         config.views,
+        sampler,
         views_per_image=method.views_per_image,
-        labels=labels if method.needs_labels else None,
-        seed=config.seed,
-        batch_size=config.batch_size,
+        labels=sampler.pool.labels if method.needs_labels else None,
         rank=rank(),
         world_size=world_size(),
         device=device,
@@ -228,20 +216,3 @@ def _build_monitor(
         device=device,
         on_bad_image=config.data.on_bad_image,
     )
-
-
-def _distribute(method: Method, device: torch.device) -> nn.Module:
-    if world_size() == 1:
-        return method
-    # Keys are gathered, so the queues agree by themselves; running statistics are rank 0's.
-    devices = [device] if device.type == "cuda" else None
-    with warnings.catch_warnings():
-        # torch 2.15 renames the argument, to a name that 2.11 does not know
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return DistributedDataParallel(
-            method,
-            device_ids=devices,
-            broadcast_buffers=False,
-            # While stream 1 does not exist, no gradient reaches the relation.
-            find_unused_parameters=not method.relation.is_always_active,
-        )

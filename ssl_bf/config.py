@@ -19,6 +19,8 @@ from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.samplers import SamplerConfig
+from ssl_bf.samplers.sampler import EveryImageConfig
 from ssl_bf.trackers.choice import TrackerChoice
 from ssl_bf.views.recipes import ViewsConfig
 
@@ -97,7 +99,7 @@ ONLY_AT_START = ("run.directory", "run.overwrite", "speed.like")  # of those: no
 
 # Keys that say where something lies on the machine that trains.
 PLACES = (
-    *("data.root", "data.ground_truth", "data.subset", "backbone.init"),
+    *("data.root", "data.ground_truth", "data.subset", "data.table", "backbone.init"),
     *("speed.store", "speed.like", "run.directory"),
 )
 _NO_PLACES = ("all", *PACKAGED)  # values of data.subset that are names
@@ -108,6 +110,7 @@ class PretrainConfig:
     """One pretraining run."""
 
     data: DatasetConfig  # the images
+    sampler: SamplerConfig = field(default_factory=EveryImageConfig)  # which a batch shows
     views: ViewsConfig
     backbone: BackboneConfig  # the network that is trained
     method: MethodConfig  # how it is trained: the loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbones.backbone_file import save_backbone
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run
@@ -86,7 +86,7 @@ def train(
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
                 log.check_losses()  # or the monitor would meet the broken network first
                 if is_main():
-                    _judge(run.monitor, method.backbone, done, log)
+                    _judge(run.monitor, method.kept_backbone, done, log)
             stopping = signals.should_stop()
             if stopping or _ends_epochs(run, done, run.config.run.checkpoint_every):
                 _save(run, directory, done, log)
@@ -96,15 +96,19 @@ def train(
                     f"go on with: {_command()} resume {directory}"
                 )
         if is_main():
-            info = backbone_info(
-                run.config,
-                commit=git_commit(),
-                step=plan.total_steps,
-                precision=run.choices.precision,
-            )
-            save_backbone(directory / BACKBONE_FILE, method.backbone, info)
-            log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
+            _hand_over(run, directory, log)
         barrier()
+
+
+def _hand_over(run: Run, directory: Path, log: RunLog) -> None:
+    info = backbone_info(
+        run.config,
+        commit=git_commit(),
+        step=run.plan.total_steps,
+        precision=run.choices.precision,
+    )
+    for what, path in run.method.hand_over(directory / BACKBONE_FILE, info).items():
+        log.note(f"{what}: {path}")
 
 
 def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
@@ -120,6 +124,25 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     if is_main():
         begin()
     log.open()
+
+
+def seconds_per_step(run: Run, *, warm_up: int = 3, steps: int = 12) -> float:
+    """Median seconds of a few steps from the beginning of a run, which is spent by that.
+
+    Args:
+        run: from `build_run`; nothing of it is written.
+        warm_up: steps that are not counted.
+        steps: that are; fewer where the run has fewer.
+    """
+    run.model.train()
+    update, seconds = _update_of(run), []
+    with run.loader:
+        for step in range(min(warm_up + steps, run.plan.total_steps)):
+            started = time.monotonic()
+            loss = update(run.loader.batch(step), *prepare(run, step))
+            loss.item()  # waits for the device
+            seconds.append(time.monotonic() - started)
+    return statistics.median(seconds[warm_up:] or seconds)
 
 
 def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:

@@ -26,6 +26,7 @@ NO_NAMES = {"utils", "util", "common", "misc", "helpers", "core", "base"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn", "umap", "wandb"}
 HEAVY |= {"onnx", "onnxscript", "onnxruntime", "jinja2", "tabulate"}
+HEAVY |= {"submitit", "pyarrow", "scipy"}
 MUST_START_FAST = [
     "linear_eval",
     "ssl_bf",
@@ -43,18 +44,9 @@ ROOMS = {
     ),
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
-        *(
-            "pixels",
-            "views",
-            "trackers",
-            "config",
-            "run",
-            "monitor",
-            "build",
-            "captured_step",
-            "train",
-        ),
-        *("attention", "commands", "from_python", "cli", "__main__"),
+        *("pixels", "samplers", "views", "trackers", "config", "run", "monitor", "build"),
+        *("captured_step", "train", "study", "attention", "commands", "from_python"),
+        *("cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.

@@ -3,7 +3,7 @@
 Imports stay light here, so that `--help` answers at once.
 """
 
-from ssl_bf.commands import configs, export, pack, pretrain, relations, resume
+from ssl_bf.commands import ablate, configs, export, pack, pretrain, relations, resume
 
-COMMANDS = (pretrain, resume, export, relations, pack, configs)
+COMMANDS = (pretrain, resume, ablate, export, relations, pack, configs)
 """In the order of `ssl-bf --help`."""

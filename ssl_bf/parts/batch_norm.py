@@ -2,6 +2,7 @@
 
 torch's SyncBatchNorm refuses the CPU; this one runs anywhere and equals one process with the
 whole batch. `groups:G` gives every G-th part of the batch its own statistics, as G devices would.
+`frozen` keeps those of an earlier training.
 """
 
 from collections.abc import Iterator
@@ -90,12 +91,29 @@ class GroupedBatchNorm(_StatisticsOverBatch):
         return torch.cat(rows)
 
 
+class FrozenBatchNorm(_StatisticsOverBatch):
+    """Running statistics in training too, which leaves them as they are; affine values train."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Normalise every row by the running statistics; (N, C, ...) -> (N, C, ...)."""
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether no training has moved the running statistics."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return bool((self.running_mean == 0).all() and (self.running_var == 1).all())
+
+
 def set_batch_norm_mode(module: nn.Module, mode: str) -> None:
     """Replace every BatchNorm inside `module` so that it follows `mode`; names and values stay.
 
     Args:
         module: changed in place; must not be a BatchNorm itself.
-        mode: `local` (nothing changes), `synchronised`, or `groups:G`.
+        mode: `local` (nothing changes), `synchronised`, `groups:G`, or `frozen`.
     """
     if mode == "local":
         return
@@ -107,7 +125,8 @@ def set_batch_norm_mode(module: nn.Module, mode: str) -> None:
 
 
 def _converted(norm: _BatchNorm, mode: str) -> _BatchNorm:
-    kind = SynchronisedBatchNorm if mode == "synchronised" else GroupedBatchNorm
+    kinds = {"synchronised": SynchronisedBatchNorm, "frozen": FrozenBatchNorm}
+    kind = kinds.get(mode, GroupedBatchNorm)
     new = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     if isinstance(new, GroupedBatchNorm):
         new.groups = num_groups(mode)

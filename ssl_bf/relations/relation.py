@@ -134,6 +134,11 @@ class Relation(nn.Module):
         is_needed = self.surroundings is not None and self.surroundings.needs_slow_queries
         return is_needed and self.rules.relates_queries and self.is_active(context)
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the method must have labels."""
+        return self.surroundings is not None and self.surroundings.needs_labels
+
     def teach(self, slow: Tensor, samples: Samples, view: int) -> None:
         """Show the slow plain features (N, D) of a view, at the place of the relation."""
         if self.training and self.surroundings is not None:

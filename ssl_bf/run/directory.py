@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from linear_eval.backbones.backbone_file import file_sha256
+from linear_eval.classifiers.classifier_file import CLASSIFIER_FILE
 from linear_eval.results.results_file import read_results
 from linear_eval.system.atomic_file import atomic_file, check_new
 from linear_eval.system.atomic_folder import LEFTOVERS
@@ -23,6 +24,7 @@ _NUMBER = "[0-9]" * 9
 # first: a file that looks finished must not outlive its run.
 RUN_ENTRIES = (
     BACKBONE_FILE,
+    CLASSIFIER_FILE,
     "metrics.jsonl",
     "status.json",
     "environment.json",

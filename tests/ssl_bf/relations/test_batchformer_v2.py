@@ -27,11 +27,11 @@ from ssl_bf.relations.streams import Pairs
 from ssl_bf.relations.surroundings import Samples, Side
 from ssl_bf.relations.token_relation import TokenRelation
 from ssl_bf.schedules import Elapsed, Momentum
-from tests.unions import members_of, small
+from tests.unions import LABELLED, members_of, small
 
 N, SIZE = 8, 8
 SAMPLES = Samples(torch.arange(N))
-METHODS = members_of(MethodConfig)
+METHODS = {name: each for name, each in members_of(MethodConfig).items() if name not in LABELLED}
 SMALL = {"projection_dim": 8, "hidden_dim": 8, "predictor_hidden_dim": 4, "queue_size": 64}
 CONTEXT = StepContext(seed=1, step=2)
 PAIRS: list[Pairs] = ["plain_keys", "all", "matched", "plain_queries", "related"]
