@@ -27,7 +27,6 @@ from ssl_bf.pixels.identity import image_identity
 from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
 from ssl_bf.ranks.rank_log import log_to_file
 from ssl_bf.run.allocator import keep_freed_memory
-from ssl_bf.run.checkpoint import published_steps
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
 from ssl_bf.run.hand_over import backbone_info
@@ -36,6 +35,7 @@ from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
+from ssl_bf.saving.going_on import start_command, what_is_left
 from ssl_bf.saving.saver import Saver
 from ssl_bf.schedules import Elapsed
 
@@ -74,7 +74,7 @@ def train(
         precision=run.choices.precision,
     )
     saver = Saver(directory, run.config.run, plan)
-    left = partial(_what_is_left, directory)
+    left = partial(what_is_left, directory)
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals(left))
         for each in (log, run.loader, saver):
@@ -108,7 +108,7 @@ def train(
                 barrier()  # who left first would have torchrun end the others before they saved
                 raise StoppedBySignal(
                     f"stopped at step {done} of {plan.total_steps} and saved; "
-                    f"go on with: {_command()} resume {directory}"
+                    f"go on with: {start_command()} resume {directory}"
                 )
         saver.wait()
         _hand_over(run, directory, log)
@@ -206,21 +206,6 @@ def _pace(run: Run, log: RunLog) -> Callable[[float], None]:
     adapts = run.config.speed.threads == "adaptive"
     adapt = partial(adapt_threads, run.config, run.choices.precision) if adapts else None
     return Pace(log.note, adapt).after
-
-
-def _command() -> str:
-    """What starts as many processes as this run has."""
-    if world_size() == 1:
-        return "ssl-bf"
-    return f"torchrun --nproc-per-node {world_size()} -m ssl_bf"
-
-
-def _what_is_left(directory: Path) -> str:
-    """Behind the line that tells of an end at once; any process may say it."""
-    saved = published_steps(directory)
-    if not saved:
-        return "; nothing was saved"
-    return f"; saved up to step {saved[0]}, go on with: {_command()} resume {directory}"
 
 
 def _ends_epochs(run: Run, done: int, every: int) -> bool:

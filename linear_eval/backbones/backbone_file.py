@@ -7,7 +7,6 @@ the key `backbone`. `torchvision.models.resnet18().load_state_dict(...)` accepts
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from linear_eval.backbones.backbone_header import (
     write_header,
 )
 from linear_eval.backbones.own_module import expected_of, filled
+from linear_eval.backbones.tensors_digest import tensors_sha256
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.atomic_file import file_sha256 as file_sha256
 from linear_eval.system.errors import InputError, require_backbone
@@ -150,15 +150,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Header]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     return tensors, header
-
-
-def tensors_sha256(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names and bytes of the tensors, in hex."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode() + b"\0")
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _diagnose(path: Path) -> str:

@@ -11,9 +11,9 @@ from linear_eval.backbones.backbone_file import (
     check_forward,
     file_sha256,
     load_backbone,
-    tensors_sha256,
 )
 from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.backbones.tensors_digest import tensors_sha256
 from linear_eval.backbones.timm_models import build_timm, import_timm, is_timm, timm_model
 
 if TYPE_CHECKING:

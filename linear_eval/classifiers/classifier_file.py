@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from linear_eval.backbones.backbone_file import tensors_sha256
+from linear_eval.backbones.tensors_digest import tensors_sha256
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.errors import InputError
 

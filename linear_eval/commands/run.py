@@ -26,9 +26,9 @@ example:
   torchrun --nproc-per-node 4 -m linear_eval run cifar10 ...     (the images, and searches, shared)
 
 CONFIG is a YAML file, or the name of a packaged one: quickstart, cifar10, tiny_imagenet_40,
-imagenet100, image_folder, in_shop, revisited_oxford. backbone= is a backbone file, or `timm:NAME`
-(timm's own weights), or `pixels`, or `random` (then architecture= as well). --show prints every key
-with its value, ??? must be given; --explain KEY says what one means.
+imagenet100, image_folder, in_shop, revisited_oxford, cifar100_lt, domains. backbone= is a backbone
+file, or `timm:NAME` (timm's own weights), or `pixels`, or `random` (then architecture= as well).
+--show prints every key with its value, ??? must be given; --explain KEY says what one means.
 Prints a table with five lines of notes at most (--verbose: all), and writes results.json beside the
 backbone, or to output=FILE. Results of the same backbone are replaced there, those of another only
 with --overwrite.

@@ -15,11 +15,11 @@ from linear_eval.backbones.backbone_file import (
     backbone_notes,
     file_sha256,
     load_backbone,
-    tensors_sha256,
 )
 from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.backbones.opened import OpenedBackbone, open_backbone
 from linear_eval.backbones.own_module import expected_of, info_of_module
+from linear_eval.backbones.tensors_digest import tensors_sha256
 from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.given_images import kind_of, require

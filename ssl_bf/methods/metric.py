@@ -29,7 +29,7 @@ class MetricConfig:
     """Keys of metric learning with labels."""
 
     name: Literal["metric"] = "metric"
-    loss: MetricLossConfig = field(default_factory=PairsConfig)
+    loss: MetricLossConfig = field(default_factory=PairsConfig)  # over all pairs of rows
     projection_dim: int = 128  # width of the head, whose output the loss compares
     batch_norm: str = "local"  # local, synchronised (all devices) or groups:G of a device's rows
 

@@ -83,6 +83,7 @@ class Relation(nn.Module):
         self.is_always_active = config.active == (0.0, 1.0)
         self.slow_relating: nn.Module | None = None
         self.surroundings = surroundings
+        self.needs_labels = surroundings is not None and surroundings.needs_labels
         if relating is None:
             return
         if config.parameters == "frozen" or not config.relates_queries:
@@ -133,11 +134,6 @@ class Relation(nn.Module):
         """Whether `teach` must come before `queries` where the key side has not seen the view."""
         is_needed = self.surroundings is not None and self.surroundings.needs_slow_queries
         return is_needed and self.rules.relates_queries and self.is_active(context)
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether the method must have labels."""
-        return self.surroundings is not None and self.surroundings.needs_labels
 
     def teach(self, slow: Tensor, samples: Samples, view: int) -> None:
         """Show the slow plain features (N, D) of a view, at the place of the relation."""

@@ -119,6 +119,8 @@ class Lives:
             descriptor = os.open(self._printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             for stream in (1, 2):
                 os.dup2(descriptor, stream)
+            # whatever stands for the streams here, such as a test's, is the parent's
+            sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
             code = run_command(lambda: self._command(directory), if_interrupted="")
             sys.stdout.flush()
             sys.stderr.flush()

@@ -31,7 +31,7 @@ from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classifier import Classifier
 from ssl_bf.run.checkpoint import load_newest
-from ssl_bf.run.signals import StopSignals
+from ssl_bf.run.signals import Asked, StopSignals
 from ssl_bf.run.training_state import restore
 from ssl_bf.train import prepare
 
@@ -152,13 +152,13 @@ def test_a_run_that_was_stopped_equals_the_run_never_stopped(
     for stop in (1, 3, 4):  # while probing, at the end of it, while averaging
         asked = 0
 
-        def should_stop(self: StopSignals, at: int = stop) -> bool:
+        def agreed(self: StopSignals, *, save_is_due: bool, at: int = stop) -> Asked:
             nonlocal asked
             asked += 1
-            return asked == at
+            return Asked(asked == at, save_is_due)
 
         with monkeypatch.context() as patch:
-            patch.setattr(StopSignals, "should_stop", should_stop)
+            patch.setattr(StopSignals, "agreed", agreed)
             assert pretrain("run.overwrite=true") == 75
         assert train(["resume", "run"]) == 0
         ours, theirs = load_newest(Path("run")), load_newest(Path("whole"))

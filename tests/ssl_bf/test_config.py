@@ -226,6 +226,9 @@ def free_text(config_class: Any, prefix: str = "") -> Iterator[str]:
 def test_every_key_that_may_hold_a_path_is_known_as_one() -> None:
     # groups:G; a name beside train; timm's name
     words = {"method.batch_norm", "data.test_folder", "backbone.model"}
+    # columns of a table, splits, a domain
+    words |= {f"data.{name}" for name in ("path", "image", "label", "split", "train", "test")}
+    words |= {"data.test_domain"}
     words |= {"run.save_every", "run.keep_every"}  # 10min
     words |= {"data.fingerprint", "backbone.architecture"}  # of what a Python program hands in
     assert {*free_text(PretrainConfig)} == {*PLACES} | words

@@ -198,12 +198,6 @@ def test_a_step_uses_the_learning_rate_and_momentum_of_the_plan(
     assert momenta[-1] == 1.0
 
 
-def test_the_way_on_starts_as_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ssl_bf.train._command() == "ssl-bf"
-    monkeypatch.setattr(ssl_bf.train, "world_size", lambda: 2)
-    assert ssl_bf.train._command() == "torchrun --nproc-per-node 2 -m ssl_bf"
-
-
 class NumbersRead(TorchDispatchMode):
     """Counts how often a tensor's number is asked for: on a GPU everything would wait for it."""
 

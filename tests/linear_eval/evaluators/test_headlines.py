@@ -7,8 +7,19 @@ from typing import Any
 import pytest
 import torch
 
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
+from linear_eval.classifiers.classifier_file import (
+    CLASSIFIER_FILE,
+    ClassifierInfo,
+    TrainedClassifier,
+    backbone_digest,
+    save_classifier,
+)
 from linear_eval.cli import main
 from linear_eval.datasets.dataset import Judgement
+from linear_eval.datasets.textures import TexturesConfig
 from linear_eval.evaluation.protocols import PROTOCOLS, metrics_of
 from linear_eval.evaluation.tables import detail_metrics, protocol_columns
 from linear_eval.evaluators import EVALUATORS
@@ -20,8 +31,6 @@ from linear_eval.features.table import FeatureTable
 EVERY = tuple(evaluator.name for evaluator in EVALUATORS)
 TINY = """\
 data: {name: textures, train_images: 80, test_images: 30}
-backbone: random
-architecture: small_conv
 knn: {k: [1, 3], other_temperatures: [0.5]}
 linear_probe: {epochs: 2, learning_rates: [0.1]}
 logistic_probe: {weight_decays: [0.1], max_iterations: 3}
@@ -56,13 +65,28 @@ def unnamed(metrics: dict[str, float], protocols: tuple[str, ...] = ("ours",)) -
     return sorted(set(metrics) - shown(metrics, protocols, 10) - inside)
 
 
+def write_backbone_and_classifier(place: Path) -> None:
+    """Random ones, for the classes of textures."""
+    backbone = build_backbone("small_conv")
+    info = BackboneInfo("small_conv", 128, 32, (0.5,) * 3, (0.25,) * 3, {"title": "random"})
+    save_backbone(place / "backbone.safetensors", backbone, info)
+    fc = torch.nn.Linear(128, 10)
+    names = TexturesConfig().open_test().class_names
+    belongs = ClassifierInfo(names, backbone_digest(backbone))
+    save_classifier(
+        place / CLASSIFIER_FILE, TrainedClassifier(fc.weight.data, fc.bias.data, belongs)
+    )
+
+
 def judged(
     place: Path, capsys: pytest.CaptureFixture[str], *given: str
 ) -> tuple[dict[str, Any], str]:
     """Results of a run, and what it printed above its notes."""
     (place / "tiny.yaml").write_text(TINY)
+    write_backbone_and_classifier(place)
     capsys.readouterr()
-    command = ["run", str(place / "tiny.yaml"), f"output={place / 'r.json'}", *given]
+    command = ["run", str(place / "tiny.yaml"), f"backbone={place / 'backbone.safetensors'}"]
+    command += [f"output={place / 'r.json'}", *given]
     assert main(command) == 0
     results: dict[str, Any] = json.loads((place / "r.json").read_text())
     return results, capsys.readouterr().out.split("note: ")[0]
