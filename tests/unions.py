@@ -18,4 +18,4 @@ def _keys(member: Any) -> dict[str, dataclasses.Field[Any]]:
     return {each.name: each for each in dataclasses.fields(member)}
 
 
-LABELLED = ("classifier", "metric", "moco_v2_paco")  # methods that refuse related keys
+LABELLED = ("classifier", "metric", "moco_v2_paco")  # refuse related keys; tests of their own

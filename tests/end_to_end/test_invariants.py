@@ -32,13 +32,14 @@ from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import StreamRules
 from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Elapsed, Momentum
-from tests.unions import members_of, small
+from tests.unions import LABELLED, members_of, small
 
 N, GROUP, OUT, QUEUE = 8, 4, 8, 64
 IDS = torch.arange(N)
 SAMPLES = Samples(IDS)
 CONTEXT = StepContext(seed=1, step=3)
-RELATIONS, METHODS = members_of(RelationConfig), members_of(MethodConfig)
+RELATIONS = members_of(RelationConfig)
+METHODS = {name: each for name, each in members_of(MethodConfig).items() if name not in LABELLED}
 PLACES = ("projection", "backbone", "tokens")
 SMALL_METHOD: dict[str, Any] = {"projection_dim": OUT, "hidden_dim": 8, "predictor_hidden_dim": 4}
 SMALL_METHOD |= {"queue_size": QUEUE, "temperature": 0.5}
