@@ -108,6 +108,9 @@ PARTS = [
     _bench("startup", 60),
     _bench("probe", 90, needs_on_cpu=("sklearn",)),
     _bench("memory", 90),
+    _bench("relation_places", 120),
+    _bench("relation_memory", 60),
+    _bench("context_gap", 120),
     _bench("input", 90, "lightly"),
 ]
 

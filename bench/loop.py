@@ -71,7 +71,7 @@ def repeatable_training() -> Iterator[Path]:
     """A run directory for `ssl_bf.train.train`, which may be called again and again inside."""
     with ExitStack() as stack:
         stack.enter_context(patch.object(ViewLoader, "close"))  # it serves every round
-        for rare in ("_save", "save_backbone"):
+        for rare in ("_save", "_hand_over"):
             stack.enter_context(patch.object(ssl_bf.train, rare))
         yield Path(stack.enter_context(TemporaryDirectory()))
 
