@@ -14,6 +14,7 @@ from linear_eval.backbones.configs import BackboneConfig
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
 from linear_eval.strict_config.reader import to_yaml
+from ssl_bf.health.rules import RuleName
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
@@ -73,6 +74,7 @@ class RunConfig:
     checkpoint_every: int = 5  # epochs
     keep_checkpoints: int = 2  # the newest ones
     tensorboard: bool = True  # write events, where tensorboard is installed
+    stop_on: tuple[RuleName, ...] = ()  # findings that end the run: docs/health.md
 
     def __post_init__(self) -> None:
         for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):

@@ -18,7 +18,7 @@ from ssl_bf.captured_step import CapturedStep, Update
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.methods.batch import Batch
-from ssl_bf.methods.measurements import gradient_norms
+from ssl_bf.methods.measurements import gradient_norm, gradient_norms
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.parts.all_reduce import all_reduce_sum
@@ -33,6 +33,7 @@ from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
+from ssl_bf.run_health import RunHealth
 from ssl_bf.schedules import Elapsed
 
 
@@ -54,6 +55,7 @@ def train(
     Raises:
         StoppedBySignal: a signal asked for it; a checkpoint was saved first.
         NonFiniteLoss: the loss is NaN or infinite; names the step.
+        UnhealthyRun: a rule in `run.stop_on` found something.
     """
     plan, method = run.plan, run.method
     if run.device.type == "cpu":
@@ -72,6 +74,7 @@ def train(
         run.model.train()
         update = _update_of(run)
         after_step = _pace(run, log)
+        health = RunHealth(run, directory, log)
         for step in range(first_step, plan.total_steps):
             started = time.monotonic()
             loss = update(run.loader.batch(step), *prepare(run, step))
@@ -82,13 +85,15 @@ def train(
                 _begin(log, begin)
             # the first step as well: whoever waits sees that it runs, and how fast
             if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
-                log.write(done, _values(run, step, loss))
+                values = _values(run, step, loss)
+                log.write(done, values)
+                health.look(done, values)
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
                 log.check_losses()  # or the monitor would meet the broken network first
                 if is_main():
                     _judge(run.monitor, method.backbone, done, log)
             stopping = signals.should_stop()
-            if stopping or _ends_epochs(run, done, run.config.run.checkpoint_every):
+            if stopping or _should_save(run, step, loss, health):
                 _save(run, directory, done, log)
             if stopping and done < plan.total_steps:
                 raise StoppedBySignal(
@@ -175,6 +180,16 @@ def _ends_epochs(run: Run, done: int, every: int) -> bool:
     return every > 0 and (is_last or done % (every * run.plan.steps_per_epoch) == 0)
 
 
+def _should_save(run: Run, step: int, loss: Tensor, health: RunHealth) -> bool:
+    """Whether a checkpoint is due; none while a rule that ends the run suspects something."""
+    done = step + 1
+    if not _ends_epochs(run, done, run.config.run.checkpoint_every):
+        return False
+    if health.needs_look(done):
+        health.look(done, _values(run, step, loss))
+    return health.may_save or done == run.plan.total_steps
+
+
 def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
     return {
         # Of the global batch; a process by itself knows its share only.
@@ -182,6 +197,7 @@ def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
         "learning_rate": run.plan.learning_rate(step),
         **run.method.scheduled_values(run.plan.progress(step)),
         **run.method.measurements(),
+        **gradient_norm(run.method),
         **gradient_norms(run.method.backbone),  # of this step: the next one clears them first
     }
 

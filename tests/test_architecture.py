@@ -43,7 +43,18 @@ ROOMS = {
     ),
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
-        *("pixels", "views", "config", "run", "monitor", "build", "captured_step", "train"),
+        *(
+            "pixels",
+            "views",
+            "health",
+            "config",
+            "run",
+            "monitor",
+            "build",
+            "captured_step",
+            "run_health",
+            "train",
+        ),
         *("commands", "from_python", "cli", "__main__"),
     ),
 }

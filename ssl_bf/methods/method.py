@@ -4,7 +4,7 @@ Shapes: N local batch, S streams, P projection width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.geometry import Observed, spread
 from ssl_bf.methods.measurements import feature_std
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
@@ -73,7 +74,7 @@ class MethodSettings(Protocol):
 class Method(nn.Module, ABC):
     """Owns every trained module once: backbone, heads, relation, slow copies, queues.
 
-    One step of training is `loss = method(batch, context)`, backward, optimizer step,
+    A step is `loss = method(batch, context)`, backward, optimizer step,
     `method.after_step(progress)`. `forward` writes nothing but BatchNorm buffers, and with
     `backward_per_view` the gradients of all terms but the last: zero them before it.
     """
@@ -87,6 +88,10 @@ class Method(nn.Module, ABC):
     relation: Relation
     momentum: Momentum | None = None  # None: there are no slow copies
     projections: Tensor | None = None  # (S, N, P) of the last forward, detached: for monitoring
+    observed: Observed | None = None  # of the last forward: for monitoring
+    temperature: float = 1.0  # divides the cosines in the loss
+    queue_size: int = 0  # rows of a queue; 0: there is none
+    suspects: Mapping[str, str] = {}  # settings that can cause a finding of health/rules.py
     backward_per_view: bool = False
     accumulate: int = 1  # parts in which the trained backbone runs; see compute_in_parts
 
@@ -225,7 +230,10 @@ class Method(nn.Module, ABC):
         """Monitoring values of the last forward; reads from the device, so call it when logging."""
         if self.projections is None:
             return {}
-        return feature_std(self.projections) | self.relation.measurements()
+        values = feature_std(self.projections) | spread(self.projections)
+        if self.observed is not None:
+            values |= self.observed.measurements(self.temperature)
+        return values | self.relation.measurements()
 
 
 def _normalises_parts(module: nn.Module) -> bool:

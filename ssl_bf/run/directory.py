@@ -24,6 +24,7 @@ _NUMBER = "[0-9]" * 9
 RUN_ENTRIES = (
     BACKBONE_FILE,
     "metrics.jsonl",
+    "health.jsonl",
     "status.json",
     "environment.json",
     CONFIG_FILE,

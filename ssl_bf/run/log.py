@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,10 +16,15 @@ from torch import Tensor
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal
+from linear_eval.system.json_lines import append_line, drop_lines_after
 from linear_eval.system.printable import one_line
+from ssl_bf.health.memory import memory_in_use
+from ssl_bf.health.rules import Finding
 from ssl_bf.run.environment import changed_keys, describe_environment
 from ssl_bf.run.progress import Progress
 from ssl_bf.schedules import Plan
+
+METRICS, HEALTH = "metrics.jsonl", "health.jsonl"
 
 
 class NonFiniteLoss(RunFailed):
@@ -97,9 +103,10 @@ class RunLog:
         if not is_main():
             return
         if self._resume_step is None:
-            (self._directory / "metrics.jsonl").write_bytes(b"")
+            (self._directory / METRICS).write_bytes(b"")
         else:
-            _drop_lines_after(self._directory / "metrics.jsonl", self._resume_step)
+            for name in (METRICS, HEALTH):
+                drop_lines_after(self._directory / name, self._resume_step)
         self._write_environment(is_resumed=self._resume_step is not None)
         if self._wants_tensorboard:
             self._open_tensorboard(self._resume_step)
@@ -153,25 +160,30 @@ class RunLog:
         speed = self._batch_size / seconds_per_step
         self._step, self._last_step, self._last_time = step, step, now
         epoch = round(step / self._plan.steps_per_epoch, 4)
-        timing = {"seconds": round(now - self._started, 3)}
+        timing = {"seconds": round(now - self._started, 3), **memory_in_use()}
         if done:  # a second line of the same step took no training
             timing["images_per_second"] = round(speed, 1)
-        self._append({"step": step, "epoch": epoch, **numbers, "timing": timing})
+        self._append(METRICS, {"step": step, "epoch": epoch, **numbers, "timing": timing})
         self._write_events(step, numbers)
         self._progress.show(
             step, numbers, images_per_second=speed, seconds_per_step=seconds_per_step
         )
         self._write_status("running")
 
-    def _append(self, record: dict[str, Any]) -> None:
-        path = self._directory / "metrics.jsonl"
+    def found(self, finding: Finding) -> None:
+        """Print what a rule of health found, and write a line of health.jsonl."""
+        if not is_main():
+            return
+        self.note(f"warning: {finding.says}")
+        self._append(HEALTH, asdict(finding))
+
+    def _append(self, name: str, record: dict[str, Any]) -> None:
         try:
-            with path.open("ab") as file:
-                file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            append_line(self._directory / name, record)
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be written ({error.strerror or error}); free some space, then "
-                "go on with `ssl-bf resume`"
+                f"{self._directory / name}: cannot be written ({error.strerror or error}); free "
+                "some space, then go on with `ssl-bf resume`"
             ) from error
 
     def _write_events(self, step: int, numbers: dict[str, float | None]) -> None:
@@ -226,20 +238,3 @@ def _number(value: float | Tensor) -> float | None:
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     with atomic_file(path) as file:
         file.write(json.dumps(value, indent=2).encode() + b"\n")
-
-
-def _drop_lines_after(path: Path, step: int) -> None:
-    """Keep the lines up to `step`; a line cut short by a killed process goes too."""
-    if not path.exists():
-        return
-    lines = path.read_bytes().splitlines()
-    with atomic_file(path) as file:
-        file.writelines(line + b"\n" for line in lines if _is_up_to(step, line))
-
-
-def _is_up_to(step: int, line: bytes) -> bool:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(record, dict) and record.get("step", math.inf) <= step
