@@ -15,18 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from linear_eval.backbones.opened import open_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
 from linear_eval.system.atomic_file import check_outside
 from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
+from ssl_bf.build_method import build_method
 from ssl_bf.config import PretrainConfig
-from ssl_bf.methods.method import Method, MethodSettings, Start
+from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
-from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
@@ -45,8 +44,8 @@ from ssl_bf.views.loader import ViewLoader
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """Everything that training needs, built and checked, nothing written yet."""
+class Trained:
+    """What a step changes, and what it is made with."""
 
     config: PretrainConfig
     device: torch.device
@@ -55,6 +54,12 @@ class Run:
     model: nn.Module  # the method, inside DDP when there are several processes
     optimizer: torch.optim.Optimizer
     plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Trained):
+    """Everything that training needs, built and checked, nothing written yet."""
+
     loader: ViewLoader
     monitor: Monitor | None
     images: ImageSplit  # that are trained on
@@ -91,7 +96,7 @@ def build_run(
             f"batch_size: {config.batch_size} is more than the {len(train)} training images, "
             "expected at least one whole batch; lower batch_size or add images"
         )
-    method = _build_method(config, classes=len(train.class_names)).to(device)
+    method = build_method(config, classes=len(train.class_names)).to(device)
     check_labels(config, method, train)
     check_whole_backbone(config, method)
     if config.speed.channels_last:
@@ -143,28 +148,6 @@ def build_run(
         images=train,
         notes=notes,
     )
-
-
-def _build_method(config: PretrainConfig, classes: int) -> Method:
-    settings: MethodSettings = config.method
-    backbone, width = _build_backbone(config), config.backbone.width
-    return settings.build(Start(backbone, width, config.relation, config.seed, classes))
-
-
-def _build_backbone(config: PretrainConfig) -> nn.Module:
-    architecture = config.backbone.architecture
-    with initial_values(config.seed, "backbone"):
-        backbone = config.backbone.build()
-    if config.backbone.init is not None:
-        given = open_backbone(config.backbone.init)
-        if given.info.architecture != architecture:
-            raise InputError(
-                f"backbone.init: {config.backbone.init} holds a {given.info.architecture}, the run "
-                f"trains a {architecture}; set backbone.name and backbone.stem (backbone.model of "
-                "timm's) to match"
-            )
-        backbone.load_state_dict(given.network.state_dict())
-    return backbone
 
 
 def _split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:

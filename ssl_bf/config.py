@@ -74,12 +74,16 @@ class RunConfig:
     checkpoint_every: int = 5  # epochs
     keep_checkpoints: int = 2  # the newest ones
     tensorboard: bool = True  # write events, where tensorboard is installed
+    capture_failures: bool = True  # write the step of a failure: docs/health.md
+    capture_step: int | None = None  # write this step as well, counted from 1
     stop_on: tuple[RuleName, ...] = ()  # findings that end the run: docs/health.md
 
     def __post_init__(self) -> None:
         for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
+        if self.capture_step is not None and self.capture_step < 1:
+            raise ValueError(f"capture_step: must be >= 1, got {self.capture_step}")
         if self.monitor_every < 0:
             raise ValueError(f"monitor_every: must be >= 0, got {self.monitor_every}")
 

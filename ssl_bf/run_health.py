@@ -19,7 +19,8 @@ from ssl_bf.run.log import RunLog
 class UnhealthyRun(RunFailed):
     """A rule in `run.stop_on` found something; the message is its line and what is left."""
 
-    def __init__(self, finding: Finding, directory: Path) -> None:
+    def __init__(self, finding: Finding, step: int, directory: Path) -> None:
+        self.step = step  # the last that was made
         steps = sorted(int(path.name[5:]) for path in directory.glob("checkpoints/step-?????????"))
         left = f"the newest checkpoint, of step {steps[-1]}, is kept" if steps else "none was saved"
         super().__init__(f"{finding.says} (stopped, as run.stop_on says; {left})")
@@ -37,14 +38,17 @@ class RunHealth:
         self._looked_at = 0
         self._is_suspect = False
 
-    def look(self, step: int, values: Mapping[str, float | Tensor]) -> None:
+    def look(self, step: int, values: Mapping[str, float | Tensor]) -> list[Finding]:
         """Judge the numbers of a finished step; every process calls it, with its own.
+
+        Returns:
+            What was found for the first time.
 
         Raises:
             UnhealthyRun: a rule in `run.stop_on` found something.
         """
         if step == self._looked_at:
-            return
+            return []
         self._looked_at = step
         if self._watch is None:
             self._watch = HealthWatch(outlook(self._run), self._stop_on)
@@ -52,7 +56,7 @@ class RunHealth:
         for finding in found:
             self._log.found(finding)
         if not self._stop_on:
-            return
+            return found
         ends = [finding for finding in found if finding.rule in self._stop_on]
         rules = list(self._stop_on)
         number = rules.index(ends[0].rule) + 1 if ends else 0
@@ -62,7 +66,8 @@ class RunHealth:
         if number:
             rule = rules[number - 1]
             of_main = Finding(rule, step, f"{rule} found by the main process")
-            raise UnhealthyRun(ends[0] if is_main() else of_main, self._directory)
+            raise UnhealthyRun(ends[0] if is_main() else of_main, step, self._directory)
+        return found
 
     @property
     def may_save(self) -> bool:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from linear_eval.backbones.backbone_file import save_backbone
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
-from ssl_bf.build import Run
-from ssl_bf.captured_step import CapturedStep, Update
+from ssl_bf.build import Run, Trained
+from ssl_bf.captured.recorder import Recorder
+from ssl_bf.captured_step import CapturedStep
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.methods.batch import Batch
@@ -28,12 +29,12 @@ from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
 from ssl_bf.run.hand_over import backbone_info
-from ssl_bf.run.log import RunLog
+from ssl_bf.run.log import NonFiniteLoss, RunLog
 from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
-from ssl_bf.run_health import RunHealth
+from ssl_bf.run_health import RunHealth, UnhealthyRun
 from ssl_bf.schedules import Elapsed
 
 
@@ -50,19 +51,17 @@ def train(
         run: from `build_run`, its state restored when `first_step` > 0.
         directory: the run directory; exists.
         first_step: updates already done.
-        begin: readies the directory for a new run, once its first step was made and is sound.
+        begin: readies the directory for a new run, once its first step is made and sound.
 
     Raises:
         StoppedBySignal: a signal asked for it; a checkpoint was saved first.
-        NonFiniteLoss: the loss is NaN or infinite; names the step.
-        UnhealthyRun: a rule in `run.stop_on` found something.
+        NonFiniteLoss, UnhealthyRun: it went wrong; the step is captured where that can be.
     """
-    plan, method = run.plan, run.method
     if run.device.type == "cpu":
         keep_freed_memory()
     log = RunLog(
         directory,
-        plan=plan,
+        plan=run.plan,
         batch_size=run.config.batch_size,
         resume_step=first_step or None,
         tensorboard=run.config.run.tensorboard,
@@ -72,44 +71,66 @@ def train(
         for line in run.notes:
             log.note(line)
         run.model.train()
-        update = _update_of(run)
-        after_step = _pace(run, log)
-        health = RunHealth(run, directory, log)
-        for step in range(first_step, plan.total_steps):
-            started = time.monotonic()
-            loss = update(run.loader.batch(step), *prepare(run, step))
-            done = step + 1
-            log.watch(done, loss)
-            after_step(time.monotonic() - started)
-            if done == 1:
-                _begin(log, begin)
-            # the first step as well: whoever waits sees that it runs, and how fast
-            if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
-                values = _values(run, step, loss)
-                log.write(done, values)
-                health.look(done, values)
-            if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
-                log.check_losses()  # or the monitor would meet the broken network first
-                if is_main():
-                    _judge(run.monitor, method.backbone, done, log)
-            stopping = signals.should_stop()
-            if stopping or _should_save(run, step, loss, health):
-                _save(run, directory, done, log)
-            if stopping and done < plan.total_steps:
-                raise StoppedBySignal(
-                    f"stopped at step {done} of {plan.total_steps} and saved; "
-                    f"go on with: {_command()} resume {directory}"
-                )
+        recorder = Recorder(run, directory, _step_of(run))
+        recorder.remember(first_step)
+        try:
+            _make_steps(run, directory, first_step, begin, log, signals, recorder)
+        except UnhealthyRun as failure:
+            recorder.capture_next(failure.step, str(failure))
+            raise
+        except NonFiniteLoss as failure:
+            path = recorder.find(failure.step) if log.is_open else None
+            if path is not None:
+                log.note(f"the step that broke is kept: ssl-bf replay {path}")
+            raise
         if is_main():
-            info = backbone_info(
-                run.config,
-                commit=git_commit(),
-                step=plan.total_steps,
-                precision=run.choices.precision,
-            )
-            save_backbone(directory / BACKBONE_FILE, method.backbone, info)
+            steps, precision = run.plan.total_steps, run.choices.precision
+            info = backbone_info(run.config, commit=git_commit(), step=steps, precision=precision)
+            save_backbone(directory / BACKBONE_FILE, run.method.backbone, info)
             log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
         barrier()
+
+
+def _make_steps(
+    run: Run,
+    directory: Path,
+    first_step: int,
+    begin: Callable[[], None],
+    log: RunLog,
+    signals: StopSignals,
+    recorder: Recorder,
+) -> None:
+    total_steps, settings = run.plan.total_steps, run.config.run
+    after_step = _pace(run, log)
+    health = RunHealth(run, directory, log)
+    for step in range(first_step, total_steps):
+        started = time.monotonic()
+        loss = recorder.step(step, run.loader.batch(step))
+        done = step + 1
+        log.watch(done, loss)
+        after_step(time.monotonic() - started)
+        if done == 1:
+            _begin(log, begin)
+        recorder.write_pending()
+        # the first step as well: whoever waits sees that it runs, and how fast
+        if done % settings.log_every == 0 or done in (1, total_steps):
+            values = _values(run, step, loss)
+            log.write(done, values)
+            for finding in health.look(done, values):
+                recorder.want(done + 1, finding.says)
+            recorder.remember(done)
+        if run.monitor and _ends_epochs(run, done, settings.monitor_every):
+            log.check_losses()  # or the monitor would meet the broken network first
+            if is_main():
+                _judge(run.monitor, run.method.backbone, done, log)
+        stopping = signals.should_stop()
+        if stopping or _should_save(run, step, loss, health):
+            _save(run, directory, done, log)
+        if stopping and done < total_steps:
+            raise StoppedBySignal(
+                f"stopped at step {done} of {total_steps} and saved; "
+                f"go on with: {_command()} resume {directory}"
+            )
 
 
 def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
@@ -127,12 +148,15 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     log.open()
 
 
-def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:
+def make_step(trained: Trained, step: int, batch: Batch) -> Tensor:
+    """Step number `step`, counted from 0; returns the loss."""
+    return _update(trained, batch, *prepare(trained, step))
+
+
+def prepare(run: Trained, step: int) -> tuple[StepContext, Elapsed]:
     """Make everything in a step a function of (seed, step, shard): what `_update` does not see.
 
-    Returns:
-        The context of the step, and how far the run is after it: the slow copies follow the
-        update, and the next step's keys use them.
+    Returns the step's context, and how far the run is after it, when the slow copies move.
     """
     seed, shard = run.config.seed, rank()
     set_learning_rates(run.optimizer, run.plan, step)
@@ -141,12 +165,14 @@ def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:
     return StepContext(seed, step, shard, elapsed), run.plan.progress(step + 1)
 
 
-def _update_of(run: Run) -> Update:
-    update = partial(_update, run)
-    return CapturedStep(run, update) if run.config.speed.cuda_graph else update
+def _step_of(run: Run) -> Callable[[int, Batch], Tensor]:
+    if not run.config.speed.cuda_graph:
+        return partial(make_step, run)
+    update = CapturedStep(run, partial(_update, run))
+    return lambda step, batch: update(batch, *prepare(run, step))
 
 
-def _update(run: Run, batch: Batch, context: StepContext, progress: Elapsed) -> Tensor:
+def _update(run: Trained, batch: Batch, context: StepContext, progress: Elapsed) -> Tensor:
     """Change everything that is trained; for a CUDA graph, all numbers come as tensors."""
     run.optimizer.zero_grad()
     in_bf16 = run.choices.precision == "bf16"
@@ -175,7 +201,7 @@ def _command() -> str:
 
 
 def _ends_epochs(run: Run, done: int, every: int) -> bool:
-    """Whether `every` epochs (0: never) or the whole run end with this many finished steps."""
+    """Whether `every` epochs (0: never) or the whole run end after so many steps."""
     is_last = done == run.plan.total_steps
     return every > 0 and (is_last or done % (every * run.plan.steps_per_epoch) == 0)
 

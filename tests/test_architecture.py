@@ -43,18 +43,8 @@ ROOMS = {
     ),
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
-        *(
-            "pixels",
-            "views",
-            "health",
-            "config",
-            "run",
-            "monitor",
-            "build",
-            "captured_step",
-            "run_health",
-            "train",
-        ),
+        *("pixels", "views", "health", "config", "run", "monitor", "build_method", "build"),
+        *("captured_step", "captured", "run_health", "train", "replay"),
         *("commands", "from_python", "cli", "__main__"),
     ),
 }

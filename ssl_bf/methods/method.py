@@ -32,7 +32,7 @@ from ssl_bf.schedules import Elapsed, Momentum
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a method is built from, whichever it is.
+    """What a method is built from.
 
     Attributes:
         backbone: (N, 3, H, W) -> (N, width).
@@ -74,9 +74,8 @@ class MethodSettings(Protocol):
 class Method(nn.Module, ABC):
     """Owns every trained module once: backbone, heads, relation, slow copies, queues.
 
-    A step is `loss = method(batch, context)`, backward, optimizer step,
-    `method.after_step(progress)`. `forward` writes nothing but BatchNorm buffers, and with
-    `backward_per_view` the gradients of all terms but the last: zero them before it.
+    A step is `loss = method(batch, context)`, backward, optimizer, `method.after_step(progress)`.
+    `forward` writes BatchNorm buffers only, and with `backward_per_view` gradients: zero them first.
     """
 
     views_per_image: ClassVar[int] = 2
@@ -89,9 +88,9 @@ class Method(nn.Module, ABC):
     momentum: Momentum | None = None  # None: there are no slow copies
     projections: Tensor | None = None  # (S, N, P) of the last forward, detached: for monitoring
     observed: Observed | None = None  # of the last forward: for monitoring
-    temperature: float = 1.0  # divides the cosines in the loss
+    temperature: float = 1.0  # divides the cosines in the loss; below: for health/rules.py
     queue_size: int = 0  # rows of a queue; 0: there is none
-    suspects: Mapping[str, str] = {}  # settings that can cause a finding of health/rules.py
+    suspects: Mapping[str, str] = {}  # settings that can cause a finding, by its rule
     backward_per_view: bool = False
     accumulate: int = 1  # parts in which the trained backbone runs; see compute_in_parts
 
@@ -118,8 +117,7 @@ class Method(nn.Module, ABC):
     def settled(self, term: Tensor) -> Tensor:
         """A term of the loss; with `backward_per_view` its gradient is added now, its graph freed.
 
-        Exact where the terms share no graph. Under DDP nothing is reduced before the last term's
-        backward, which follows `forward`.
+        Exact where the terms share no graph. DDP reduces with the last term's backward only.
         """
         if not (self.backward_per_view and term.requires_grad):
             return term
@@ -231,8 +229,7 @@ class Method(nn.Module, ABC):
         if self.projections is None:
             return {}
         values = feature_std(self.projections) | spread(self.projections)
-        if self.observed is not None:
-            values |= self.observed.measurements(self.temperature)
+        values |= {} if self.observed is None else self.observed.measurements(self.temperature)
         return values | self.relation.measurements()
 
 

@@ -28,6 +28,7 @@ RUN_ENTRIES = (
     "status.json",
     "environment.json",
     CONFIG_FILE,
+    f"captured/step-{_NUMBER}.safetensors",
     f"checkpoints/step-{_NUMBER}",
     *(f"checkpoints/{leftover}step-{_NUMBER}" for leftover in LEFTOVERS),
     "tensorboard/events.out.tfevents.*",

@@ -31,6 +31,7 @@ class NonFiniteLoss(RunFailed):
     """The loss became NaN or infinite; the message is one line that names the step."""
 
     def __init__(self, step: int, loss: float, run_directory: Path) -> None:
+        self.step = step
         saved = any(run_directory.glob("checkpoints/step-*"))
         super().__init__(
             f"loss: is {loss} at step {step}, expected a finite number; lower "
@@ -111,6 +112,11 @@ class RunLog:
         if self._wants_tensorboard:
             self._open_tensorboard(self._resume_step)
         self._write_status("running")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run has begun to write."""
+        return self._is_open
 
     def note(self, line: str) -> None:
         """Print one line."""
