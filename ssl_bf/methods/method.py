@@ -75,7 +75,7 @@ class Method(nn.Module, ABC):
     """Owns every trained module once: backbone, heads, relation, slow copies, queues.
 
     A step is `loss = method(batch, context)`, backward, optimizer, `method.after_step(progress)`.
-    `forward` writes BatchNorm buffers only, and with `backward_per_view` gradients: zero them first.
+    `forward` writes BatchNorm buffers, and with `backward_per_view` gradients: zero them first.
     """
 
     views_per_image: ClassVar[int] = 2
