@@ -180,6 +180,7 @@ def _build_loader(
         images,
         config.views,
         views_per_image=method.views_per_image,
+        max_bad=config.data.max_bad,
         labels=labels if method.needs_labels else None,
         seed=config.seed,
         batch_size=config.batch_size,

@@ -89,7 +89,9 @@ class RunConfig:
 
 
 # Keys that may change while a run goes on: with the same images they leave its result alone.
-RESUMABLE = ("speed.", "run.", "data.root", "data.download", "data.on_bad_image")
+RESUMABLE = (
+    *("speed.", "run.", "data.root", "data.download", "data.on_bad_image", "data.max_bad"),
+)
 ONLY_AT_START = ("run.directory", "run.overwrite", "speed.like")  # of those: nothing to change
 
 

@@ -202,6 +202,18 @@ class FeatureStore:
         transform: EvalImages | TrainView,
         label: str,
     ) -> FeatureTable:
+        table = self._found(weights, embed, batches, transform, label)
+        batches.check_skipped(table.ids)
+        return table
+
+    def _found(
+        self,
+        weights: str,
+        embed: Embed,
+        batches: ImageBatches,
+        transform: EvalImages | TrainView,
+        label: str,
+    ) -> FeatureTable:
         key = StoreKey(
             weights=weights,
             transform=transform,

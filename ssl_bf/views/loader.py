@@ -10,6 +10,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from linear_eval.datasets.bad_images import check_bad_images
 from linear_eval.system.errors import InputError
 from linear_eval.system.serial_threads import serial_threads
 from ssl_bf.keyed_random import key, shuffled
@@ -49,6 +50,7 @@ class ViewLoader:
         compiled: bool = False,
         views_per_image: int = 2,
         labels: Tensor | None = None,
+        max_bad: float = 1.0,
     ) -> None:
         """Check that at least one whole batch exists.
 
@@ -64,16 +66,19 @@ class ViewLoader:
             compiled: see `make_views`.
             views_per_image: how many views of each image a batch has.
             labels: (M,) int64, where batches shall have labels.
+            max_bad: share of the images that may be skipped.
 
         Raises:
-            InputError: fewer images than a batch, a batch that the ranks cannot share, or more
-                views than lightly makes.
+            InputError: fewer images than a batch, too many bad ones, a batch that the ranks cannot
+                share, or more views than lightly makes.
         """
         if batch_size % world_size:
             raise InputError(
                 f"batch_size: {batch_size} cannot be shared by {world_size} processes, expected a "
                 "multiple of their number; change batch_size or the number of processes"
             )
+        self._max_bad = max_bad
+        self._check_bad(images)
         good = len(images) - len(images.bad_images)
         if good < batch_size:
             raise InputError(
@@ -108,6 +113,7 @@ class ViewLoader:
             BadImageError: an image cannot be decoded (met here, even when the thread met it).
         """
         packed, ids = self._read_ahead(step)
+        self._check_bad(self._images)
         epoch = step // self.steps_per_epoch
         if self._views.engine == "lightly":
             views = self._lightly_views(packed.images(), ids, epoch=epoch)
@@ -118,6 +124,12 @@ class ViewLoader:
         if self._labels is not None:
             labels = self._labels[ids].to(self._device, non_blocking=True)
         return Batch(views, ids.to(self._device, non_blocking=True), labels)
+
+    def _check_bad(self, images: ImageStore) -> None:
+        """Refuse too many images that cannot be read, as far as they are known."""
+        if images.bad_images:
+            lines = [images.bad_images[row] for row in sorted(images.bad_images)]
+            check_bad_images(lines, len(images), self._max_bad)
 
     def close(self) -> None:
         """Stop the threads; a batch that is being read is dropped."""
