@@ -205,6 +205,8 @@ def _remarks(
         if (line := contents_note([run.path for run in runs], [run.data for run in runs]))
         else []
     )
+    if unsealed := [str(run.path) for run in runs if not run.is_sealed]:
+        notes.append(f"without a digest, as earlier versions wrote them: {', '.join(unsealed)}")
     if settings := different_settings(runs):
         notes.append(f"judged with different settings, which differ too: {', '.join(settings)}")
     if left := sorted({name for run in runs for name in run.protocols} - {*common_protocols(runs)}):

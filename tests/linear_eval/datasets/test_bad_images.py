@@ -93,7 +93,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     Image.new("1", (20_000, 20_000)).save(path)
     tracemalloc.start()
-    with pytest.raises(BadImageError, match="20000 x 20000 pixels"):
+    with pytest.raises(BadImageError, match="400000000 pixels"):
         decode_image(path, "bomb.png")
     assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
     tracemalloc.stop()
