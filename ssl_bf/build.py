@@ -21,7 +21,7 @@ from linear_eval.system.atomic_file import check_outside
 from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
-from ssl_bf.build_method import build_method
+from ssl_bf.build_method import build_method, check_room
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
@@ -96,6 +96,7 @@ def build_run(
             f"batch_size: {config.batch_size} is more than the {len(train)} training images, "
             "expected at least one whole batch; lower batch_size or add images"
         )
+    check_room(config, len(train.class_names), device)
     method = build_method(config, classes=len(train.class_names)).to(device)
     check_labels(config, method, train)
     check_whole_backbone(config, method)

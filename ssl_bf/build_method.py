@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import nn
 
+from linear_eval.backbones.configs import GivenBackboneConfig
 from linear_eval.backbones.opened import open_backbone
+from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
+from ssl_bf.health.memory import memory_there
 from ssl_bf.methods.method import Method, MethodSettings, Start
 from ssl_bf.parts.initial_values import initial_values
+
+SUSPICIOUS = 0.1  # share of the memory
 
 
 def build_method(config: PretrainConfig, classes: int) -> Method:
@@ -32,3 +40,60 @@ def _build_backbone(config: PretrainConfig) -> nn.Module:
             )
         backbone.load_state_dict(given.network.state_dict())
     return backbone
+
+
+def without_init(config: PretrainConfig) -> PretrainConfig:
+    """The same without `backbone.init`, whose file need not be there."""
+    if isinstance(config.backbone, GivenBackboneConfig):
+        return config
+    return replace(config, backbone=replace(config.backbone, init=None))
+
+
+def bytes_needed(config: PretrainConfig, classes: int) -> int:
+    """Bytes of weights, gradients, optimizer, queues and one batch of views; nothing is allocated.
+
+    Activations and decoded images come on top.
+
+    Raises:
+        InputError: the sizes are beyond what a tensor can have.
+    """
+    try:
+        with torch.device("meta"):
+            method = build_method(without_init(config), classes)
+    except RuntimeError as error:
+        raise InputError(
+            f"method: sizes that no tensor can have ({str(error).splitlines()[0]}), expected a "
+            "network that fits into memory; lower method.queue_size or a width"
+        ) from error
+    slots = 4 if config.optimizer.name == "adamw" else 3  # weight, gradient, averages
+    tensors = sum(
+        (slots if p.requires_grad else 1) * p.numel() * p.element_size()
+        for p in method.parameters()
+    ) + sum(b.numel() * b.element_size() for b in method.buffers())
+    images = config.batch_size // world_size()
+    return tensors + method.views_per_image * images * 3 * config.views.size**2 * 4
+
+
+def _largest_table(config: PretrainConfig) -> int:
+    """Bytes of a table as large as the two largest numbers of the method, or of a batch."""
+    sizes = [v for v in vars(config.method).values() if isinstance(v, int)]
+    first, second = sorted([1, 1, *sizes])[-2:]
+    return 4 * max(first * second, config.batch_size // world_size() * 6 * config.views.size**2)
+
+
+def check_room(config: PretrainConfig, classes: int, device: torch.device) -> None:
+    """Refuse sizes that the device cannot hold, before any of it is allocated.
+
+    Raises:
+        InputError: memory needed against memory there.
+    """
+    there = memory_there(device)
+    if _largest_table(config) < SUSPICIOUS * there:
+        return  # to count exactly takes torch some seconds, for it then loads its meta device
+    needed = bytes_needed(config, classes)
+    if needed > there:
+        raise InputError(
+            f"memory: weights, optimizer, queue and a batch need {needed / 2**30:.1f} GiB, the "
+            f"{device.type} has {there / 2**30:.1f} GiB; lower batch_size, method.queue_size, "
+            "views.size or a hidden width"
+        )

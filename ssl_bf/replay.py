@@ -9,11 +9,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from linear_eval.backbones.configs import GivenBackboneConfig
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Trained
-from ssl_bf.build_method import build_method
+from ssl_bf.build_method import build_method, without_init
 from ssl_bf.captured.first_wrong import FirstWrong, broken_names
 from ssl_bf.captured.step_file import StepFacts, StepFile, digest, read
 from ssl_bf.config import PretrainConfig
@@ -75,9 +74,7 @@ def replay(path: Path) -> Replayed:
 def _rebuilt(captured: StepFile, device: torch.device) -> Trained:
     """Network, optimizer and schedules as `build_run` makes them, of no images."""
     facts = captured.facts
-    config = parse_config(PretrainConfig, yaml.safe_load(facts.config)).value
-    if not isinstance(config.backbone, GivenBackboneConfig):
-        config = replace(config, backbone=replace(config.backbone, init=None))
+    config = without_init(parse_config(PretrainConfig, yaml.safe_load(facts.config)).value)
     method = build_method(config, facts.classes).to(device)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)

@@ -3,7 +3,7 @@
 Imports stay light here, so that `--help` answers at once.
 """
 
-from ssl_bf.commands import configs, export, pack, pretrain, replay, resume
+from ssl_bf.commands import configs, doctor, export, pack, pretrain, replay, resume
 
-COMMANDS = (pretrain, resume, replay, export, pack, configs)
+COMMANDS = (pretrain, resume, doctor, replay, export, pack, configs)
 """In the order of `ssl-bf --help`."""

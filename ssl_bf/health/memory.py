@@ -23,3 +23,10 @@ def memory_in_use() -> dict[str, float]:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         values["device_memory_mib"] = round(torch.cuda.max_memory_allocated() / _MIB, 1)
     return values
+
+
+def memory_there(device: torch.device) -> int:
+    """Bytes of the GPU, or of the machine: what no run can exceed."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

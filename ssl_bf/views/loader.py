@@ -106,6 +106,11 @@ class ViewLoader:
         reads_ahead = images.takes_time and not one_core
         self._reader = serial_threads(1, "next-batch") if reads_ahead else None
 
+    @property
+    def images(self) -> ImageStore:
+        """Where the pixels come from."""
+        return self._images
+
     def batch(self, step: int) -> Batch:
         """The batch of optimizer step `step`, counted from 0 over all epochs.
 

@@ -112,4 +112,5 @@ def test_every_setting_that_the_help_names_is_taken_for_a_folder(
     shown = capsys.readouterr().out.partition("example:")[0].replace("key=value", "")
     settings = re.findall(r"[\w.]+=\w+", shown)
     assert {setting.partition(".")[0] for setting in settings} == {"data", "views"}
+    settings.append("data.max_bad=1")
     assert main(["pack", str(folder), str(tmp_path / "store"), *settings]) == 0
