@@ -55,6 +55,11 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
         directory: of the run.
         overrides: of the keys `RESUMABLE`, for this time only.
     """
+    go_on(config_to_go_on(directory, overrides), directory)
+
+
+def config_to_go_on(directory: Path, overrides: Sequence[str]) -> PretrainConfig:
+    """The config of a run, with overrides of the keys `RESUMABLE`."""
     from ssl_bf.config import ONLY_AT_START, RESUMABLE
     from ssl_bf.run.saved_config import saved_config
 
@@ -65,7 +70,7 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
                 "run.* (not directory, overwrite), data.root, data.on_bad_image and data.max_bad; "
                 "start a new run"
             )
-    go_on(saved_config(directory, overrides), directory)
+    return saved_config(directory, overrides)
 
 
 def go_on(config: PretrainConfig, directory: Path) -> None:
@@ -75,15 +80,24 @@ def go_on(config: PretrainConfig, directory: Path) -> None:
     from ssl_bf.train import train
 
     with joined_processes(config.speed), claimed(directory):
-        run, first_step = _restored(config, directory)
+        run, saved = restored(config, directory)
+        first_step = saved.step
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
             print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
             return
         train(run, directory, first_step=first_step)
 
 
-def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
-    """The run as its newest sound checkpoint left it, and how many steps it has made."""
+def restored(
+    config: PretrainConfig, directory: Path, *, goes_on: bool = True
+) -> tuple[Run, Checkpoint]:
+    """The run as its newest sound checkpoint left it, and that checkpoint.
+
+    Args:
+        config: of the run.
+        directory: of the run.
+        goes_on: False: it is only looked at, and so many processes as trained it need not be there.
+    """
     from linear_eval.backbones.configs import GivenBackboneConfig
     from ssl_bf.build import build_run
     from ssl_bf.pixels.identity import check_identity
@@ -93,6 +107,8 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
     from ssl_bf.run.training_state import restore
 
     saved = load_newest(directory)
+    if goes_on:
+        _check_processes(saved, directory)
     _check_settings(saved, config, directory)
     # The weights come from the checkpoint; the file that the run began with may be gone.
     without_init = config
@@ -110,18 +126,16 @@ def _restored(config: PretrainConfig, directory: Path) -> tuple[Run, int]:
         restore(run.method, run.optimizer, saved.tensors)
     except InputError as error:
         raise InputError(f"{directory}: {error}") from error
-    return run, saved.step
+    return run, saved
 
 
-def _check_settings(saved: Checkpoint, config: PretrainConfig, directory: Path) -> None:
-    """Refuse a run that would compute something else from here on.
+def _check_processes(saved: Checkpoint, directory: Path) -> None:
+    """Refuse to go on with another number of processes.
 
     Raises:
-        InputError: it had another number of processes, or other decisive settings.
+        InputError: there are more or fewer.
     """
     from linear_eval.system.distributed import world_size
-    from ssl_bf.config import decisive_settings
-    from ssl_bf.run.directory import CONFIG_FILE
 
     then = saved.state["world_size"]
     if then != world_size():
@@ -129,6 +143,17 @@ def _check_settings(saved: Checkpoint, config: PretrainConfig, directory: Path) 
             f"{directory}: was trained by {then} process(es) and resumes on {world_size()}, which "
             f"would change its batches; start it with torchrun --nproc-per-node {then}"
         )
+
+
+def _check_settings(saved: Checkpoint, config: PretrainConfig, directory: Path) -> None:
+    """Refuse a run that would compute something else from here on.
+
+    Raises:
+        InputError: it had other decisive settings.
+    """
+    from ssl_bf.config import decisive_settings
+    from ssl_bf.run.directory import CONFIG_FILE
+
     now = decisive_settings(config)
     began_with = saved.state.get("settings", now)  # earlier versions saved none
     for key, value in began_with.items():

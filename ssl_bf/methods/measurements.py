@@ -4,8 +4,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.losses.unit_length import full_precision, unit_length
+from ssl_bf.relations.relation import Relation
 
 
 @torch.no_grad()
@@ -39,6 +41,32 @@ def context_gap(queries: Tensor, keys: Tensor, queued: Tensor) -> dict[str, floa
             others - (query @ queued.to(query.dtype).T).mean()
         ).item()
     return gaps
+
+
+@torch.no_grad()
+def relation_values(relation: Relation) -> dict[str, float]:
+    """What the relation did to the rows that it related last.
+
+    `gate`: how far it is open, where there is one. `stream_cosine`: see `stream_cosines`, the mean.
+    `attention_entropy/layer_I` of each layer: see `Attention.relative_entropy`. Computes the
+    attention anew, without dropout; waits for the device once.
+    """
+    values: dict[str, Tensor] = {}
+    if (gate := relation.gate()) is not None:
+        values["gate"] = gate
+    if relation.noted is not None:
+        values["stream_cosine"] = stream_cosines(relation.noted.streams).mean()
+    for number, layer in enumerate(relation.attention()):
+        if layer.weights.shape[-1] > 1:  # or there is nothing to choose
+            values[f"attention_entropy/layer_{number}"] = layer.relative_entropy()
+    numbers = torch.stack([value.double() for value in values.values()]) if values else None
+    return {} if numbers is None else dict(zip(values, numbers.tolist(), strict=True))
+
+
+def stream_cosines(streams: Tensor) -> Tensor:
+    """(2, N, D) -> (N,) in [-1, 1]: cosine between an image's plain and its related row."""
+    plain, related = full_precision(streams)
+    return functional.cosine_similarity(plain, related, dim=1)
 
 
 def gradient_norm(network: nn.Module) -> dict[str, float | Tensor]:

@@ -18,7 +18,7 @@ from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.geometry import Observed, spread
-from ssl_bf.methods.measurements import feature_std
+from ssl_bf.methods.measurements import feature_std, relation_values
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
 from ssl_bf.parts.batch_norm import GroupedBatchNorm
@@ -230,7 +230,7 @@ class Method(nn.Module, ABC):
             return {}
         values = feature_std(self.projections) | spread(self.projections)
         values |= {} if self.observed is None else self.observed.measurements(self.temperature)
-        return values | self.relation.measurements()
+        return values | relation_values(self.relation)
 
 
 def _normalises_parts(module: nn.Module) -> bool:

@@ -151,7 +151,7 @@ class MoCoV2(Method):
             total = len(view) * world_size()
             order = context.global_permutation(f"shuffle/{number}", total)
             view = shuffle_rows(view, order)
-            if self.relation.surroundings is not None:
+            if self.relation.surroundings is not None or self.relation.rules.relates_keys:
                 samples = samples.map(partial(shuffle_rows, order=order))
         relation = self.relation
         relate = partial(relation.keys, samples=samples, context=context, view=number)

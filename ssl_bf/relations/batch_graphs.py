@@ -8,6 +8,7 @@ from torch import Tensor
 
 from linear_eval.system.distributed import all_gather_rows
 from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
 
 SHARPNESS = 20.0  # of the assignment to clusters, per unit of cosine
@@ -86,9 +87,10 @@ class Clusters(Teacher):
         self.register_buffer("centres", unit_length(torch.randn(count, width)))
 
     def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
-        """The labels (N, 1) of the teacher's rows."""
-        rows, seen = super().beside(features, samples, side, view)
-        return Beside(self.labels(rows)[:, None], seen)
+        """The labels (N, 1) of the teacher's rows, balanced over those of all devices."""
+        teacher = super().beside(features, samples, side, view)
+        labels = self.labels(all_gather_rows(teacher.rows))[own_keys(len(teacher.rows))]
+        return teacher._replace(rows=labels[:, None])
 
     def labels(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N,) int64 in [0, C)."""

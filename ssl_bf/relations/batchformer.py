@@ -9,8 +9,9 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
 from ssl_bf.parts.gathered_rows import rows_of_others
 from ssl_bf.parts.groups import check_group, check_heads, collect, deal
 from ssl_bf.parts.self_attention import SelfAttention
@@ -115,18 +116,29 @@ class BatchTransformer(nn.Module):
             for _ in range(layers)
         )
 
-    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
+    ) -> Tensor:
         """Relate rows of one view; gradient flows between the rows of a group.
 
         Args:
             features: (N, D).
             order: (N,) permutation that deals the rows into groups, or None to keep them.
             dropout: False switches every dropout off.
+            attention: a list that the attention of each layer is added to; None: nobody asks.
         """
         sequences = deal(features, order, self.group)
         for layer in self.encoder_layers:
             # The rows of other devices are of this layer too: gathered anew, with gradient.
             others = rows_of_others(sequences[0])[None] if self.group == "global" else None
+            if attention is not None:
+                assert isinstance(layer, BatchTransformerLayer)
+                attention.append(layer.self_attn.attention(sequences, others))
             sequences = layer(sequences, dropout=dropout, beside=others)
         return collect(sequences, order)
 
@@ -135,7 +147,13 @@ class NeighbourTransformer(BatchTransformer):
     """BatchFormer on one sequence per row: the row itself, and its neighbours in a memory."""
 
     def forward(  # type: ignore[override]
-        self, features: Tensor, order: Tensor | None, *, dropout: bool, beside: Beside
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        beside: Beside,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """(N, D) -> (N, D); `beside` are the neighbours (N, m, D) and which there are (N, m).
 
@@ -147,6 +165,9 @@ class NeighbourTransformer(BatchTransformer):
         mutual = (beside.seen[:, None] | own)[:, None]  # a row that is not there sees itself
         seen = torch.cat([beside.seen.new_ones(len(rows), 1), beside.seen], dim=1)[:, None, None]
         for number, layer in enumerate(self.encoder_layers):
+            if attention is not None:
+                assert isinstance(layer, BatchTransformerLayer)
+                attention.append(layer.self_attn.attention(rows, context, seen))
             related = layer(rows, dropout=dropout, beside=context, seen=seen)
             if number + 1 < len(self.encoder_layers):
                 context = layer(context, dropout=dropout, seen=mutual)
@@ -187,50 +208,3 @@ def batch_transformer(
         group=config.context if group is None else group,
         attention=attention,
     )
-
-
-class BatchTransformerLayer(nn.Module):
-    """One post-norm encoder layer; parameter names equal `nn.TransformerEncoderLayer`'s.
-
-    Written out because the framework's layer ties dropout to its train mode, and the key side
-    needs dropout switched off in train mode (`key_dropout: off`).
-    """
-
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        feedforward_width: int,
-        dropout: float,
-        attention: type[SelfAttention] = SelfAttention,
-    ) -> None:
-        """Dropout `p` acts in four places, as published."""
-        super().__init__()
-        self.dropout = dropout
-        self.self_attn = attention(width, heads)
-        self.linear1 = nn.Linear(width, feedforward_width)
-        self.linear2 = nn.Linear(feedforward_width, width)
-        self.norm1 = nn.LayerNorm(width)
-        self.norm2 = nn.LayerNorm(width)
-
-    def forward(
-        self,
-        rows: Tensor,
-        *,
-        dropout: bool,
-        beside: Tensor | None = None,
-        seen: Tensor | None = None,
-    ) -> Tensor:
-        """(B, g, D) -> (B, g, D): a row attends to all rows of its sequence, itself included.
-
-        Args:
-            rows: (B, g, D).
-            dropout: False switches every dropout off.
-            beside: (B, m, D) further rows to attend to.
-            seen: as in `SelfAttention`.
-        """
-        p = self.dropout if dropout else 0.0
-        rows = self.norm1(rows + functional.dropout(self.self_attn(rows, p, beside, seen), p))
-        hidden = functional.dropout(functional.relu(self.linear1(rows)), p)
-        out: Tensor = self.norm2(rows + functional.dropout(self.linear2(hidden), p))
-        return out

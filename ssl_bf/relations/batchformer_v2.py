@@ -1,7 +1,7 @@
 """BatchFormerV2: a transformer over the samples at each token position, inside the backbone.
 
-Source: Hou et al. 2022 (arXiv 2204.01254). Shapes: N local batch, g rows per group, L tokens or
-positions of a grid, E their width.
+Source: Hou et al. 2022 (arXiv 2204.01254). Shapes: N local batch, W devices, g rows per group, L
+tokens or positions of a grid, E their width.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Place, has_class_token, places
 from linear_eval.system.errors import InputError
+from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
+from ssl_bf.parts.gathered_rows import rows_of_others
 from ssl_bf.parts.groups import check_group, check_heads
-from ssl_bf.relations.batchformer import (
-    BatchTransformerConfig,
-    BatchTransformerLayer,
-)
+from ssl_bf.parts.self_attention import SelfAttention, UniformAttention
+from ssl_bf.relations.batchformer import BatchTransformerConfig
 from ssl_bf.relations.relation import Relation
 from ssl_bf.relations.token_relation import RelatingInside, TokenRelation
 
@@ -32,13 +33,20 @@ class BatchFormerV2Config(BatchTransformerConfig):
     insert_after: tuple[int, ...] = (4,)
     share_layers: bool = False  # one module for all places, which then have one width
     class_token: bool = True  # whether class tokens meet, too
-    # samples that meet: random groups of so many; local: all of a device
-    context: int | Literal["local"] = 32
+    # samples that meet: random groups of so many (1: each sees itself alone, a control); local: all
+    # of a device; global: of all
+    context: int | Literal["local", "global"] = 32
+    attention: Literal["learned", "uniform"] = "learned"  # uniform: fixed at 1/g, a control
 
     def __post_init__(self) -> None:
-        """Refuse groups of fewer than 2 rows, and places that do not rise."""
+        """Refuse empty groups, equal weights among one sample, and places that do not rise."""
         super().__post_init__()
-        check_group(self.context)
+        if self.context != 1:
+            check_group(self.context)
+        elif self.attention == "uniform":
+            raise ValueError(
+                "attention: uniform does nothing with context=1; leave it out, or raise context"
+            )
         numbers = self.insert_after
         if not numbers or numbers[0] < 0 or any(a >= b for a, b in pairwise(numbers)):
             raise ValueError(f"insert_after: must be rising numbers >= 0, got {list(numbers)}")
@@ -123,24 +131,31 @@ class BatchTransformerOfTokens(RelatingInside):
         self.group, self.kept = config.context, kept
         gate = nn.Parameter(torch.zeros(())) if config.residual == "gate" else None
         self.register_parameter("gate", gate)
+        kind = UniformAttention if config.attention == "uniform" else SelfAttention
         self.at_places = nn.ModuleList()
         for width in widths:
             check_heads(config.heads, width)
             hidden = max(1, round(config.feedforward * width))
             layers = [
-                BatchTransformerLayer(width, config.heads, hidden, config.dropout)
+                BatchTransformerLayer(width, config.heads, hidden, config.dropout, kind)
                 for _ in range(config.layers)
             ]
             self.at_places.append(nn.ModuleList(layers))
 
     def forward(
-        self, values: Tensor, order: Tensor | None, number: int, *, dropout: bool
+        self,
+        values: Tensor,
+        order: Tensor | None,
+        number: int,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """Tokens (N, L, E) or a grid (N, E, H, W) -> the same shape."""
         is_grid = values.ndim == 4
         tokens = values.flatten(2).transpose(1, 2) if is_grid else values
         free = tokens[:, self.kept :]
-        related = self._relate(free, order, number, dropout=dropout)
+        related = self._relate(free, order, number, dropout=dropout, attention=attention)
         if self.gate is not None:
             related = torch.lerp(free, related, self.gate.to(free.dtype))
         if self.kept:
@@ -148,7 +163,13 @@ class BatchTransformerOfTokens(RelatingInside):
         return related.transpose(1, 2).reshape(values.shape) if is_grid else related
 
     def _relate(
-        self, tokens: Tensor, order: Tensor | None, number: int, *, dropout: bool
+        self,
+        tokens: Tensor,
+        order: Tensor | None,
+        number: int,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None,
     ) -> Tensor:
         rows = tokens if order is None else tokens.index_select(0, order)
         group = self.group if isinstance(self.group, int) else len(rows)
@@ -156,7 +177,12 @@ class BatchTransformerOfTokens(RelatingInside):
         layers = self.at_places[number if len(self.at_places) > 1 else 0]
         assert isinstance(layers, nn.ModuleList)
         for layer in layers:
-            sequences = layer(sequences, dropout=dropout)
+            if attention is not None:
+                assert isinstance(layer, BatchTransformerLayer)
+                attention.append(layer.self_attn.attention(sequences, positions=tokens.shape[1]))
+            # Samples of other devices are of this layer too: gathered anew, with gradient.
+            others = _others(sequences) if self.group == "global" else None
+            sequences = layer(sequences, dropout=dropout, beside=others)
         related: Tensor = (
             sequences.unflatten(0, (-1, tokens.shape[1])).transpose(1, 2).flatten(0, 1)
         )
@@ -164,3 +190,8 @@ class BatchTransformerOfTokens(RelatingInside):
         if order is None:
             return related
         return torch.empty_like(related).index_copy(0, order, related)  # back to their places
+
+
+def _others(sequences: Tensor) -> Tensor:
+    """(L, N, E) -> (L, (W - 1) * N, E): the samples of the other devices, with gradient."""
+    return rows_of_others(sequences.transpose(0, 1)).transpose(0, 1)

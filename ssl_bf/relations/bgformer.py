@@ -7,15 +7,20 @@ Differs: one view, one stream of plain features beside it, no labels.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.losses.unit_length import full_precision
+from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.parts.gathered_rows import rows_of_others
 from ssl_bf.parts.graph_norm import GraphNorm
 from ssl_bf.parts.groups import check_group, check_heads, collect, deal
 from ssl_bf.parts.self_attention import SelfAttention
@@ -49,8 +54,8 @@ class BGFormerConfig(TrainedRelationConfig):
     feedforward: float = 4.0  # hidden width over D
     dropout: float = 0.0  # share of the values that is dropped
     key_dropout: OnOff = "on"  # whether the key side drops out too, with its own masks
-    # rows that see each other: random groups of so many; local: all of a device
-    context: int | Literal["local"] = 32
+    # rows that see each other: random groups of so many; local: all of a device; global: of all
+    context: int | Literal["local", "global"] = 32
     top_k: int = 8  # rows of its group that a row attends to, the most similar ones
     # semantic branch: none, a teacher's nearest rows, clusters of its rows, or each row alone
     graph: Graph = "none"
@@ -129,17 +134,17 @@ class TopKAttention(SelfAttention):
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, dropout: float, seen: Tensor | None
     ) -> Tensor:
-        """Values (B, heads, g, d) weighted for each query."""
-        assert seen is None, "every row of a group is there"
-        weights = functional.dropout(self.weights(query, key), dropout)
+        """Values (B, heads, g + m, d) weighted for each query (B, heads, g, d)."""
+        weights = functional.dropout(self.weights(query, key, seen), dropout)
         return weights.to(value.dtype) @ value
 
-    def weights(self, query: Tensor, key: Tensor) -> Tensor:
-        """(B, heads, g, g): softmax over the kept scores of each row, 0 elsewhere."""
-        scores = full_precision(query @ key.transpose(2, 3)) / math.sqrt(query.shape[3])
-        kept = scores.topk(min(self.top_k, scores.shape[3]), dim=3)
+    def weights(self, query: Tensor, key: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(..., g, g + m): softmax over the kept scores of each row, 0 elsewhere."""
+        assert seen is None, "every row of a group is there"
+        scores = full_precision(query @ key.transpose(-2, -1)) / math.sqrt(query.shape[-1])
+        kept = scores.topk(min(self.top_k, scores.shape[-1]), dim=-1)
         outside = torch.full_like(scores, -torch.inf)
-        return outside.scatter(3, kept.indices, kept.values).softmax(dim=3)
+        return outside.scatter(-1, kept.indices, kept.values).softmax(dim=-1)
 
 
 class BGFormer(nn.Module):
@@ -158,6 +163,7 @@ class BGFormer(nn.Module):
         *,
         dropout: bool,
         beside: Beside | None = None,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """Relate rows of one view.
 
@@ -166,25 +172,33 @@ class BGFormer(nn.Module):
             order: (N,) permutation that deals the rows into groups, or None to keep them.
             dropout: False switches every dropout off.
             beside: what the graph is made from: the teacher's rows (N, D), or labels (N, 1).
+            attention: a list that the attention of each layer is added to; None: nobody asks.
         """
         sequences = deal(features, order, self.config.context)
         edges = self.edges(sequences, order, beside)
         precision = torch.promote_types(features.dtype, torch.float32)
-        graph = None if edges is None else normalised(edges, precision)
+        graph = None if edges is None else normalised(edges, precision)[:, : sequences.shape[1]]
         for block in self.blocks:
+            if attention is not None:
+                assert isinstance(block, BatchGraphBlock)
+                attention.append(block.visual.attention(block.norm1(sequences)))
             sequences = block(sequences, graph, dropout=dropout)
         return collect(sequences, order)
 
     def edges(self, rows: Tensor, order: Tensor | None, beside: Beside | None) -> Tensor | None:
-        """(B, g, g) bool, or None without a graph."""
+        """(B, g, g) bool, or None without a graph; of all devices own rows first, then others."""
         count, group = rows.shape[:2]
+        is_global = self.config.context == "global"
         if self.config.graph == "none":
             return None
         if self.config.graph == "instance":
-            own = torch.eye(group, dtype=torch.bool, device=rows.device)
+            size = group * (world_size() if is_global else 1)
+            own = torch.eye(size, dtype=torch.bool, device=rows.device)
             return own.expand(count, -1, -1)
         assert beside is not None
         teacher = deal(beside.rows, order, self.config.context)
+        if is_global:
+            teacher = torch.cat([teacher, rows_of_others(teacher[0])[None]], dim=1)
         if self.config.graph == "cluster":
             return edges_between_equals(teacher[..., 0])
         return edges_to_nearest(teacher, int(self.config.of_graph("graph_neighbours")))
@@ -197,7 +211,10 @@ class BatchGraphBlock(nn.Module):
         """Without a graph lambda is 1, and the semantic branch does not exist."""
         super().__init__()
         hidden = max(1, round(config.feedforward * width))
-        norm = nn.LayerNorm if config.graph_norm == "layer" else GraphNorm
+        self.is_global = config.context == "global"
+        norm: Callable[[int], nn.Module] = nn.LayerNorm
+        if config.graph_norm == "graphnorm":
+            norm = partial(GraphNorm, over_devices=self.is_global)
         self.dropout = config.dropout
         self.norm1, self.norm2 = norm(width), norm(width)
         self.visual = TopKAttention(width, config.heads, config.top_k)
@@ -208,12 +225,14 @@ class BatchGraphBlock(nn.Module):
             self.semantic_in, self.semantic_out = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, rows: Tensor, graph: Tensor | None, *, dropout: bool) -> Tensor:
-        """(B, g, D) and a normalised graph (B, g, g) -> (B, g, D)."""
+        """(B, g, D) and their rows of a normalised graph, (B, g, g + others) -> (B, g, D)."""
         p = self.dropout if dropout else 0.0
         nodes = self.norm1(rows)
-        mixed = functional.dropout(self.visual(nodes, p), p)
+        others = rows_of_others(nodes[0])[None] if self.is_global else None
+        mixed = functional.dropout(self.visual(nodes, p, others), p)
         if graph is not None:
-            semantic = self.semantic_out(graph @ self.semantic_in(nodes))
+            linked = nodes if others is None else torch.cat([nodes, others], dim=1)
+            semantic = self.semantic_out(graph @ self.semantic_in(linked))
             semantic = functional.dropout(semantic, p)
             mixed = self.visual_weight * mixed + (1 - self.visual_weight) * semantic
         rows = rows + mixed

@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.groups import check_group
 from ssl_bf.parts.self_attention import UniformAttention
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
@@ -30,6 +31,11 @@ class CopyConfig(TwoStreamConfig):
         """It is as the plain stream, which cannot be constant."""
         return False
 
+    @property
+    def without_attention(self) -> str:
+        """Below a picture."""
+        return "there is no attention: the related stream is a copy"
+
     def relating(self, width: int) -> "Copy":
         """Make the module; it owns no parameter."""
         del width
@@ -39,9 +45,16 @@ class CopyConfig(TwoStreamConfig):
 class Copy(nn.Module):
     """(N, D) -> (N, D), the same values."""
 
-    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
-        """Return the features unchanged."""
-        del order, dropout
+    def forward(
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
+    ) -> Tensor:
+        """Return the features unchanged; there is no attention."""
+        del order, dropout, attention
         return features
 
 
@@ -59,6 +72,11 @@ class DropoutOnlyConfig(TwoStreamConfig):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: must lie in [0, 1), got {self.dropout}")
 
+    @property
+    def without_attention(self) -> str:
+        """Below a picture."""
+        return "there is no attention: without dropout the related stream is a copy"
+
     def relating(self, width: int) -> "DropoutOnly":
         """Make the module; it owns no parameter."""
         del width
@@ -73,9 +91,16 @@ class DropoutOnly(nn.Module):
         super().__init__()
         self.dropout = dropout
 
-    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
-        """Drop elements of each row independently; rows never meet."""
-        del order
+    def forward(
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
+    ) -> Tensor:
+        """Drop elements of each row independently; rows never meet, there is no attention."""
+        del order, attention
         return functional.dropout(features, self.dropout if dropout else 0.0)
 
 
@@ -84,6 +109,11 @@ class SelfOnlyConfig(BatchTransformerConfig):
     """BatchFormer whose groups hold one sample: same parameters, no relation."""
 
     name: Literal["self_only"] = "self_only"
+
+    @property
+    def without_attention(self) -> str:
+        """Below a picture."""
+        return "each image attends to itself alone"
 
     def relating(self, width: int) -> nn.Module:
         """Make the module; attention over a group of one returns the sample's own value."""

@@ -6,6 +6,7 @@ Shapes: N local batch, D width.
 import torch
 from torch import Tensor, nn
 
+from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.relations.surroundings import Beside
 
 
@@ -28,10 +29,9 @@ class Gated(nn.Module):
         *,
         dropout: bool,
         beside: Beside | None = None,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """(N, D) -> (N, D), the arguments those of R."""
-        if beside is None:
-            related = self.relating(features, order, dropout=dropout)
-        else:
-            related = self.relating(features, order, dropout=dropout, beside=beside)
+        seen = {} if beside is None else {"beside": beside}
+        related = self.relating(features, order, dropout=dropout, attention=attention, **seen)
         return torch.lerp(features.to(related.dtype), related, self.gate.to(related.dtype))

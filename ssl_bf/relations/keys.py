@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
+from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.relations.streams import StreamRules
 from ssl_bf.relations.surroundings import Surroundings
 
@@ -20,8 +21,18 @@ class Relating(Protocol):
     With `surroundings` it is also given `beside`: what they say of these rows.
     """
 
-    def __call__(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
-        """(N, D) -> (N, D); `order` (N,) permutes rows into groups, None keeps them."""
+    def __call__(
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
+    ) -> Tensor:
+        """(N, D) -> (N, D); `order` (N,) permutes rows into groups, None keeps them.
+
+        Each layer adds its attention to the list, where there is one; nothing else changes by it.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +59,11 @@ class TwoStreamKeys(StreamRules):
     def title(self) -> str:
         """In a heading: with what a backbone was pretrained."""
         return f"with {self.name}"
+
+    @property
+    def without_attention(self) -> str:
+        """Says what there is instead, where images do not attend to each other; else empty."""
+        return ""
 
     @property
     def parameters(self) -> Policy:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.parts.attention_weights import attention as attention_of
 from ssl_bf.relations.neighbour_memory import MEMORY, NeighbourMemory, check_memory
 from ssl_bf.relations.streams import Pairs
 from ssl_bf.relations.surroundings import Beside, Surroundings
@@ -48,6 +50,11 @@ class NearestKeysConfig(TwoStreamConfig):
         """Nothing trains it."""
         return False
 
+    @property
+    def without_attention(self) -> str:
+        """Below a picture."""
+        return "no attention: the weights of an average of queued keys, by similarity"
+
     def relating(self, width: int) -> nn.Module:
         """Make the module; it owns no parameter."""
         del width
@@ -68,13 +75,26 @@ class NearestKeys(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, features: Tensor, order: Tensor | None, *, dropout: bool, beside: Beside
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        beside: Beside,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
-        """Average the neighbours (N, m, D) of each row, by their similarity to it."""
+        """Average the neighbours (N, m, D) of each row, by their similarity to it.
+
+        `attention` is given the weights of that average: of the row itself 0, or 1 without any.
+        """
         del order, dropout
         unit = unit_length(features)[:, :, None]
         similar = (unit_length(beside.rows) @ unit).squeeze(2) / self.temperature  # (N, m)
         there = beside.seen.any(dim=1, keepdim=True)
         weights = similar.masked_fill(~beside.seen & there, -torch.inf).softmax(dim=1)
+        if attention is not None:
+            used = torch.cat([~there, weights.masked_fill(~there, 0.0)], dim=1)  # (N, 1 + m)
+            seen = torch.cat([~there, beside.seen], dim=1)
+            attention.append(attention_of(used[:, None, None], seen[:, None, None]))
         mean = (weights[:, None] @ beside.rows.to(weights.dtype)).squeeze(1)
         return torch.where(there, mean.to(features.dtype), features)

@@ -57,7 +57,8 @@ class NeighbourMemory(Surroundings):
         nearest = similar.masked_fill(is_none, -torch.inf).topk(self.neighbours, dim=1)
         found = self.queue.keys[nearest.indices].to(rows.dtype)
         found = found * rows.norm(dim=1)[:, None, None]
-        return Beside(found.to(features.dtype), nearest.values > -torch.inf)
+        there = nearest.values > -torch.inf
+        return Beside(found.to(features.dtype), there, ids[nearest.indices])
 
     def after_step(self) -> None:
         """Take in what was noted; the oldest rows go."""

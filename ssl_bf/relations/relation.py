@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.streams import StreamRules
-from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
+from ssl_bf.relations.surroundings import Beside, Noted, Samples, Side, Surroundings
 
 
 class RelationSettings(Protocol):
@@ -52,6 +53,8 @@ class Relation(nn.Module):
     """
 
     is_inside = False  # the backbone, which then runs stage by stage
+    drops_queries = True  # whether the query side drops out, as it does in training
+    noted: Noted | None = None  # of the last view; of the keys' side where queries are plain
 
     def __init__(
         self,
@@ -92,7 +95,8 @@ class Relation(nn.Module):
     ) -> Tensor:
         """(N, D) -> (S, N, D) with gradient; S is 2 when related queries are trained on."""
         relating = self.relating if self.rules.relates_queries else None
-        return self._streams(relating, features, samples, context, "query", view, dropout=True)
+        dropout = self.drops_queries
+        return self._streams(relating, features, samples, context, "query", view, dropout=dropout)
 
     def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """(N, D) -> (S, N, D) on the key side, regrouped independently of the queries."""
@@ -149,9 +153,26 @@ class Relation(nn.Module):
         """The scalar of `residual: gate`."""
         return self.relating.gate if isinstance(self.relating, Gated) else None
 
-    def measurements(self) -> dict[str, float]:
-        """How far the gate is open, where there is one."""
-        return {} if (gate := self.gate()) is None else {"gate": gate.item()}
+    def drop_nothing(self) -> None:
+        """Switch every dropout of the relation off, for a picture of what it has learned."""
+        self.drops_queries = self.drops_keys = False
+
+    @torch.no_grad()
+    def attention(self) -> list[Attention]:
+        """Of each layer, place by place, for what was related last; dropout is off.
+
+        Computed anew, with the parameters of now: after an update it is that of the next step. With
+        `context: global` all processes must ask together.
+
+        Returns:
+            Nothing where nothing was related, or by something without attention.
+        """
+        slow = None if self.rules.relates_queries else self.slow_relating
+        relating = self.relating if slow is None else slow
+        if self.noted is None or relating is None:
+            return []
+        own = next(relating.parameters(), self.noted.streams)
+        return self._attention(relating, self.noted, own.dtype)
 
     def check_batch(self, local_batch: int, num_devices: int) -> None:
         """Refuse a batch that its groups do not divide, or that is too small.
@@ -184,6 +205,20 @@ class Relation(nn.Module):
         if self.surroundings is not None:
             self.surroundings.check_steps(steps_per_epoch)
 
+    def _attention(self, relating: nn.Module, noted: Noted, to: torch.dtype) -> list[Attention]:
+        found: list[Attention] = []
+        seen = {}
+        if noted.beside is not None:
+            rows = noted.beside.rows
+            rows = rows.to(to) if rows.is_floating_point() else rows
+            seen["beside"] = noted.beside._replace(rows=rows)
+        relating(noted.streams[0].to(to), noted.order, dropout=False, attention=found, **seen)
+        return found
+
+    def _note(self, side: Side, noted: Noted) -> None:
+        if side == "query" or not self.rules.relates_queries:
+            self.noted = noted
+
     def _streams(
         self,
         relating: Callable[..., Tensor] | None,
@@ -198,11 +233,15 @@ class Relation(nn.Module):
         if self.training and self.surroundings is not None:
             self.surroundings.observe(features, samples, side, view)
         if relating is None or not self.is_active(context):
+            self.noted = self.noted if self.is_active(context) else None
             return features.unsqueeze(0)
         order = self.order(features, context, side, view)
+        beside: Beside | None = None
         if self.surroundings is None:
             related = relating(features, order, dropout=dropout)
         else:
-            beside: Beside = self.surroundings.beside(features, samples, side, view)
+            beside = self.surroundings.beside(features, samples, side, view)
             related = relating(features, order, dropout=dropout, beside=beside)
-        return torch.stack([features, related.to(features.dtype)])
+        streams = torch.stack([features, related.to(features.dtype)])
+        self._note(side, Noted(streams.detach(), order, view, samples.image_ids, beside))
+        return streams

@@ -1,10 +1,13 @@
 """What a relation sees beside the rows of its batch: an earlier batch, a memory, a teacher.
 
+And what is noted of a step, to look at it later.
+
 Shapes: N local batch, m rows beside it, D width.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -33,12 +36,36 @@ class Beside(NamedTuple):
     """Rows that are looked at and never trained through.
 
     Attributes:
-        rows: (N, D), or (N, m, D) where each row of the batch has its own.
-        seen: (N,) or (N, m), bool: which of them there are.
+        rows: (M, D), or (N, m, D) where each row of the batch has its own.
+        seen: which of them there are, bool: (M,); (N, M) or (N, m) where rows differ in that.
+        images: (N, m) int64, whose they are; None: row i is that of image i of the batch before, or
+            of this one.
     """
 
     rows: Tensor
     seen: Tensor
+    images: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Noted:
+    """What was related last, without gradient: for logs and pictures.
+
+    Attributes:
+        streams: (2, N, D).
+        order: (N,) permutation into groups, or None.
+        view: its number.
+        images: (N,) int64, of the rows; None where the method has not said so.
+        beside: what was seen beside the batch, if anything.
+        inside: of a relation inside the backbone: what it was given at each place, (N, ...).
+    """
+
+    streams: Tensor
+    order: Tensor | None
+    view: int
+    images: Tensor | None = None
+    beside: Beside | None = None
+    inside: list[Tensor] = field(default_factory=list)
 
 
 class Surroundings(nn.Module, ABC):

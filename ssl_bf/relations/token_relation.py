@@ -5,6 +5,7 @@ Shapes: N local batch, S streams, L tokens, E their width, C channels, D width o
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Stage, stages
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.batch_norm import frozen_running_statistics
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.relation import Relation
-from ssl_bf.relations.surroundings import Samples, Side
+from ssl_bf.relations.surroundings import Noted, Samples, Side
 
 
 class RelatingInside(nn.Module, ABC):
@@ -25,7 +27,13 @@ class RelatingInside(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, values: Tensor, order: Tensor | None, number: int, *, dropout: bool
+        self,
+        values: Tensor,
+        order: Tensor | None,
+        number: int,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
     ) -> Tensor:
         """Relate the samples of one view.
 
@@ -34,6 +42,8 @@ class RelatingInside(nn.Module, ABC):
             order: (N,) permutation that deals the samples into groups, or None to keep them.
             number: of the place.
             dropout: False switches every dropout off.
+            attention: a list that the attention of each layer is added to, the mean over the
+                positions; None: nobody asks.
 
         Returns:
             The shape of `values`.
@@ -74,29 +84,47 @@ class TokenRelation(Relation):
 
         (N, D) where this side is not related.
         """
-        relating, is_related, dropout = self.relating, self.rules.relates_queries, True
+        relating, is_related = self.relating, self.rules.relates_queries
+        dropout = self.drops_queries
         if side == "key":
             relating = self.slow_relating if self.slow_relating is not None else relating
             is_related, dropout = self.rules.relates_keys, self.drops_keys
         if relating is None or not (is_related and self.is_active(context)):
+            self.noted = self.noted if self.is_active(context) else None
             return super().features(backbone, images, context, side, view)
         order = self.order(images, context, side, view)
-        return self._streams_of(relating, backbone, images, order, dropout=dropout)
+        streams, inside = self._streams_of(relating, backbone, images, order, dropout=dropout)
+        self._note(side, Noted(streams.detach(), order, view, inside=inside))
+        return streams
 
     def queries(
         self, features: Tensor, samples: Samples, context: StepContext, view: int
     ) -> Tensor:
         """Streams as they are; (N, D) -> (1, N, D)."""
-        del samples, context, view
+        del context, view
+        self._name("query", samples)
         return features if features.ndim == 3 else features.unsqueeze(0)
 
     def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """Streams as they are; (N, D) -> (1, N, D)."""
-        return self.queries(features, samples, context, view)
+        del context, view
+        self._name("key", samples)
+        return features if features.ndim == 3 else features.unsqueeze(0)
+
+    def _name(self, side: Side, samples: Samples) -> None:
+        """Say whose the rows are that `features` has noted."""
+        if self.noted is not None:
+            self._note(side, replace(self.noted, images=samples.image_ids))
 
     def gate(self) -> nn.Parameter | None:
         """The scalar of `residual: gate`."""
         return self.relating.gate if isinstance(self.relating, RelatingInside) else None
+
+    def _attention(self, relating: nn.Module, noted: Noted, to: torch.dtype) -> list[Attention]:
+        found: list[Attention] = []
+        for number, values in enumerate(noted.inside):
+            relating(values.to(to), noted.order, number, dropout=False, attention=found)
+        return found
 
     def _streams_of(
         self,
@@ -106,16 +134,19 @@ class TokenRelation(Relation):
         order: Tensor | None,
         *,
         dropout: bool,
-    ) -> Tensor:
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The streams, and what stream 1 was before each place."""
         cut = stages(backbone)
         plain = _run(cut[: self.before[0]], images)
         streams = torch.stack([plain, plain])
         ends = [*self.before[1:], len(cut)]
+        inside = []
         for number, (start, end) in enumerate(zip(self.before, ends, strict=True)):
+            inside.append(streams[1].detach())
             related = relate(streams[1], order, number, dropout=dropout)
             streams = torch.stack([streams[0], related.to(streams.dtype)])
             streams = _run_streams(cut[start:end], streams, backbone, self.rules.batch_norm)
-        return streams
+        return streams, inside
 
 
 def _run(some: Sequence[Stage], values: Tensor) -> Tensor:

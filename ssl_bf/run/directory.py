@@ -32,6 +32,7 @@ RUN_ENTRIES = (
     f"checkpoints/step-{_NUMBER}",
     *(f"checkpoints/{leftover}step-{_NUMBER}" for leftover in LEFTOVERS),
     "tensorboard/events.out.tfevents.*",
+    *("relations.png", "relations.json"),  # of `ssl-bf relations`
 )
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
 JUDGED_ENTRIES = ("results.json", "results.per_image.safetensors")

@@ -226,7 +226,7 @@ def _trial(config: PretrainConfig, precision: Precision) -> tuple[Callable[[int]
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(torch.bfloat16)
     network, views = network.to(memory_format=layout), views.to(memory_format=layout)
-    trained = list(network.parameters())
+    trained = [p for p in network.parameters() if p.requires_grad]
 
     def step(images: int) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

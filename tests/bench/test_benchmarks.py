@@ -11,6 +11,7 @@ import torch
 
 from bench import (
     batchformer,
+    context_gap,
     info_nce,
     knn,
     kornia_views,
@@ -21,6 +22,8 @@ from bench import (
     overhead,
     pipeline,
     probe,
+    relation_memory,
+    relation_places,
     retrieval,
     startup,
     step,
@@ -47,6 +50,9 @@ from ssl_bf.views.view_draws import ViewDraws
         (moco_v3_step, ""),
         (pipeline, "lightly"),
         (batchformer, ""),
+        (relation_places, ""),
+        (relation_memory, ""),
+        (context_gap, ""),
         (overhead, ""),
         (info_nce, ""),
     ],

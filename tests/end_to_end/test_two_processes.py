@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from linear_eval.backbones.architectures import SmallConv, feature_dim
 from linear_eval.system.distributed import all_gather_rows, rank, world_size
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.unit_length import unit_length
@@ -39,6 +40,7 @@ from ssl_bf.parts.gathered_rows import gather_rows, rows_of_others
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config, BatchTransformerOfTokens
 from ssl_bf.relations.bgformer import BGFormerConfig
 from ssl_bf.relations.controls import UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
@@ -238,8 +240,10 @@ def test_unshuffling_undoes_the_shuffle_across_processes(
 # Methods
 
 
-def backbone(batch_norm: bool) -> nn.Sequential:
+def backbone(batch_norm: bool, *, in_stages: bool = False) -> nn.Module:
     with initial_values(0, "backbone"):
+        if in_stages:
+            return SmallConv()
         layers = [nn.Flatten(), nn.Linear(12, WIDTH), nn.BatchNorm1d(WIDTH), nn.Tanh()]
     return nn.Sequential(*(x for x in layers if batch_norm or not isinstance(x, nn.BatchNorm1d)))
 
@@ -273,7 +277,10 @@ def train(
     *flags: str,
 ) -> Result:
     """Some steps as a run makes them; flags: `batch norm`, `fixed statistics`, `in order`, ..."""
-    method: Method = config.build(Start(backbone("batch norm" in flags), WIDTH, relation, seed=2))
+    in_stages = relation.name == "batchformer_v2"
+    network = backbone("batch norm" in flags, in_stages=in_stages)
+    width = feature_dim("small_conv") if in_stages else WIDTH
+    method: Method = config.build(Start(network, width, relation, seed=2))
     method.double()
     method.relation.make_room(N // world_size())
     method.compute_in_parts(2 if "in parts" in flags else 1, N // world_size())
@@ -319,9 +326,24 @@ def batchformer(**keys: Any) -> BatchFormerConfig:
     return BatchFormerConfig(**keys)
 
 
+def inside(**keys: Any) -> BatchFormerV2Config:
+    keys = {"heads": 2, "dropout": 0.0, "context": LOCAL, "insert_after": (1, 3), **keys}
+    return BatchFormerV2Config(**keys)
+
+
+def bgformer(**keys: Any) -> BGFormerConfig:
+    return BGFormerConfig(**{"heads": 2, "context": LOCAL, "top_k": 3, **keys})
+
+
 MOCO_V2 = MoCoV2Config(projection_dim=OUT, hidden_dim=8, queue_size=QUEUE)
 MOCO_V3 = MoCoV3Config(projection_dim=OUT, hidden_dim=16, temperature=0.5)
 SIMSIAM = SimSiamConfig(projection_dim=OUT, hidden_dim=8, predictor_hidden_dim=4)
+SYNCHRONISED: dict[str, Any] = {
+    "moco_v2": replace(MOCO_V2, batch_norm="synchronised"),
+    "moco_v3": MOCO_V3,
+    "simsiam": SIMSIAM,
+}
+each_name = pytest.mark.parametrize("config", SYNCHRONISED)
 RELATIONS: dict[str, RelationConfig] = {
     "none": NoRelationConfig(),
     "plain keys": batchformer(),
@@ -379,49 +401,92 @@ GLOBAL: dict[str, RelationConfig] = {
     ),
     "batchformer, gate": batchformer(context="global", residual="gate"),
     "uniform, all": UniformConfig(context="global", heads=2, dropout=0.0, pairs="all"),
+    "batchformer_v2": inside(context="global"),
+    "batchformer_v2, all, two layers, split": inside(
+        context="global", pairs="all", layers=2, batch_norm="split"
+    ),
+    "foreign, all, two layers": ForeignConfig(
+        context="global", heads=2, dropout=0.0, pairs="all", layers=2
+    ),
+    "bgformer": bgformer(context="global"),
+    "bgformer, all, graphnorm, two layers": bgformer(
+        context="global", pairs="all", graph_norm="graphnorm", layers=2
+    ),
+    "bgformer, all, teacher": bgformer(
+        context="global", pairs="all", graph="teacher_knn", graph_neighbours=1
+    ),
+    "bgformer, clusters, graphnorm": bgformer(
+        context="global", graph="cluster", clusters=3, graph_norm="graphnorm"
+    ),
+    "bgformer, all, single rows": bgformer(context="global", pairs="all", graph="instance"),
 }
 
 
-@pytest.mark.parametrize("config", ["moco_v2", "moco_v3", "simsiam"])
+@each_name
 @pytest.mark.parametrize("relation", GLOBAL)
 def test_a_context_of_all_devices_is_that_of_one_process(
     two_processes: TwoProcesses, config: str, relation: str
 ) -> None:
+    work = (train, SYNCHRONISED[config], GLOBAL[relation], "batch norm")
+    assert_equal(joined(two_processes(*work)), train(*work[1:]))
+
+
+def assert_equal(ours: Result, expected: Result) -> None:
     """Losses, gradients and everything trained, to 1e-10 of the largest."""
-    synchronised = {"moco_v2": replace(MOCO_V2, batch_norm="synchronised")}
-    method: Any = (synchronised | {"moco_v3": MOCO_V3, "simsiam": SIMSIAM})[config]
-    work = (train, method, GLOBAL[relation], "batch norm")
-    ours, expected = joined(two_processes(*work)), train(*work[1:])
     assert ours.keys() == expected.keys()
     for name, value in expected.items():
         largest = max(1.0, value.abs().max().item())
-        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-10 * largest)
+        torch.testing.assert_close(
+            ours[name], value, rtol=0, atol=1e-10 * largest, msg=f"{name} differs"
+        )
+
+
+@each_name
+@pytest.mark.parametrize(
+    ("context", "of_one", "batch_norm"),
+    [(2, 2, "joint"), (LOCAL, LOCAL, "split"), ("local", LOCAL, "joint")],
+)
+def test_two_streams_inside_the_backbone_train_as_one_process(
+    two_processes: TwoProcesses, config: str, context: Any, of_one: int, batch_norm: Any
+) -> None:
+    relation = inside(context=context, pairs="all", batch_norm=batch_norm)
+    whole = joined(two_processes(train, SYNCHRONISED[config], relation, "batch norm", "in order"))
+    one = replace(relation, context=of_one)
+    assert_equal(whole, train(SYNCHRONISED[config], one, "batch norm", "in order"))
+    assert any("gradient of relation.relating.at_places.1" in name for name in whole)
+
+
+def related_rows(relation: RelationConfig) -> Callable[[Tensor], Tensor]:
+    """(N, D) -> the related stream (N, D); inside a backbone, of tokens (N, 1, D)."""
+    if isinstance(relation, BatchFormerV2Config):
+        tokens = BatchTransformerOfTokens(relation, [OUT], kept=0).double()
+        return lambda x: tokens(x[:, None], None, 0, dropout=False)[:, 0]
+    built = relation.build(OUT, OUT, has_key_side=True).double()
+    return lambda x: built.queries(x, SAMPLES, context_of(0, in_order=True), 1)[1]
 
 
 def reached(relation: RelationConfig) -> Result:
     """Which rows of all processes a related row of each process changes with."""
-    built = relation.build(OUT, OUT, has_key_side=True).double()
-    with torch.no_grad(), initial_values(0, "relation"):
-        for p in built.parameters():
-            p.copy_(0.5 * torch.randn(p.shape))
+    with initial_values(0, "relation"):
+        related = related_rows(relation)
     changes = torch.zeros(LOCAL, N, dtype=torch.bool)
     everything = torch.randn(N, OUT, generator=torch.Generator().manual_seed(0)).double()
     for row in range(N):
         changed = everything.clone()
         changed[row] = -everything[row]
-        before, after = (
-            built.queries(own_rows(x), SAMPLES, context_of(0, in_order=True), 1)[1]
-            for x in (everything, changed)
-        )
+        before, after = (related(own_rows(x)) for x in (everything, changed))
         changes[:, row] = (before != after).any(dim=1)
     return {"rows/reached": changes}
 
 
 @pytest.mark.parametrize(("context", "size"), [(2, 2), ("local", LOCAL), ("global", N)])
+@pytest.mark.parametrize("name", ["batchformer", "batchformer_v2", "bgformer"])
 def test_a_context_reaches_its_own_rows_and_no_others(
-    two_processes: TwoProcesses, context: Any, size: int
+    two_processes: TwoProcesses, name: str, context: Any, size: int
 ) -> None:
-    found = joined(two_processes(reached, batchformer(context=context)))["rows/reached"]
+    make: Any = {"batchformer": batchformer, "batchformer_v2": inside, "bgformer": bgformer}[name]
+    keys = {"top_k": N} if name == "bgformer" else {}
+    found = joined(two_processes(reached, make(context=context, **keys)))["rows/reached"]
     of = torch.arange(N) // size
     assert torch.equal(found, of[:, None] == of)
 
@@ -465,16 +530,17 @@ def test_neighbours_are_those_of_one_process(
     assert_same(whole, one)
 
 
-@pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)
+@each_name
 @pytest.mark.parametrize("graph", ["teacher_knn", "cluster"])
-def test_bgformer_trains_alike_on_both_processes(
-    two_processes: TwoProcesses, config: MoCoV2Config | MoCoV3Config | SimSiamConfig, graph: Any
+def test_bgformer_trains_as_one_process(
+    two_processes: TwoProcesses, config: str, graph: Any
 ) -> None:
-    """Parameters and the centres of clusters agree, or it fails."""
+    """Clusters share the rows of both among their centres, and the centres agree."""
     keys: dict[str, Any] = {"graph_neighbours": 1} if graph == "teacher_knn" else {"clusters": 3}
-    relation = BGFormerConfig(heads=2, context=LOCAL, top_k=3, graph=graph, pairs="all", **keys)
-    whole = joined(two_processes(train, config, relation, "batch norm", "in order"))
+    work = (train, SYNCHRONISED[config], bgformer(graph=graph, pairs="all", **keys))
+    whole = joined(two_processes(*work, "batch norm", "in order"))
     assert ("same/relation.surroundings.centres" in whole) == (graph == "cluster")
+    assert_equal(whole, train(*work[1:], "batch norm", "in order"))
 
 
 def test_a_relation_that_sleeps_leaves_no_process_waiting(two_processes: TwoProcesses) -> None:

@@ -3,7 +3,7 @@
 import math
 import re
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Literal
 
 import pytest
@@ -448,7 +448,56 @@ def test_the_context_gap_is_measured_against_plain_keys_and_their_queue() -> Non
     values = method.measurements()
     for name in ("context_gap", "feature_std", "positive_logit", "negative_logit"):
         assert {f"{name}/stream_0", f"{name}/stream_1"} <= set(values)
+    assert {"attention_entropy/layer_0", "stream_cosine"} <= set(values)
     assert {name: values[name] for name in expected} == pytest.approx(expected)
+
+
+class Signature(nn.Module):
+    """Rows of a step, with a direction of the step added to all of them."""
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength, self.step = strength, 0
+
+    def forward(self, rows: Tensor) -> Tensor:
+        source = torch.Generator().manual_seed(self.step)
+        direction = torch.randn(WIDTH, generator=source, dtype=torch.float64)
+        length: Tensor = self.strength * math.sqrt(WIDTH) / direction.norm()
+        return rows + length * direction
+
+
+def gaps_with_signature(relation: RelationConfig, strength: float) -> list[float]:
+    """The meter of each stream after steps that filled the queue, in batches of 96 rows."""
+    rows, steps = 96, 8
+    backbone = Signature(strength)
+    method = build(relation, backbone=backbone, queue_size=rows * steps, hidden_dim=32)
+    for part in ("projector", "slow_projector"):  # wider than at the start, where all keys agree
+        for p in method.get_submodule(part).parameters():
+            p.data *= 4 if p.ndim == 2 else 0
+    assert isinstance(method.slow_backbone, Signature)
+    taken: list[list[float]] = []
+    for step in range(2 * steps):
+        backbone.step = method.slow_backbone.step = step
+        source = torch.Generator().manual_seed(100 + step)
+        images = torch.randn(2, rows, WIDTH, generator=source, dtype=torch.float64)
+        method(pair(images[0], images[1], rows * step + torch.arange(rows)), CONTEXT)
+        if step >= steps:
+            values = method.measurements()
+            taken.append([v for name, v in values.items() if name.startswith("context_gap")])
+        method.push_keys()
+    return torch.tensor(taken).mean(dim=0).tolist()
+
+
+@pytest.mark.parametrize(
+    "relation", [NoRelationConfig(), BatchFormerConfig(heads=2, context=32, dropout=0.0)]
+)
+def test_the_context_gap_rises_with_a_signature_of_the_batch(relation: RelationConfig) -> None:
+    """And is nothing without one, with `none` and with an untrained relation."""
+    found = [gaps_with_signature(relation, strength) for strength in (0.0, 0.5, 1.0, 2.0)]
+    for gaps in zip(*found, strict=True):  # of a stream
+        assert abs(gaps[0]) < 0.02, found
+        assert all(weaker + 0.03 < stronger for weaker, stronger in pairwise(gaps)), found
+        assert gaps[-1] > 0.2, found
 
 
 @pytest.mark.parametrize("place", ["projection", "backbone"])

@@ -107,7 +107,7 @@ def by_loops(module: BatchTransformerOfTokens, tokens: Tensor, groups: list[list
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("context", [2, 4, "local"])
+@pytest.mark.parametrize("context", [1, 2, 4, "local"])
 def test_it_is_a_loop_over_positions(layers: int, context: int | Literal["local"]) -> None:
     module = tokens_of(layers=layers, context=context)
     tokens = randn(N, 5, 32)
@@ -133,6 +133,25 @@ def test_gradient_flows_across_the_samples_of_a_group_and_never_across_positions
     expected = torch.zeros(N, 5, dtype=torch.bool)
     expected[[3, 7, 0, 4], 1] = True
     assert torch.equal(reached, expected)
+
+
+def test_alone_no_gradient_crosses_between_samples() -> None:
+    module, tokens = tokens_of(context=1), randn(N, 5, 32).requires_grad_()
+    out = module(tokens, torch.randperm(N), 0, dropout=False)
+    (gradient,) = torch.autograd.grad(out[3].sum(dim=0) @ randn(32, seed=1), tokens)
+    assert (gradient.abs().amax(dim=(1, 2)) > 0).tolist() == [row == 3 for row in range(N)]
+
+
+def test_uniform_attention_is_the_learned_one_whose_queries_are_zero() -> None:
+    uniform, learned = tokens_of(attention="uniform"), tokens_of()
+    tokens = randn(N, 5, 32)
+    found = uniform(tokens, None, 0, dropout=False)
+    assert not torch.allclose(found, learned(tokens, None, 0, dropout=False))
+    for (name, p), q in zip(learned.named_parameters(), uniform.parameters(), strict=True):
+        p.data.copy_(q)
+        if "in_proj" in name:
+            p.data[:32] = 0
+    torch.testing.assert_close(found, learned(tokens, None, 0, dropout=False))
 
 
 @pytest.mark.parametrize("network", ["small_conv", "resnet18", "vit_micro"])
@@ -441,7 +460,8 @@ def test_a_backbone_without_stages_is_refused() -> None:
         ({"insert_after": (2, 1)}, "insert_after: must be rising"),
         ({"insert_after": (2, 2)}, "insert_after: must be rising"),
         ({"insert_after": (-1,)}, "insert_after: must be rising"),
-        ({"context": 1}, "context: a group needs at least 2 rows"),
+        ({"context": 0}, "context: a group needs at least 2 rows"),
+        ({"context": 1, "attention": "uniform"}, "attention: uniform does nothing with context=1"),
         ({"residual": "gate", "parameters": "frozen"}, "residual: .* nothing would ever open"),
         ({"residual": "gate", "pairs": "plain_queries"}, "residual: .* nothing would ever open"),
     ],

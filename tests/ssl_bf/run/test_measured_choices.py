@@ -185,6 +185,12 @@ def test_measuring_touches_no_random_numbers_and_no_threads() -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_a_backbone_whose_first_layer_is_frozen_can_be_measured() -> None:
+    pytest.importorskip("timm", reason="vision transformers need the extra timm")
+    run, _ = measured_choices._trial(config("backbone.name=vit_micro", "views.size=32"), "float32")
+    run(2)
+
+
 def _choose_in_a_process(rank: int, port: int) -> None:
     store = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
