@@ -15,7 +15,7 @@ from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, Trained
 from ssl_bf.captured.recorder import Recorder
-from ssl_bf.captured_step import CapturedStep
+from ssl_bf.captured_step import CapturedStep, Update
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.methods.batch import Batch
@@ -29,12 +29,12 @@ from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
 from ssl_bf.run.hand_over import backbone_info
-from ssl_bf.run.log import NonFiniteLoss, RunLog
+from ssl_bf.run.log import RunLog
 from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
-from ssl_bf.run_health import RunHealth, UnhealthyRun
+from ssl_bf.run_health import RunHealth
 from ssl_bf.schedules import Elapsed
 
 
@@ -67,70 +67,49 @@ def train(
         tensorboard=run.config.run.tensorboard,
         precision=run.choices.precision,
     )
-    with StopSignals() as signals, log, run.loader:
+    update, total_steps = _update_of(run), run.plan.total_steps
+    recorder = Recorder(run, directory, log, lambda step, batch: update(batch, *prepare(run, step)))
+    with StopSignals() as signals, log, run.loader, recorder:
         for line in run.notes:
             log.note(line)
         run.model.train()
-        recorder = Recorder(run, directory, _step_of(run))
+        after_step = _pace(run, log)
+        health = RunHealth(run, directory, log)
         recorder.remember(first_step)
-        try:
-            _make_steps(run, directory, first_step, begin, log, signals, recorder)
-        except UnhealthyRun as failure:
-            recorder.capture_next(failure.step, str(failure))
-            raise
-        except NonFiniteLoss as failure:
-            path = recorder.find(failure.step) if log.is_open else None
-            if path is not None:
-                log.note(f"the step that broke is kept: ssl-bf replay {path}")
-            raise
+        for step in range(first_step, total_steps):
+            started = time.monotonic()
+            batch, done = run.loader.batch(step), step + 1
+            recorder.before(done)
+            loss = update(batch, *prepare(run, step))
+            log.watch(done, loss)
+            after_step(time.monotonic() - started)
+            if done == 1:
+                _begin(log, begin)
+            recorder.after(step, batch, loss)
+            # the first step as well: whoever waits sees that it runs, and how fast
+            if done % run.config.run.log_every == 0 or done in (1, total_steps):
+                values = _values(run, step, loss)
+                log.write(done, values)
+                recorder.want_after(done, health.look(done, values))
+                recorder.remember(done)
+            if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
+                log.check_losses()  # or the monitor would meet the broken network first
+                if is_main():
+                    _judge(run.monitor, run.method.backbone, done, log)
+            stopping = signals.should_stop()
+            if stopping or _should_save(run, step, loss, health):
+                _save(run, directory, done, log)
+            if stopping and done < total_steps:
+                raise StoppedBySignal(
+                    f"stopped at step {done} of {total_steps} and saved; "
+                    f"go on with: {_command()} resume {directory}"
+                )
         if is_main():
-            steps, precision = run.plan.total_steps, run.choices.precision
-            info = backbone_info(run.config, commit=git_commit(), step=steps, precision=precision)
+            commit, precision = git_commit(), run.choices.precision
+            info = backbone_info(run.config, commit=commit, step=total_steps, precision=precision)
             save_backbone(directory / BACKBONE_FILE, run.method.backbone, info)
             log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
         barrier()
-
-
-def _make_steps(
-    run: Run,
-    directory: Path,
-    first_step: int,
-    begin: Callable[[], None],
-    log: RunLog,
-    signals: StopSignals,
-    recorder: Recorder,
-) -> None:
-    total_steps, settings = run.plan.total_steps, run.config.run
-    after_step = _pace(run, log)
-    health = RunHealth(run, directory, log)
-    for step in range(first_step, total_steps):
-        started = time.monotonic()
-        loss = recorder.step(step, run.loader.batch(step))
-        done = step + 1
-        log.watch(done, loss)
-        after_step(time.monotonic() - started)
-        if done == 1:
-            _begin(log, begin)
-        recorder.write_pending()
-        # the first step as well: whoever waits sees that it runs, and how fast
-        if done % settings.log_every == 0 or done in (1, total_steps):
-            values = _values(run, step, loss)
-            log.write(done, values)
-            for finding in health.look(done, values):
-                recorder.want(done + 1, finding.says)
-            recorder.remember(done)
-        if run.monitor and _ends_epochs(run, done, settings.monitor_every):
-            log.check_losses()  # or the monitor would meet the broken network first
-            if is_main():
-                _judge(run.monitor, run.method.backbone, done, log)
-        stopping = signals.should_stop()
-        if stopping or _should_save(run, step, loss, health):
-            _save(run, directory, done, log)
-        if stopping and done < total_steps:
-            raise StoppedBySignal(
-                f"stopped at step {done} of {total_steps} and saved; "
-                f"go on with: {_command()} resume {directory}"
-            )
 
 
 def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
@@ -165,11 +144,9 @@ def prepare(run: Trained, step: int) -> tuple[StepContext, Elapsed]:
     return StepContext(seed, step, shard, elapsed), run.plan.progress(step + 1)
 
 
-def _step_of(run: Run) -> Callable[[int, Batch], Tensor]:
-    if not run.config.speed.cuda_graph:
-        return partial(make_step, run)
-    update = CapturedStep(run, partial(_update, run))
-    return lambda step, batch: update(batch, *prepare(run, step))
+def _update_of(run: Run) -> Update:
+    update = partial(_update, run)
+    return CapturedStep(run, update) if run.config.speed.cuda_graph else update
 
 
 def _update(run: Trained, batch: Batch, context: StepContext, progress: Elapsed) -> Tensor:

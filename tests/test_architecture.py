@@ -44,7 +44,7 @@ ROOMS = {
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
         *("pixels", "views", "health", "config", "run", "monitor", "build_method", "build"),
-        *("captured_step", "captured", "run_health", "train", "replay", "doctor", "attention"),
+        *("captured_step", "run_health", "captured", "train", "replay", "doctor", "attention"),
         *("commands", "from_python", "cli", "__main__"),
     ),
 }
