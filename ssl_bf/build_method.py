@@ -57,14 +57,7 @@ def bytes_needed(config: PretrainConfig, classes: int) -> int:
     Raises:
         InputError: the sizes are beyond what a tensor can have.
     """
-    try:
-        with torch.device("meta"):
-            method = build_method(without_init(config), classes)
-    except RuntimeError as error:
-        raise InputError(
-            f"method: sizes that no tensor can have ({str(error).splitlines()[0]}), expected a "
-            "network that fits into memory; lower method.queue_size or a width"
-        ) from error
+    method = method_without_memory(config, classes)
     slots = 4 if config.optimizer.name == "adamw" else 3  # weight, gradient, averages
     tensors = sum(
         (slots if p.requires_grad else 1) * p.numel() * p.element_size()
@@ -72,6 +65,22 @@ def bytes_needed(config: PretrainConfig, classes: int) -> int:
     ) + sum(b.numel() * b.element_size() for b in method.buffers())
     images = config.batch_size // world_size()
     return tensors + method.views_per_image * images * 3 * config.views.size**2 * 4
+
+
+def method_without_memory(config: PretrainConfig, classes: int) -> Method:
+    """The method with shapes and no values.
+
+    Raises:
+        InputError: see `bytes_needed`.
+    """
+    try:
+        with torch.device("meta"):
+            return build_method(without_init(config), classes)
+    except RuntimeError as error:
+        raise InputError(
+            f"method: sizes that no tensor can have ({str(error).splitlines()[0]}), expected a "
+            "network that fits into memory; lower method.queue_size or a width"
+        ) from error
 
 
 def _largest_table(config: PretrainConfig) -> int:

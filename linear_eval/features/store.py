@@ -202,18 +202,6 @@ class FeatureStore:
         transform: EvalImages | TrainView,
         label: str,
     ) -> FeatureTable:
-        table = self._found(weights, embed, batches, transform, label)
-        batches.check_skipped(table.ids)
-        return table
-
-    def _found(
-        self,
-        weights: str,
-        embed: Embed,
-        batches: ImageBatches,
-        transform: EvalImages | TrainView,
-        label: str,
-    ) -> FeatureTable:
         key = StoreKey(
             weights=weights,
             transform=transform,
@@ -221,16 +209,19 @@ class FeatureStore:
             dtype=self.dtype,
         )
         if self.folder is None:
-            return together(
+            table = together(
                 batches, embed, lambda part: collect_features(embed, part, label, self.dtype)
             )
-        place = FeatureFolder.of(self.folder, key.digest(), key.describe(), batches)
-        return together(
-            batches,
-            embed,
-            lambda part: self._kept(place, embed, part, label),
-            lambda: place.read(batches),
-        )
+        else:
+            place = FeatureFolder.of(self.folder, key.digest(), key.describe(), batches)
+            table = together(
+                batches,
+                embed,
+                lambda part: self._kept(place, embed, part, label),
+                lambda: place.read(batches),
+            )
+        batches.check_skipped(table.ids)
+        return table
 
     def _kept(
         self, place: FeatureFolder, embed: Embed, batches: ImageBatches, label: str

@@ -16,13 +16,11 @@ from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
-from ssl_bf.build_method import bytes_needed
+from ssl_bf.build_method import bytes_needed, method_without_memory
 from ssl_bf.config import PretrainConfig
 from ssl_bf.doctor import images, machine, resources, settings
 from ssl_bf.doctor.finding import Finding
 from ssl_bf.health.memory import memory_there
-from ssl_bf.methods.moco_v2 import MoCoV2Config
-from ssl_bf.methods.simsiam import SimSiamConfig
 from ssl_bf.pixels.source import open_source
 from ssl_bf.pixels.store import DecodedImages
 from ssl_bf.run.training_state import training_tensors
@@ -53,8 +51,6 @@ def _of_settings(config: PretrainConfig) -> Iterator[Finding]:
     yield settings.learning_rate(optimizer.name, optimizer.base_learning_rate, config.batch_size)
     yield settings.warm_up(optimizer.warmup_epochs, config.epochs)
     yield settings.batch_norm(config.batch_size, world_size(), method.batch_norm)
-    if isinstance(method, SimSiamConfig):
-        yield settings.predictor(method.constant_predictor_rate)
 
 
 def _of_images(config: PretrainConfig) -> Generator[Finding, None, int]:
@@ -74,11 +70,15 @@ def _of_images(config: PretrainConfig) -> Generator[Finding, None, int]:
 
 def _of_sizes(config: PretrainConfig, count: int, device: torch.device) -> Iterator[Finding]:
     yield settings.dropped(count, config.batch_size)
-    if isinstance(config.method, MoCoV2Config):
-        yield settings.queue(config.method.queue_size, count, config.method.mask_same_image)
-    momentum = getattr(config.method, "momentum", None)
-    if momentum is not None:
-        yield settings.slow_copy(momentum, config.epochs * (count // config.batch_size))
+    method = method_without_memory(config, 0)
+    for rule, cause in method.suspects.items():
+        yield settings.suspect(rule, cause)
+    if method.queue_size:
+        masks_own = "own_image_negatives" not in method.suspects
+        yield settings.queue(method.queue_size, count, masks_own)
+    if method.momentum is not None:
+        steps = config.epochs * (count // config.batch_size)
+        yield settings.slow_copy(method.momentum.start, steps)
     yield resources.memory(bytes_needed(config, 0), memory_there(device), device.type)
 
 

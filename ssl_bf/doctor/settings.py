@@ -66,15 +66,9 @@ def warm_up(warmup_epochs: float, epochs: int) -> Finding:
     return Finding("look", "warm-up", f"{says}; lower optimizer.warmup_epochs or raise epochs")
 
 
-def predictor(is_constant: bool) -> Finding:
-    """SimSiam's predictor."""
-    if is_constant:
-        return Finding("fine", "predictor", "its learning rate stays")
-    return Finding(
-        "look",
-        "predictor",
-        "its learning rate decays, SimSiam may collapse; set method.constant_predictor_rate=true",
-    )
+def suspect(rule: str, cause: str) -> Finding:
+    """A setting that the method itself suspects of a finding of health."""
+    return Finding("look", "method", f"may cause {rule}: {cause}")
 
 
 def slow_copy(momentum: float, total_steps: int) -> Finding:

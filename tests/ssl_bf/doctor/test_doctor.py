@@ -92,7 +92,7 @@ STAGED: dict[str, tuple[Callable[[Path], Finding], str, str]] = {
     "queue too long": (lambda _: settings.queue(65536, 5000, False), "look", "own image"),
     "batch leaves out": (lambda _: settings.dropped(700, 512), "look", "188 of 700"),
     "batch divides": (lambda _: settings.dropped(1024, 512), "fine", "0 of 1024"),
-    "predictor decays": (lambda _: settings.predictor(False), "look", "collapse"),
+    "predictor decays": (lambda _: settings.suspect("collapse", "it decays"), "look", "collapse"),
     "stuck slow copy": (lambda _: settings.slow_copy(1.0, 500), "wrong", "never moves"),
     "slow slow copy": (lambda _: settings.slow_copy(0.999, 800), "look", "short run"),
     "no memory": (lambda _: resources.memory(90 * GIB, 16 * GIB, "cpu"), "wrong", "90.00 GiB"),
