@@ -111,3 +111,4 @@ quickstart: whole-number-seed $(STAMP)
 	"$(VENV)/bin/ssl-bf" pretrain quickstart run.directory=$(with) run.overwrite=true speed.like=$(without) $(seeds)
 	"$(VENV)/bin/linear-eval" run quickstart backbone=$(with)/backbone.safetensors \
 		"baselines=[pixels, random, $(without)/backbone.safetensors]" --overwrite output=runs/quickstart/results.json $(seeds)
+	"$(VENV)/bin/linear-eval" report $(without) $(with) runs/quickstart/results.json --output runs/quickstart/report.html

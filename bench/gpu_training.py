@@ -32,7 +32,7 @@ METHODS = {
 }
 WITHOUT, WITH = ["relation.name=none"], ["relation.lr_scale=1"]
 FIXED = ["precision=float32", "data.holdout=0", "run.log_every=1", "run.monitor_every=0"]
-FIXED += ["run.tensorboard=false", "run.checkpoint_every=1", "speed.threads=null"]
+FIXED += ["run.tensorboard=false", "run.save_every=1epochs", "speed.threads=null"]
 # AdamW divides by the size of the gradient, and so blows rounding up
 FIXED += ["optimizer.name=sgd", "optimizer.base_learning_rate=0.12", "optimizer.warmup_epochs=0"]
 FIFTY_STEPS = ["data.train_images=640", "batch_size=64", "epochs=5"]

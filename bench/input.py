@@ -28,6 +28,7 @@ from linear_eval.datasets.image_folder import ImageFolderConfig
 from ssl_bf.pixels.residency import Place, Residency, open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.samplers.sampler import EveryImage, Pool
 from ssl_bf.views.lightly_views import lightly_transform
 from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
@@ -91,8 +92,7 @@ def our_loader(source: Source, views: ViewsConfig, store: Path, place: Place) ->
     return ViewLoader(
         images,
         views,
-        seed=0,
-        batch_size=BATCH,
+        EveryImage(Pool(seed=0, batch_size=BATCH, labels=source.split.labels)),
         rank=0,
         world_size=1,
         device=CPU,

@@ -32,7 +32,7 @@ EPOCHS, MONITOR_EVERY, GALLERY = 200, 5, 45_000
 MOST_SECONDS, AIM_SECONDS = 240.0, 90.0
 PATIENCE = 500.0  # seconds for a seed: a call with one shall end within 9 minutes
 SETTINGS = [f"run.monitor_every={MONITOR_EVERY}", f"run.monitor_images={GALLERY}"]
-SETTINGS += ["run.tensorboard=false", "run.checkpoint_every=1000000"]
+SETTINGS += ["run.tensorboard=false", "run.save_every=1000000epochs"]
 ON_GPU = ["speed.cuda_graph=true"]
 QUICK = ["data.name=textures", "data.train_images=200", "backbone.name=small_conv", "batch_size=20"]
 QUICK += ["method.batch_norm=local", "method.queue_size=80", "run.monitor_every=1"]

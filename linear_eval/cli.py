@@ -16,18 +16,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a malformed line exits with 2 at once."""
     parser = _parser()
     complete(parser)
-    given, late = parser.parse_known_args(arguments)
-    # argparse takes no positional arguments after an option: overrides and images may come last
-    if unknown := [text for text in late if text.startswith("-")]:
-        parser.error(f"unknown option: {' '.join(unknown)}")
-    if late and "late_go_to" not in given:
-        parser.error(f"unexpected: {' '.join(late)}, expected all files before the options")
-    if late:
-        getattr(given, given.late_go_to).extend(late)
+    given = parser.parse_all(arguments)
     return run_command(partial(given.command, given), if_interrupted=given.if_interrupted)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> LineParser:
     parser = LineParser(
         prog="linear-eval",
         description="Judge a frozen image backbone: k-NN, linear probe, retrieval.",

@@ -5,15 +5,13 @@ Derived values (peak learning rate, steps) are computed here once, reported, nev
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import limit_images, split_holdout
@@ -23,22 +21,25 @@ from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.build_method import build_method, check_room
 from ssl_bf.config import PretrainConfig
+from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
 from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
+from ssl_bf.ranks.distributed_method import distribute
 from ssl_bf.run.measured_choices import Choices, choose
 from ssl_bf.run.pace import time_needed
 from ssl_bf.run.setting_checks import (
     check_captured,
-    check_compiler,
-    check_cuda_graph,
     check_labels,
+    check_machine,
+    check_sampler,
     check_whole_backbone,
     setting_notes,
 )
+from ssl_bf.samplers.sampler import Pool, Sampler
 from ssl_bf.schedules import Plan
 from ssl_bf.views.loader import ViewLoader
 
@@ -85,8 +86,7 @@ def build_run(
     device = choose_device(config.speed.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())  # as its tensors name it
-    check_cuda_graph(config, device)
-    check_compiler(config, device)
+    check_machine(config, device)
     source = open_source(config.data)
     if directory is not None:
         check_outside(directory, source.split.folder, "run.directory")
@@ -96,9 +96,13 @@ def build_run(
             f"batch_size: {config.batch_size} is more than the {len(train)} training images, "
             "expected at least one whole batch; lower batch_size or add images"
         )
-    check_room(config, len(train.class_names), device)
-    method = build_method(config, classes=len(train.class_names)).to(device)
+    pool = Pool(config.seed, config.batch_size, train.labels, train.domains)
+    sampler = config.sampler.build(pool)
+    classes = Classes.of(train.class_names, train.labels)
+    check_room(config, classes, device)
+    method = build_method(config, classes).to(device)
     check_labels(config, method, train)
+    check_sampler(config, method, sampler)
     check_whole_backbone(config, method)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
@@ -115,7 +119,7 @@ def build_run(
         method.compile_backbones()
 
     images = _open_images(config, train, source, device)
-    loader = _build_loader(config, images, method, train.labels, device)
+    loader = _build_loader(config, images, sampler, method, device)
     plan = _build_plan(config, loader.steps_per_epoch)
     method.relation.check_steps(plan.steps_per_epoch, plan.total_steps)
     optimizer = build_optimizer(config.optimizer, method.parameter_groups())
@@ -141,7 +145,7 @@ def build_run(
         device=device,
         choices=choices,
         method=method,
-        model=_distribute(method, device),
+        model=distribute(method, device),
         optimizer=optimizer,
         plan=plan,
         loader=loader,
@@ -173,18 +177,17 @@ def _open_images(
 def _build_loader(
     config: PretrainConfig,
     images: ImageStore,
+    sampler: Sampler,
     method: Method,
-    labels: Tensor,
     device: torch.device,
 ) -> ViewLoader:
     return ViewLoader(
         images,
         config.views,
+        sampler,
         views_per_image=method.views_per_image,
         max_bad=config.data.max_bad,
-        labels=labels if method.needs_labels else None,
-        seed=config.seed,
-        batch_size=config.batch_size,
+        labels=sampler.pool.labels if method.needs_labels else None,
         rank=rank(),
         world_size=world_size(),
         device=device,
@@ -215,20 +218,3 @@ def _build_monitor(
         device=device,
         on_bad_image=config.data.on_bad_image,
     )
-
-
-def _distribute(method: Method, device: torch.device) -> nn.Module:
-    if world_size() == 1:
-        return method
-    # Keys are gathered, so the queues agree by themselves; running statistics are rank 0's.
-    devices = [device] if device.type == "cuda" else None
-    with warnings.catch_warnings():
-        # torch 2.15 renames the argument, to a name that 2.11 does not know
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return DistributedDataParallel(
-            method,
-            device_ids=devices,
-            broadcast_buffers=False,
-            # While stream 1 does not exist, no gradient reaches the relation.
-            find_unused_parameters=not method.relation.is_always_active,
-        )

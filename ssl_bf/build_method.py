@@ -5,41 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from linear_eval.backbones.configs import GivenBackboneConfig
-from linear_eval.backbones.opened import open_backbone
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
 from ssl_bf.health.memory import memory_there
+from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Method, MethodSettings, Start
-from ssl_bf.parts.initial_values import initial_values
+from ssl_bf.parts.starting_backbone import starting_backbone
 
 SUSPICIOUS = 0.1  # share of the memory
 
 
-def build_method(config: PretrainConfig, classes: int) -> Method:
-    """Make the method; `classes` is the number of those of the images, 0 without labels."""
+def build_method(config: PretrainConfig, classes: Classes) -> Method:
+    """Make the method for images of these classes."""
     settings: MethodSettings = config.method
-    backbone, width = _build_backbone(config), config.backbone.width
+    backbone, width = starting_backbone(config.backbone, config.seed), config.backbone.width
     return settings.build(Start(backbone, width, config.relation, config.seed, classes))
-
-
-def _build_backbone(config: PretrainConfig) -> nn.Module:
-    architecture = config.backbone.architecture
-    with initial_values(config.seed, "backbone"):
-        backbone = config.backbone.build()
-    if config.backbone.init is not None:
-        given = open_backbone(config.backbone.init)
-        if given.info.architecture != architecture:
-            raise InputError(
-                f"backbone.init: {config.backbone.init} holds a {given.info.architecture}, the run "
-                f"trains a {architecture}; set backbone.name and backbone.stem (backbone.model of "
-                "timm's) to match"
-            )
-        backbone.load_state_dict(given.network.state_dict())
-    return backbone
 
 
 def without_init(config: PretrainConfig) -> PretrainConfig:
@@ -49,7 +32,7 @@ def without_init(config: PretrainConfig) -> PretrainConfig:
     return replace(config, backbone=replace(config.backbone, init=None))
 
 
-def bytes_needed(config: PretrainConfig, classes: int) -> int:
+def bytes_needed(config: PretrainConfig, classes: Classes) -> int:
     """Bytes of weights, gradients, optimizer, queues and one batch of views; nothing is allocated.
 
     Activations and decoded images come on top.
@@ -67,7 +50,7 @@ def bytes_needed(config: PretrainConfig, classes: int) -> int:
     return tensors + method.views_per_image * images * 3 * config.views.size**2 * 4
 
 
-def method_without_memory(config: PretrainConfig, classes: int) -> Method:
+def method_without_memory(config: PretrainConfig, classes: Classes) -> Method:
     """The method with shapes and no values.
 
     Raises:
@@ -90,7 +73,7 @@ def _largest_table(config: PretrainConfig) -> int:
     return 4 * max(first * second, config.batch_size // world_size() * 6 * config.views.size**2)
 
 
-def check_room(config: PretrainConfig, classes: int, device: torch.device) -> None:
+def check_room(config: PretrainConfig, classes: Classes, device: torch.device) -> None:
     """Refuse sizes that the device cannot hold, before any of it is allocated.
 
     Raises:

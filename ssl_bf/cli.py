@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,12 +16,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a malformed line exits with 2 at once."""
     parser = _parser()
     complete(parser)
-    given = parser.parse_args(arguments)
+    given = parser.parse_all(arguments)
     given.if_interrupted = one_line(given.if_interrupted.format_map(vars(given)))
     return run_command(partial(given.command, given), if_interrupted=given.if_interrupted)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> LineParser:
     parser = LineParser(
         prog="ssl-bf",
         description="Pretrain image backbones with MoCo-v2, MoCo-v3 or SimSiam and BatchFormer.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,13 +12,18 @@ import yaml
 from linear_eval.backbones.configs import BackboneConfig
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
+from linear_eval.strict_config.places import without_places
 from linear_eval.strict_config.reader import to_yaml
 from ssl_bf.health.rules import RuleName
+from ssl_bf.intervals import read_interval
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
+from ssl_bf.samplers import SamplerConfig
+from ssl_bf.samplers.sampler import EveryImageConfig
+from ssl_bf.trackers.choice import TrackerChoice
 from ssl_bf.views.recipes import ViewsConfig
 
 if TYPE_CHECKING:
@@ -68,41 +72,65 @@ class RunConfig:
 
     directory: str  # that is made, with config, log, checkpoints and in the end the backbone
     overwrite: bool = False  # replace the run that is there
+    # auto: start where nothing is, go on where this run is; the same line again after any end
+    resume: Literal["never", "auto"] = "never"
     log_every: int = 50  # steps; the first and the last are logged as well
     monitor_every: int = 10  # epochs between k-NN monitors; 0 switches them off
     monitor_images: int = 5000  # at most so many in the gallery, and in the hold-out
-    checkpoint_every: int = 5  # epochs
-    keep_checkpoints: int = 2  # the newest ones
+    # Between checkpoints: 90s, 10min, 500steps, 5epochs. What comes after the newest is lost when
+    # the run is killed; a signal that can be heard saves first.
+    save_every: str = "10min"
+    keep_last: int = 2  # the newest checkpoints; older ones are deleted
+    keep_every: str | None = None  # such as 50epochs: one is saved so often that is never deleted
+    collective_timeout: int = 120  # seconds until a process that does not answer is given up
     tensorboard: bool = True  # write events, where tensorboard is installed
     capture_failures: bool = True  # write the step of a failure: docs/health.md
     capture_step: int | None = None  # write this step as well, counted from 1
     stop_on: tuple[RuleName, ...] = ()  # findings that end the run: docs/health.md
+    csv: bool = False  # write metrics.csv, a line per number
+    wandb: Literal["off", "offline", "online"] = "off"  # Weights & Biases; offline sends nothing
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "monitor_images", "checkpoint_every", "keep_checkpoints"):
+        for name in ("log_every", "monitor_images", "keep_last", "collective_timeout"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
         if self.capture_step is not None and self.capture_step < 1:
             raise ValueError(f"capture_step: must be >= 1, got {self.capture_step}")
         if self.monitor_every < 0:
             raise ValueError(f"monitor_every: must be >= 0, got {self.monitor_every}")
+        for name, value in (("save_every", self.save_every), ("keep_every", self.keep_every)):
+            try:
+                by_time = value is not None and read_interval(value).seconds > 0
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            if by_time and name == "keep_every":
+                raise ValueError(f"keep_every: expected steps or epochs, got '{value}'")
+        if self.overwrite and self.resume == "auto":
+            raise ValueError(
+                "resume: auto goes on with the run that is there, and overwrite=true replaces it; "
+                "leave one of them out"
+            )
+
+    @property
+    def trackers(self) -> TrackerChoice:
+        """Who is told the numbers besides metrics.jsonl."""
+        return TrackerChoice(tensorboard=self.tensorboard, csv=self.csv, wandb=self.wandb)
 
 
 # Keys that may change while a run goes on: with the same images they leave its result alone.
 RESUMABLE = (
     *("speed.", "run.", "data.root", "data.download", "data.on_bad_image", "data.max_bad"),
 )
-ONLY_AT_START = ("run.directory", "run.overwrite", "speed.like")  # of those: nothing to change
+# Of those: nothing to change, for they act at the start.
+ONLY_AT_START = ("run.directory", "run.overwrite", "run.resume", "speed.like")
 
 
 # Keys that say where something lies on the machine that trains.
 PLACES = (
-    *("data.root", "data.ground_truth", "data.subset", "backbone.init"),
+    *("data.root", "data.ground_truth", "data.subset", "data.table", "backbone.init"),
     *("speed.store", "speed.like", "run.directory"),
 )
 _NO_PLACES = ("all", *PACKAGED)  # values of data.subset that are names
-_PATH = re.compile(r"[/\\~]")
-LEFT_OUT = "???"  # as `--show` writes what must be given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +138,7 @@ class PretrainConfig:
     """One pretraining run."""
 
     data: DatasetConfig  # the images
+    sampler: SamplerConfig = field(default_factory=EveryImageConfig)  # which a batch shows
     views: ViewsConfig
     backbone: BackboneConfig  # the network that is trained
     method: MethodConfig  # how it is trained: the loss
@@ -159,14 +188,5 @@ def decisive_settings(config: PretrainConfig) -> dict[str, Any]:
 
 def config_to_share(config: PretrainConfig) -> str:
     """The run as YAML for files that are passed on: `???` for every place on this machine."""
-
-    def shared(value: Any, key: str) -> Any:
-        if isinstance(value, dict):
-            return {name: shared(inner, f"{key}.{name}") for name, inner in value.items()}
-        if not isinstance(value, str):
-            return value
-        is_place = key.removeprefix(".") in PLACES and value not in _NO_PLACES
-        return LEFT_OUT if is_place or _PATH.search(value) else value
-
-    plain = shared(yaml.safe_load(to_yaml(config)), "")
+    plain = without_places(yaml.safe_load(to_yaml(config)), PLACES, _NO_PLACES)
     return yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=10_000)

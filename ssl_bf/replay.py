@@ -16,6 +16,7 @@ from ssl_bf.build_method import build_method, without_init
 from ssl_bf.captured.first_wrong import FirstWrong, broken_names
 from ssl_bf.captured.step_file import StepFacts, StepFile, digest, read
 from ssl_bf.config import PretrainConfig
+from ssl_bf.methods.classes import Classes
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
 from ssl_bf.run.measured_choices import Choices
 from ssl_bf.run.training_state import restore, training_tensors
@@ -75,7 +76,7 @@ def _rebuilt(captured: StepFile, device: torch.device) -> Trained:
     """Network, optimizer and schedules as `build_run` makes them, of no images."""
     facts = captured.facts
     config = without_init(parse_config(PretrainConfig, yaml.safe_load(facts.config)).value)
-    method = build_method(config, facts.classes).to(device)
+    method = build_method(config, Classes.unnamed(facts.class_counts)).to(device)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
     method.relation.make_room(config.batch_size)

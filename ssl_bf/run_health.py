@@ -13,7 +13,9 @@ from linear_eval.system.errors import RunFailed
 from ssl_bf.build import Run
 from ssl_bf.health.rules import Finding, Outlook
 from ssl_bf.health.watch import HealthWatch
+from ssl_bf.run.checkpoint import published_steps
 from ssl_bf.run.log import RunLog
+from ssl_bf.saving.saver import Saver
 
 
 class UnhealthyRun(RunFailed):
@@ -21,17 +23,17 @@ class UnhealthyRun(RunFailed):
 
     def __init__(self, finding: Finding, step: int, directory: Path) -> None:
         self.step = step  # the last that was made
-        steps = sorted(int(path.name[5:]) for path in directory.glob("checkpoints/step-?????????"))
-        left = f"the newest checkpoint, of step {steps[-1]}, is kept" if steps else "none was saved"
+        steps = published_steps(directory)
+        left = f"the newest checkpoint, of step {steps[0]}, is kept" if steps else "none was saved"
         super().__init__(f"{finding.says} (stopped, as run.stop_on says; {left})")
 
 
 class RunHealth:
     """Feeds log lines to the rules; the main process judges, all of them stop together."""
 
-    def __init__(self, run: Run, directory: Path, log: RunLog) -> None:
+    def __init__(self, run: Run, directory: Path, log: RunLog, saver: Saver) -> None:
         """Nothing has been found yet."""
-        self._directory, self._log = directory, log
+        self._directory, self._log, self._saver = directory, log, saver
         self._device, self._stop_on = run.device, run.config.run.stop_on
         self._run = run
         self._watch: HealthWatch | None = None  # before the first step
@@ -66,6 +68,7 @@ class RunHealth:
         if number:
             rule = rules[number - 1]
             of_main = Finding(rule, step, f"{rule} found by the main process")
+            self._saver.wait()  # what the line says is left
             raise UnhealthyRun(ends[0] if is_main() else of_main, step, self._directory)
         return found
 
@@ -75,16 +78,22 @@ class RunHealth:
         return not self._is_suspect
 
     def needs_look(self, step: int) -> bool:
-        """Whether a checkpoint of this step must be looked at first."""
-        return bool(self._stop_on) and step != self._looked_at
+        """Whether a checkpoint of this step must be looked at first.
+
+        What is suspected waits for the next line of the log: one after another tell little more.
+        """
+        return bool(self._stop_on) and step != self._looked_at and not self._is_suspect
 
 
 def outlook(run: Run) -> Outlook:
     """What the rules know of a run beside its numbers, once it has made a step."""
     config, plan = run.config, run.plan
+    rows = config.batch_size // world_size()
+    if run.method.needs_labels:
+        rows = min(rows, len(run.images.class_names))
     return Outlook(
         method=type(run.method).__name__,
-        rows=config.batch_size // world_size(),
+        rows=rows,
         width=1 if run.method.projections is None else run.method.projections.shape[2],
         total_steps=plan.total_steps,
         warmup_steps=plan.warmup_epochs * plan.steps_per_epoch,

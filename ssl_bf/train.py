@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbones.backbone_file import save_backbone
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, Trained
@@ -18,14 +18,16 @@ from ssl_bf.captured.recorder import Recorder
 from ssl_bf.captured_step import CapturedStep, Update
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
+from ssl_bf.layers.all_reduce import all_reduce_sum
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.measurements import gradient_norm, gradient_norms
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
-from ssl_bf.parts.all_reduce import all_reduce_sum
 from ssl_bf.pixels.identity import image_identity
-from ssl_bf.run import checkpoint
+from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
+from ssl_bf.ranks.rank_log import log_to_file
 from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.run.checkpoint import published_steps
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
 from ssl_bf.run.hand_over import backbone_info
@@ -35,6 +37,7 @@ from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
 from ssl_bf.run_health import RunHealth
+from ssl_bf.saving.saver import Saver
 from ssl_bf.schedules import Elapsed
 
 
@@ -44,6 +47,7 @@ def train(
     *,
     first_step: int = 0,
     begin: Callable[[], None] = lambda: None,
+    heartbeats: Heartbeats | None = None,
 ) -> None:
     """Train from `first_step` to the end and write the stripped backbone.
 
@@ -51,11 +55,13 @@ def train(
         run: from `build_run`, its state restored when `first_step` > 0.
         directory: the run directory; exists.
         first_step: updates already done.
-        begin: readies the directory for a new run, once its first step is made and sound.
+        begin: readies the directory for a new run, once its first step was made and is sound.
+        heartbeats: of several processes.
 
     Raises:
         StoppedBySignal: a signal asked for it; a checkpoint was saved first.
         NonFiniteLoss, UnhealthyRun: it went wrong; the step is captured where that can be.
+        ProcessLost: another process of the run is gone.
     """
     if run.device.type == "cpu":
         keep_freed_memory()
@@ -64,17 +70,23 @@ def train(
         plan=run.plan,
         batch_size=run.config.batch_size,
         resume_step=first_step or None,
-        tensorboard=run.config.run.tensorboard,
+        trackers=run.config.run.trackers,
         precision=run.choices.precision,
     )
-    update, total_steps = _update_of(run), run.plan.total_steps
+    update, total_steps = update_of(run), run.plan.total_steps
     recorder = Recorder(run, directory, log, lambda step, batch: update(batch, *prepare(run, step)))
-    with StopSignals() as signals, log, run.loader, recorder:
+    saver = Saver(directory, run.config.run, run.plan)
+    left = partial(_what_is_left, directory)
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals(left))
+        for each in (log, run.loader, saver, recorder):
+            stack.enter_context(each)
+        stack.enter_context(naming_the_lost(heartbeats, left))
         for line in run.notes:
             log.note(line)
         run.model.train()
         after_step = _pace(run, log)
-        health = RunHealth(run, directory, log)
+        health = RunHealth(run, directory, log, saver)
         recorder.remember(first_step)
         for step in range(first_step, total_steps):
             started = time.monotonic()
@@ -86,6 +98,8 @@ def train(
             if done == 1:
                 _begin(log, begin)
             recorder.after(step, batch, loss)
+            if done == first_step + 1:
+                log_to_file(directory)
             # the first step as well: whoever waits sees that it runs, and how fast
             if done % run.config.run.log_every == 0 or done in (1, total_steps):
                 values = _values(run, step, loss)
@@ -93,29 +107,36 @@ def train(
                 recorder.want_after(done, health.look(done, values))
                 recorder.remember(done)
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
-                log.check_losses()  # or the monitor would meet the broken network first
-                if is_main():
-                    _judge(run.monitor, run.method.backbone, done, log)
-            stopping = signals.should_stop()
-            if stopping or _should_save(run, step, loss, health):
-                _save(run, directory, done, log)
-            if stopping and done < total_steps:
+                _judge(run.monitor, run.method.kept_backbone, done, log)
+            asked = signals.agreed(save_is_due=is_main() and saver.is_due(done))
+            if asked.stop or (asked.save and _may_save(run, step, loss, health)):
+                _save(run, saver, done, log)
+            if asked.stop and done < total_steps:
+                saver.wait()
+                barrier()  # who left first would have torchrun end the others before they saved
                 raise StoppedBySignal(
                     f"stopped at step {done} of {total_steps} and saved; "
                     f"go on with: {_command()} resume {directory}"
                 )
-        if is_main():
-            commit, precision = git_commit(), run.choices.precision
-            info = backbone_info(run.config, commit=commit, step=total_steps, precision=precision)
-            save_backbone(directory / BACKBONE_FILE, run.method.backbone, info)
-            log.note(f"stripped backbone: {directory / BACKBONE_FILE}")
-        barrier()
+        saver.wait()
+        _hand_over(run, directory, log)
 
 
 def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
-    log.write(done, {"monitor/knn_top1": monitor(backbone)})
-    for line in monitor.new_notes():
-        log.note(line)
+    log.check_losses()  # or the monitor would meet the broken network first
+    if is_main():
+        log.write(done, {"monitor/knn_top1": monitor(backbone)})
+        for line in monitor.new_notes():
+            log.note(line)
+
+
+def _hand_over(run: Run, directory: Path, log: RunLog) -> None:
+    if is_main():
+        step, precision = run.plan.total_steps, run.choices.precision
+        info = backbone_info(run.config, commit=git_commit(), step=step, precision=precision)
+        for what, path in run.method.hand_over(directory / BACKBONE_FILE, info).items():
+            log.note(f"{what}: {path}")
+    barrier()
 
 
 def _begin(log: RunLog, begin: Callable[[], None]) -> None:
@@ -125,6 +146,7 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     if is_main():
         begin()
     log.open()
+    barrier()
 
 
 def make_step(trained: Trained, step: int, batch: Batch) -> Tensor:
@@ -144,7 +166,8 @@ def prepare(run: Trained, step: int) -> tuple[StepContext, Elapsed]:
     return StepContext(seed, step, shard, elapsed), run.plan.progress(step + 1)
 
 
-def _update_of(run: Run) -> Update:
+def update_of(run: Run) -> Update:
+    """What makes a step of the run; on a GPU perhaps as one graph."""
     update = partial(_update, run)
     return CapturedStep(run, update) if run.config.speed.cuda_graph else update
 
@@ -177,17 +200,23 @@ def _command() -> str:
     return f"torchrun --nproc-per-node {world_size()} -m ssl_bf"
 
 
+def _what_is_left(directory: Path) -> str:
+    """Behind the line that tells of an end at once; any process may say it."""
+    saved = published_steps(directory)
+    if not saved:
+        return "; nothing was saved"
+    return f"; saved up to step {saved[0]}, go on with: {_command()} resume {directory}"
+
+
 def _ends_epochs(run: Run, done: int, every: int) -> bool:
     """Whether `every` epochs (0: never) or the whole run end after so many steps."""
     is_last = done == run.plan.total_steps
     return every > 0 and (is_last or done % (every * run.plan.steps_per_epoch) == 0)
 
 
-def _should_save(run: Run, step: int, loss: Tensor, health: RunHealth) -> bool:
-    """Whether a checkpoint is due; none while a rule that ends the run suspects something."""
+def _may_save(run: Run, step: int, loss: Tensor, health: RunHealth) -> bool:
+    """False while a rule that ends the run suspects something; every process asks."""
     done = step + 1
-    if not _ends_epochs(run, done, run.config.run.checkpoint_every):
-        return False
     if health.needs_look(done):
         health.look(done, _values(run, step, loss))
     return health.may_save or done == run.plan.total_steps
@@ -205,22 +234,17 @@ def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
     }
 
 
-def _save(run: Run, directory: Path, done: int, log: RunLog) -> None:
+def _save(run: Run, saver: Saver, done: int, log: RunLog) -> None:
     log.check_losses()  # on every process: never a checkpoint of a broken run
-    if is_main():
-        checkpoint.save(
-            directory,
-            step=done,
-            tensors=training_tensors(run.method, run.optimizer),
-            state={
-                "world_size": world_size(),
-                "seed": run.config.seed,
-                **IMAGE_ORDER,
-                **image_identity(run.images),
-                "settings": decisive_settings(run.config),
-                "precision": run.choices.precision,
-                "threads": torch.get_num_threads(),  # changed by now, if it is adaptive
-            },
-            keep=run.config.run.keep_checkpoints,
-        )
-    barrier()
+    if not is_main():
+        return
+    state = {
+        "world_size": world_size(),
+        "seed": run.config.seed,
+        **IMAGE_ORDER,
+        **image_identity(run.images),
+        "settings": decisive_settings(run.config),
+        "precision": run.choices.precision,
+        "threads": torch.get_num_threads(),  # changed by now, if it is adaptive
+    }
+    saver.save(done, training_tensors(run.method, run.optimizer), state)

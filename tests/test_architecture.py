@@ -24,8 +24,8 @@ MAX_LINES = 250
 PICKLE_READER = ROOT / "linear_eval" / "checkpoints" / "tensor_file.py"
 NO_NAMES = {"utils", "util", "common", "misc", "helpers", "core", "base"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
-HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn"}
-HEAVY |= {"onnx", "onnxscript", "onnxruntime"}
+HEAVY = {"faiss", "lightly", "tensorboard", "timm", "matplotlib", "sklearn", "umap", "wandb"}
+HEAVY |= {"onnx", "onnxscript", "onnxruntime", "jinja2", "tabulate", "submitit", "pyarrow", "scipy"}
 MUST_START_FAST = [
     "linear_eval",
     "ssl_bf",
@@ -39,12 +39,13 @@ ROOMS = {
     "linear_eval": (
         *("system", "strict_config", "datasets", "backbones", "checkpoints", "images", "features"),
         *("search", "classifiers", "evaluators", "results", "evaluation", "comparison"),
-        *("own_images", "from_python", "commands", "cli", "__main__"),
+        *("own_images", "charts", "report", "from_python", "commands", "cli", "__main__"),
     ),
     "ssl_bf": (
-        *("keyed_random", "schedules", "optimizers", "losses", "parts", "relations", "methods"),
-        *("pixels", "views", "health", "config", "run", "monitor", "build_method", "build"),
-        *("captured_step", "run_health", "captured", "train", "replay", "doctor", "attention"),
+        *("keyed_random", "intervals", "schedules", "optimizers", "losses", "layers", "parts"),
+        *("relations", "methods", "pixels", "samplers", "views", "trackers", "health", "config"),
+        *("run", "ranks", "saving", "monitor", "build_method", "build", "captured_step"),
+        *("run_health", "captured", "train", "replay", "doctor", "verify", "study", "attention"),
         *("commands", "from_python", "cli", "__main__"),
     ),
 }

@@ -13,12 +13,17 @@ from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.strict_config.reader import load_config, parse_config, to_yaml
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods import MethodConfig
+from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Start
+from ssl_bf.study.arms import open_arms
+from ssl_bf.study.judging import open_judge
+from ssl_bf.study.study_file import load_study
 from tests.unions import members_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
 EVALUATE = sorted((CONFIGS / "evaluate").glob("*.yaml"))
+STUDY = sorted((CONFIGS / "study").glob("*.yaml"))
 
 
 def name_of(path: Path) -> str:
@@ -46,29 +51,31 @@ def test_every_pretraining_config_builds_its_method_and_accepts_its_batch(path: 
         pytest.importorskip("timm", reason="vision transformers need the extra timm")
     with torch.device("meta"):  # shapes only: the ImageNet configs would take gigabytes
         backbone = config.backbone.build() if is_inside else torch.nn.Identity()
-        method = config.method.build(Start(backbone, width, config.relation, config.seed))
+        classes = Classes(("cat", "dog"), (2, 1))
+        method = config.method.build(Start(backbone, width, config.relation, config.seed, classes))
     method.check_batch(config.batch_size, 1)
 
 
 @pytest.mark.parametrize("path", PRETRAIN, ids=name_of)
 def test_a_pretraining_config_is_named_after_its_content(path: Path) -> None:
     config = load(path)
-    if path.stem == "small_image_folder":
+    if path.stem in ("small_image_folder", "finetune_image_folder"):
         assert config.run.directory == f"runs/{path.stem}"
     elif path.stem != "quickstart":
         assert path.stem.startswith(config.method.name)
-        found = re.search("batchformer(_v2)?", path.stem)
+        found = re.search("batchformer(_v2)?|bgformer", path.stem)
         assert config.relation.name == (found.group() if found else "none")
         assert config.run.directory == f"runs/{path.stem}"
 
 
-@pytest.mark.parametrize("path", PRETRAIN + EVALUATE, ids=name_of)
+@pytest.mark.parametrize("path", PRETRAIN + EVALUATE + STUDY, ids=name_of)
 def test_a_config_says_how_to_run_it_and_is_short(path: Path) -> None:
     lines = path.read_text().splitlines()
     header = [line for line in lines if line.startswith("# ")]
-    command = "ssl-bf pretrain" if path in PRETRAIN else "linear-eval run"
+    commands = {"pretrain": "ssl-bf pretrain", "evaluate": "linear-eval run"}
+    command = commands.get(path.parent.name, "ssl-bf ablate")
     assert any("Run:" in line and f"{command} {path.stem}" in line for line in header)
-    assert path in EVALUATE or any(line.startswith("# Source:") for line in header)
+    assert path not in PRETRAIN or any(line.startswith("# Source:") for line in header)
     assert len(lines) <= 50
 
 
@@ -83,16 +90,25 @@ def test_a_pretraining_config_says_what_was_measured_with_it(path: Path) -> None
 
 @pytest.mark.parametrize("path", EVALUATE, ids=name_of)
 def test_every_evaluation_config_loads(path: Path) -> None:
-    loaded = load_config(EvaluateConfig, str(path), ["backbone=pixels"], packaged="evaluate")
+    loaded = load_config(EvaluateConfig, str(path), ["backbone=random"], packaged="evaluate")
     assert not loaded.notes
+
+
+@pytest.mark.parametrize("path", STUDY, ids=name_of)
+def test_every_study_loads_and_has_an_arm_that_must_equal_another(path: Path) -> None:
+    study = load_study(str(path), []).value
+    arms = {arm.name: arm.config for arm in open_arms(study)}
+    open_judge(study)
+    assert len(study.seeds) >= 5
+    controls = {name for name, config in arms.items() if config.relation.name == "copy"}
+    assert any(each.arm in controls for each in study.contrasts)
+    assert study.directory == f"runs/study/{path.stem}"
 
 
 def test_every_method_is_shipped_and_the_compared_ones_in_both_arms_for_each_data_set() -> None:
     names = {path.stem for path in PRETRAIN}
-    compared = {name.partition("_batchformer_")[0] for name in names if "_batchformer_" in name}
-    assert compared >= {"moco_v2", "moco_v3", "simsiam"}
     for data in ("cifar10", "tiny_imagenet_40", "imagenet100", "imagenet"):
-        for method in compared:
+        for method in ("moco_v2", "moco_v3", "simsiam"):
             assert f"{method}_{data}" in names
             assert f"{method}_batchformer_{data}" in names
     for method in members_of(MethodConfig):
@@ -108,7 +124,7 @@ def test_a_folder_of_ones_own_has_a_config_for_a_gpu_and_one_for_a_cpu() -> None
 
 def test_the_two_arms_of_a_comparison_differ_in_the_relation_only() -> None:
     for path in PRETRAIN:
-        partner = path.with_name(re.sub("_batchformer(_v2)?", "", path.name))
+        partner = path.with_name(re.sub("_batchformer(_v2)?|_bgformer", "", path.name))
         if partner == path or re.search("batchformer_imagenet$", path.stem):
             continue  # V1's ImageNet configs are each as published
         with_relation, without = load(path), load(partner)

@@ -25,6 +25,7 @@ from ssl_bf.cli import main as ssl_bf_main
 from ssl_bf.config import PretrainConfig
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
+from ssl_bf.study.study_file import StudyConfig
 from tests.documents import (
     PAGES,
     ROOT,
@@ -64,7 +65,7 @@ def dotted_keys(config: type, path: str = "") -> Iterator[str]:
                 yield from dotted_keys(member, f"{path}{each.name}.")
 
 
-KEYS = {*dotted_keys(PretrainConfig), *dotted_keys(EvaluateConfig)}
+KEYS = {key for each in (PretrainConfig, EvaluateConfig, StudyConfig) for key in dotted_keys(each)}
 SECTIONS = {key.partition(".")[0] for key in KEYS if "." in key}
 DOTTED = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(SECTIONS))})(?:\.[a-z_]\w*)+(?![\w/(])")
 
@@ -143,10 +144,14 @@ def test_every_key_that_is_named_exists(page: Path) -> None:
 
 @on_every_page
 def test_every_config_that_is_named_exists(page: Path) -> None:
-    kinds = {("ssl-bf", "pretrain"): "pretrain", ("linear-eval", "run"): "evaluate"}
+    kinds = {
+        ("ssl-bf", "pretrain"): "pretrain",
+        ("linear-eval", "run"): "evaluate",
+        ("ssl-bf", "ablate"): "study",
+    }
     for words in commands(page):
         kind = kinds.get((words[0], words[1]))
-        if kind and words[2] != "CONFIG":
+        if kind and words[2] not in ("CONFIG", "STUDY", "study.yaml"):
             assert (ROOT / "configs" / kind / f"{words[2]}.yaml").is_file(), words[2]
     for text in quoted(page):
         if re.fullmatch(r"(moco_v2|moco_v3|simsiam)_[a-z0-9_]+[a-z0-9]", text):

@@ -47,6 +47,7 @@ def test_the_quickstart_passes_its_seed_to_the_data_and_the_runs() -> None:
     assert len(commands) == 3
     assert all(command.endswith(" seed=12 data.seed=12") for command in commands)
     assert ["relation.name=none" in command for command in commands] == [True, False, False]
+    assert lines[-1].endswith(" --output runs/quickstart/report.html")
     # the arms differ by the relation alone
     assert " speed.like=runs/quickstart/without_relation " in commands[1]
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import ssl_bf.train
-from ssl_bf.run.signals import StopSignals
+from ssl_bf.run.signals import Asked, StopSignals
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 40},
@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {
     "batch_size": 16,
     "precision": "float32",
     "speed": {"device": "cpu"},
-    "run": {"directory": "run", "tensorboard": False, "checkpoint_every": 1, "monitor_every": 0},
+    "run": {"directory": "run", "tensorboard": False, "save_every": "1epoch", "monitor_every": 0},
 }
 STEPS = 2
 
@@ -53,7 +53,7 @@ def save_images(folder: Path) -> None:
 
 
 def stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StopSignals, "should_stop", lambda self: True)
+    monkeypatch.setattr(StopSignals, "agreed", lambda *_, save_is_due: Asked(True, save_is_due))
 
 
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,3 +16,6 @@ def small(member: Any, **keys: Any) -> Any:
 
 def _keys(member: Any) -> dict[str, dataclasses.Field[Any]]:
     return {each.name: each for each in dataclasses.fields(member)}
+
+
+LABELLED = ("classifier", "metric", "moco_v2_paco")  # methods that refuse related keys

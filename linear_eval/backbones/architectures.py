@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from linear_eval.backbones.cifar_resnet import CIFAR_BLOCKS, CifarResNet
 from linear_eval.backbones.timm_models import build_timm, is_timm, timm_model
 from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS, build_vision_transformer
 from linear_eval.system.errors import InputError, require_matching_torch
@@ -23,6 +24,7 @@ ARCHITECTURES: dict[str, int] = {
     "small_conv": 128,
     **_RESNET_WIDTHS,
     **{name + stem: width for stem in CIFAR_PADDINGS for name, width in _RESNET_WIDTHS.items()},
+    **dict.fromkeys(CIFAR_BLOCKS, 64),
     **{name: shape.width for name, shape in VISION_TRANSFORMERS.items()},
 }
 """Every architecture of our own names, and the width D of its features."""
@@ -49,6 +51,8 @@ def build_backbone(architecture: str, *, zero_init_residual: bool = False) -> nn
         return build_timm(architecture)
     if architecture == "small_conv":
         return SmallConv()
+    if architecture in CIFAR_BLOCKS:
+        return CifarResNet(CIFAR_BLOCKS[architecture])
     if architecture in VISION_TRANSFORMERS:
         return build_vision_transformer(architecture)
     return _build_resnet(architecture, zero_init_residual=zero_init_residual)

@@ -12,6 +12,7 @@ from linear_eval.backbones.architectures import (
     build_backbone,
     feature_dim,
 )
+from linear_eval.backbones.cifar_resnet import CIFAR_BLOCKS
 from linear_eval.backbones.timm_models import PREFIX, import_timm, is_timm, timm_model
 from linear_eval.backbones.vision_transformers import TRAINED_SIZE, VISION_TRANSFORMERS
 from linear_eval.system.errors import InputError
@@ -57,7 +58,8 @@ def _usual_size(architecture: str) -> int:
         return timm_model(architecture).image_size
     if architecture in VISION_TRANSFORMERS:
         return VISION_TRANSFORMERS[architecture].size
-    is_small = architecture == "small_conv" or architecture.endswith(tuple(CIFAR_PADDINGS))
+    is_small = architecture in ("small_conv", *CIFAR_BLOCKS)
+    is_small |= architecture.endswith(tuple(CIFAR_PADDINGS))
     return SMALL_SIZE if is_small else TRAINED_SIZE
 
 

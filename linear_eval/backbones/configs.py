@@ -60,6 +60,28 @@ class SmallConvConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CifarResNetConfig:
+    """A ResNet for 32 px with shortcuts that have no weights: 0.27 and 0.46 million parameters."""
+
+    name: Literal["resnet20", "resnet32"]
+    init: str | None = None  # a backbone file to start from
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return self.name
+
+    @property
+    def width(self) -> int:
+        """Of its features."""
+        return feature_dim(self.architecture)
+
+    def build(self) -> nn.Module:
+        """Make it from torch's global generator (the caller seeds)."""
+        return build_backbone(self.architecture)
+
+
+@dataclass(frozen=True, kw_only=True)
 class VisionTransformerConfig:
     """A vision transformer as MoCo-v3 trains them: fixed positions, 12 heads for Small.
 
@@ -142,5 +164,10 @@ class GivenBackboneConfig:
 
 
 BackboneConfig = (
-    ResNetConfig | SmallConvConfig | VisionTransformerConfig | TimmConfig | GivenBackboneConfig
+    ResNetConfig
+    | SmallConvConfig
+    | CifarResNetConfig
+    | VisionTransformerConfig
+    | TimmConfig
+    | GivenBackboneConfig
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from linear_eval.backbones.architectures import SmallConv
+from linear_eval.backbones.cifar_resnet import CifarResNet
 from linear_eval.system.errors import InputError
 
 Stage = Callable[[Tensor], Tensor]
@@ -39,6 +40,7 @@ def stages(backbone: nn.Module) -> list[Stage]:
     (N, C, H, W), or tokens (N, T, E) with the class token first:
 
     - torchvision's ResNets: stem and layer1, layer2, layer3, layer4, pool;
+    - CIFAR's ResNets: the same with three layers;
     - `small_conv`: its four layers, pool;
     - vision transformers of timm's class: embedding, each block, norm and class token.
 
@@ -47,6 +49,8 @@ def stages(backbone: nn.Module) -> list[Stage]:
     """
     if isinstance(backbone, SmallConv):
         return [*backbone.layers, _mean_over_grid]
+    if isinstance(backbone, CifarResNet):
+        return [backbone.stem_and_layer1, backbone.layer2, backbone.layer3, _mean_over_grid]
     if _is_from(backbone, "torchvision.models.resnet"):
         return _stages_of_resnet(backbone)
     if _is_plain_vit(backbone):
@@ -61,7 +65,8 @@ def stages(backbone: nn.Module) -> list[Stage]:
 def places(backbone: nn.Module) -> dict[int, Place]:
     """Places between stages, by how many layers or blocks are before them.
 
-    Layers count from 1 (ResNets and `small_conv` have four), blocks too; 0 is behind the embedding.
+    Layers count from 1 (ResNets and `small_conv` have four, CIFAR's ResNets three), blocks too; 0
+    is behind the embedding.
 
     Raises:
         InputError: the backbone has no stages.
@@ -76,6 +81,33 @@ def places(backbone: nn.Module) -> dict[int, Place]:
         for layer in layers
     ]
     return {number: Place(number, width) for number, width in enumerate(widths, start=1)}
+
+
+def parameters_by_stage(backbone: nn.Module) -> list[list[str]]:
+    """Names of the parameters in each stage that has any, in the order of the stages.
+
+    The last norm of a transformer is a stage of its own.
+
+    Raises:
+        InputError: the backbone has no stages.
+    """
+    stages(backbone)  # which refuses the others
+    names = [name for name, _ in backbone.named_parameters()]
+    prefixes: list[tuple[str, ...]]
+    if isinstance(backbone, SmallConv):
+        prefixes = [(f"layers.{number}.",) for number in range(len(backbone.layers))]
+    elif _is_plain_vit(backbone):
+        network: Any = backbone
+        blocks = [(f"blocks.{number}.",) for number in range(len(network.blocks))]
+        prefixes = [*blocks, ("norm.", "fc_norm.", "attn_pool.")]
+        rest = tuple(name for name in names if not name.startswith(sum(prefixes, ())))
+        prefixes = [rest, *prefixes]
+    else:
+        layers = range(2, 1 + len(_layers_of_resnet(backbone)))
+        prefixes = [("conv1.", "bn1.", "layer1."), *((f"layer{number}.",) for number in layers)]
+    found = [[name for name in names if name.startswith(prefix)] for prefix in prefixes]
+    assert sum(map(len, found)) == len(names), "a parameter in no stage, or in two"
+    return [stage for stage in found if stage]
 
 
 def has_class_token(backbone: nn.Module) -> bool:
@@ -101,7 +133,7 @@ def _stages_of_resnet(network: Any) -> list[Stage]:
 
 
 def _layers_of_resnet(network: Any) -> list[nn.Module]:
-    return [network.layer1, network.layer2, network.layer3, network.layer4]
+    return [layer for name, layer in network.named_children() if name.startswith("layer")]
 
 
 def _stages_of_vit(network: Any) -> list[Stage]:

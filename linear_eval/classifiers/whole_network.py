@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,12 +32,14 @@ class Pretrained:
         feature_dim: width of its features.
         mean: per channel, of images in [0, 1].
         std: per channel, > 0.
+        file: that the backbone comes from; None where it comes from none.
     """
 
     backbone: nn.Module
     feature_dim: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    file: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

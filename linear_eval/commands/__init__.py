@@ -12,8 +12,9 @@ from linear_eval.commands import (
     index,
     quality,
     query,
+    report,
     run,
 )
 
-COMMANDS = (run, compare, quality, extract, convert, export, index, query, architectures)
+COMMANDS = (run, compare, report, quality, extract, convert, export, index, query, architectures)
 """In the order of `linear-eval --help`."""

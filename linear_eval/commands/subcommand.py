@@ -55,9 +55,11 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(late_go_to="overrides")
 
 
-def add_config(parser: argparse.ArgumentParser, packaged: str, says: str) -> None:
+def add_config(
+    parser: argparse.ArgumentParser, packaged: str, says: str, *, metavar: str = "CONFIG"
+) -> None:
     """CONFIG, whose packaged names a shell can complete, and `--explain`."""
-    config = parser.add_argument("config", metavar="CONFIG", help=says)
+    config = parser.add_argument("config", metavar=metavar, help=says)
     config.completer = partial(_names, packaged)  # type: ignore[attr-defined]  # read by argcomplete
     parser.add_argument("--explain", metavar="KEY", help="say what a key means, and stop")
 

@@ -38,6 +38,7 @@ class ImageSplit:
         folder: where the ids lie as files; None where the images are no files of their own.
         contents: what the files hold; None where the fingerprint says that already.
         decoding: what else decides the pixels, see `Decoding.identity`.
+        domains: (M,) int64, where images come from named domains: which one each is of.
         notes: lines for the user about how the images were found; `tell_notes` prints them.
     """
 
@@ -51,6 +52,7 @@ class ImageSplit:
     contents: Contents | None = None
     notes: tuple[str, ...] = ()
     decoding: str = ""
+    domains: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Assert that the columns belong together."""
@@ -58,6 +60,7 @@ class ImageSplit:
         assert self.labels.shape == (images,), (self.labels.shape, images)
         assert self.labels.dtype == torch.int64, self.labels.dtype
         assert self.pixels is None or len(self.pixels) == images, images
+        assert self.domains is None or self.domains.shape == (images,), images
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,6 +86,7 @@ class ImageSplit:
             contents=self.contents.select(indices) if self.contents else None,
             notes=self.notes,
             decoding=self.decoding,
+            domains=None if self.domains is None else self.domains[indices],
         )
 
     @property

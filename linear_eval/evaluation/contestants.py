@@ -104,7 +104,7 @@ class Contestant:
         if self.key == RANDOM:
             self._calibrate(train, seed, device)
         width = self.width or feature_dim(self.architecture)
-        return Pretrained(self.backbone, width, mean=self.mean, std=self.std)
+        return Pretrained(self.backbone, width, mean=self.mean, std=self.std, file=self.path)
 
     def _calibrate(self, train: ImageBatches, seed: int, device: torch.device) -> None:
         assert self.backbone is not None, self.key

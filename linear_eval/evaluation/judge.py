@@ -102,8 +102,8 @@ def judge(
         with _timed(row, stage.name):
             found = agreed(partial(evaluator.evaluate if takes_part else _nothing, question))
         if evaluator.predicts_classes and takes_part:
-            labels = tables.whole_labels, tables.test.labels
-            found = with_frequency(found, *labels, config.frequency)
+            of_train = splits.whole_labels if tables.train is None else tables.whole_labels
+            found = with_frequency(found, of_train, tables.test.labels, config.frequency)
         row.add(found.prefixed(stage.protocol.metric_prefix))
     if not is_main():
         return row

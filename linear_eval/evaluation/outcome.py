@@ -10,21 +10,42 @@ import yaml
 from numpy.typing import NDArray
 
 from linear_eval.datasets.decoding import ImageFileSettings
+from linear_eval.datasets.imagenet_subset import PACKAGED
 from linear_eval.datasets.splits import EvaluationSplits
-from linear_eval.evaluation.config import RANDOM, EvaluateConfig
+from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.evaluation.contestants import Contestant
 from linear_eval.evaluation.protocols import PROTOCOLS
 from linear_eval.evaluation.row import Row
 from linear_eval.results.intervals import INTERVAL_MEANING
 from linear_eval.results.own_results import Judged
 from linear_eval.results.per_image import PerImage
+from linear_eval.strict_config.places import without_places
 from linear_eval.strict_config.reader import to_yaml
+
+# Keys that say where something lies on the machine that judged, and values of them that are names.
+PLACES = ("data.root", "data.ground_truth", "data.subset", "backbone", "baselines")
+_NO_PLACES = ("all", *PACKAGED, PIXELS, RANDOM)
+_NOT_OF_THE_NUMBERS = ("batch_size", "speed", "output")
 
 
 def judged_of(main: Contestant, config: EvaluateConfig) -> Judged:
     """What identifies the backbone whose results they are."""
     seed = config.seed if main.key == RANDOM else None
     return Judged(main.architecture, main.sha256, seed)
+
+
+def config_to_share(config: EvaluateConfig) -> dict[str, Any]:
+    """What the numbers depend on, as YAML has it: `???` for every place on this machine."""
+    plain = yaml.safe_load(to_yaml(config))
+    plain["features"].pop("folder")
+    kept = {key: value for key, value in plain.items() if key not in _NOT_OF_THE_NUMBERS}
+    return without_places(kept, PLACES, _NO_PLACES)
+
+
+def _identity(contestant: Contestant) -> dict[str, Any]:
+    seed = contestant.pretraining_seed
+    said = {"architecture": contestant.architecture, "sha256": contestant.sha256}
+    return said if seed is None else {**said, "seed": seed}
 
 
 def answers_of(config: EvaluateConfig, rows: list[Row], splits: EvaluationSplits) -> PerImage:
@@ -68,11 +89,8 @@ def results_of(config: EvaluateConfig, rows: list[Row], splits: EvaluationSplits
             name: settings[name]
             for name in ("images", "features", "seed", "frequency", *config.evaluators)
         },
-        "backbone": {
-            "architecture": main.contestant.architecture,
-            "sha256": main.contestant.sha256,
-            **({} if (seed := main.contestant.pretraining_seed) is None else {"seed": seed}),
-        },
+        "backbone": _identity(main.contestant),
+        "baseline_backbones": {row.contestant.key: _identity(row.contestant) for row in others},
         "data": {
             "name": config.data.name,
             "classes": len(splits.test.class_names),
@@ -83,4 +101,5 @@ def results_of(config: EvaluateConfig, rows: list[Row], splits: EvaluationSplits
             "contents": splits.contents(),
         },
         "chosen": main.notes,
+        "config": config_to_share(config),
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from linear_eval.datasets.splits import EvaluationSplits
 from linear_eval.evaluation.config import EvaluateConfig
+from linear_eval.evaluation.contestants import Contestant
 from linear_eval.evaluation.protocols import PROTOCOLS, Protocol
 from linear_eval.evaluators import EVALUATORS
 from linear_eval.evaluators.evaluator import Evaluator, Planned
@@ -36,6 +37,15 @@ class Stage:
         """What the evaluator may check before anything is computed."""
         return Planned(config=self.config, splits=splits, prefix=self.protocol.metric_prefix)
 
+    def check(self, splits: EvaluationSplits, judged: Contestant) -> None:
+        """Ask the evaluator whether it can judge that backbone on these data.
+
+        Raises:
+            InputError: it cannot.
+        """
+        planned = replace(self.planned(splits), backbone=judged.backbone, file=judged.path)
+        self.evaluator.check(planned)
+
 
 def stages(config: EvaluateConfig) -> list[Stage]:
     """The evaluations, protocol by protocol."""
@@ -59,11 +69,12 @@ def _settings(evaluator: Evaluator[Any], protocol: Protocol, config: EvaluateCon
     return replace(published, **{key: getattr(own, key) for key in evaluator.kept_by_protocols})
 
 
-def check_stages(config: EvaluateConfig, splits: EvaluationSplits) -> None:
-    """Check that the data have what the evaluators need, before anything is computed.
+def check_stages(config: EvaluateConfig, splits: EvaluationSplits, judged: Contestant) -> None:
+    """Check that the evaluators have what they need, before anything is computed.
 
     Raises:
-        InputError: an evaluator needs classes that train and test share, or more images.
+        InputError: an evaluator needs classes that train and test share, more images, or a file
+            that the judged backbone lacks.
     """
     asked = stages(config)
     if not splits.shares_classes and any(each.evaluator.needs_shared_classes for each in asked):
@@ -73,7 +84,7 @@ def check_stages(config: EvaluateConfig, splits: EvaluationSplits) -> None:
             f"test classes are not those of train; set evaluators=[{able}]"
         )
     for stage in asked:
-        stage.evaluator.check(stage.planned(splits))
+        stage.check(splits, judged)
 
 
 def needed_parts(config: EvaluateConfig, splits: EvaluationSplits) -> tuple[str, ...]:

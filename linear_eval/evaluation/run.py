@@ -129,7 +129,7 @@ def _open(config: EvaluateConfig, overwrite: bool, given: OpenedBackbone | None 
     splits = open_splits(config.data)
     for split in splits.parts.values():
         config.features.check_outside(split.folder)
-    check_stages(config, splits)
+    check_stages(config, splits, contestants[-1])
     return _Asked(output, device, contestants, splits)
 
 

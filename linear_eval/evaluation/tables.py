@@ -97,7 +97,13 @@ def _table(rows: list[Row], columns: dict[str, str]) -> list[str]:
     if not columns:
         return []  # all that was computed has a table of its own
     table = [
-        [one_line(row.contestant.title), *(f"{row.metrics[key]:5.1f}" for key in columns.values())]
+        [
+            one_line(row.contestant.title),
+            *(
+                f"{row.metrics[key]:5.1f}" if key in row.metrics else "-"
+                for key in columns.values()
+            ),
+        ]
         for row in rows
     ]
     main = rows[-1]

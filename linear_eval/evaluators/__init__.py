@@ -6,6 +6,7 @@ Every `evaluate_*` returns metrics in percent, and notes: facts and warnings und
 from typing import Any
 
 from linear_eval.evaluators import (
+    classifier,
     fine_tune,
     knn,
     linear_probe,
@@ -21,6 +22,7 @@ EVALUATORS: tuple[Evaluator[Any], ...] = (
     logistic_probe.EVALUATOR,
     low_shot.EVALUATOR,
     fine_tune.EVALUATOR,
+    classifier.EVALUATOR,
     retrieval.EVALUATOR,
 )
 """In the order of the tables."""

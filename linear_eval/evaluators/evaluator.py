@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from linear_eval.classifiers.whole_network import Pretrained
@@ -18,6 +19,7 @@ from linear_eval.images.batches import ImageBatches
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 Config = TypeVar("Config")
 
@@ -30,11 +32,15 @@ class Planned(Generic[Config]):
         config: the evaluator's own.
         splits: of the data.
         prefix: of the protocol's metrics: "" for ours, or such as "moco/".
+        backbone: that is judged; None for raw pixels.
+        file: that it comes from; None where it comes from none.
     """
 
     config: Config
     splits: EvaluationSplits
     prefix: str = ""
+    backbone: nn.Module | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

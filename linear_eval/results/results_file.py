@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from linear_eval.results.image_contents import CONTENTS, contents_problem, different_parts
 from linear_eval.results.seal import DIGEST, seal_problem, unprintable
+from linear_eval.strict_config.flattened import flattened
 from linear_eval.system.errors import InputError
 from linear_eval.system.user_text import TextError, read_text
 
@@ -31,6 +32,7 @@ class Results:
         backbone: `architecture`, `sha256` (None where there is no file), and perhaps `seed`.
         data: `name`, `classes`, `train_images`, `test_images`, `fingerprint`, `contents`.
         per_image: `file` and `sha256` of the per-image answers; None where it has none.
+        whole: all that the file holds.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Results:
     data: dict[str, Any]
     per_image: dict[str, str] | None
     is_sealed: bool = False  # it has a digest, which fits
+    whole: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seed(self) -> int | None:
@@ -87,6 +90,7 @@ def read_results(path: Path) -> Results:
         data=found["data"],
         per_image=found.get("per_image"),
         is_sealed=DIGEST in found,
+        whole=found,
     )
 
 
@@ -184,7 +188,7 @@ def common_protocols(runs: Sequence[Results]) -> tuple[str, ...]:
 
 def different_settings(runs: Sequence[Results]) -> list[str]:
     """Dotted keys of the settings in which a run differs from the first, where both have them."""
-    flat = [_flatten(run.settings) for run in runs]
+    flat = [flattened(run.settings) for run in runs]
     return [
         key
         for key, value in flat[0].items()
@@ -233,17 +237,6 @@ def _quoted(names: Sequence[str]) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= (
-            _flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{key}": value}
-        )
-    return flat
 
 
 def _short(value: Any) -> str:

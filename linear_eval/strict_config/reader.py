@@ -53,7 +53,7 @@ def load_config(
         config_class: frozen dataclass of the whole configuration.
         source: a path, or the name of a packaged config such as "quickstart".
         overrides: texts of the form `dotted.key=value`; a later one wins.
-        packaged: folder of the packaged configs, "pretrain" or "evaluate".
+        packaged: folder of the packaged configs, "pretrain", "evaluate" or "study".
         for_missing: stands for required texts that are not given; None: they are errors.
 
     Raises:

@@ -16,10 +16,21 @@ from linear_eval.system.errors import ConfigError
 from linear_eval.system.user_text import ARCHIVES, TextError, read_text
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_COMMAND_OF = {"pretrain": "ssl-bf pretrain", "evaluate": "linear-eval run"}
-_KIND_OF = {"pretrain": "a pretraining config", "evaluate": "an evaluation config"}
-_ONLY_IN_PRETRAINING = {"method", "views", "optimizer", "run"}
-_ONLY_IN_EVALUATION = {"evaluators", "protocols", "baselines", "knn", "linear_probe", "retrieval"}
+_COMMAND_OF = {
+    "pretrain": "ssl-bf pretrain",
+    "evaluate": "linear-eval run",
+    "study": "ssl-bf ablate",
+}
+_KIND_OF = {
+    "pretrain": "a pretraining config",
+    "evaluate": "an evaluation config",
+    "study": "a study",
+}
+_ONLY_IN = {
+    "pretrain": {"method", "views", "optimizer", "run"},
+    "evaluate": {"evaluators", "protocols", "baselines", "knn", "linear_probe", "retrieval"},
+    "study": {"arms", "contrasts", "judge", "budget"},
+}
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -78,7 +89,7 @@ def read_config_file(source: str, packaged: str) -> dict[str, Any]:
 
     Args:
         source: a path, or the name of a packaged config (no folder, no `.yaml`).
-        packaged: folder of the packaged configs, "pretrain" or "evaluate".
+        packaged: folder of the packaged configs, "pretrain", "evaluate" or "study".
 
     Raises:
         ConfigError: no such file or name, unreadable, not a YAML mapping, or one for the other
@@ -97,9 +108,9 @@ def read_config_file(source: str, packaged: str) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: not a configuration, expected lines of the form key: value")
-    is_for_pretraining = bool(_ONLY_IN_PRETRAINING & content.keys())
-    if is_for_pretraining != bool(_ONLY_IN_EVALUATION & content.keys()):
-        _require_kind(source, "pretrain" if is_for_pretraining else "evaluate", packaged)
+    kinds = [kind for kind, keys in _ONLY_IN.items() if keys & content.keys()]
+    if len(kinds) == 1:
+        _require_kind(source, kinds[0], packaged)
     return content
 
 

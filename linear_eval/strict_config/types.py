@@ -159,6 +159,8 @@ def _as_float(value: Any) -> float | None:
 
 
 def _as_str(value: Any) -> str | None:
+    if isinstance(value, str) and "\0" in value:
+        raise Mismatch(f"expected text without NUL characters, got {str(value)!r:.80}")
     return str(value) if isinstance(value, str) else None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,20 +28,36 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         InputError: the folder is missing or read-only, the disk is full, or `path` is a folder.
     """
-    temporary = _beside(path)
     try:
-        with temporary.open("xb") as file:
+        delete_litter(path)
+        with _temporary(path) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            Path(file.name).replace(path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error}); "
             "give a path in a folder that exists, can be written to and has room"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside `path`, held by its lock; it vanishes in the end, if it is still there."""
+    is_ours = False
+    while not is_ours:
+        temporary = _beside(path)
+        with temporary.open("xb") as file:
+            try:
+                with suppress(BlockingIOError):
+                    _hold(file)
+                    # else it was taken for a killed process's before it had its lock
+                    is_ours = temporary.exists()
+                if is_ours:
+                    yield file
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 def check_output(
@@ -137,6 +155,7 @@ def check_new(path: Path, key: str) -> None:
     """
     trial = _beside(path.absolute())
     try:
+        delete_litter(path.absolute())
         trial.touch(exist_ok=False)
         trial.unlink()
     except OSError as error:
@@ -166,6 +185,41 @@ def check_outside(path: Path, images: Path | None, key: str) -> None:
             f"{key}: {path} lies among the images in {images}, and would be read with them; "
             "choose a place outside of that folder"
         )
+
+
+def delete_litter(path: Path) -> None:
+    """Delete the temporary files of `path` that killed processes left; one that is open stays.
+
+    The lock of a file ends with the process that holds it. Where the file system has no locks,
+    nothing is deleted.
+
+    Raises:
+        OSError: the disk fails, or the folder does not let go of them.
+    """
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    found = []
+    unread = suppress(FileNotFoundError, NotADirectoryError, PermissionError)
+    with unread, os.scandir(path.parent) as entries:
+        found = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
+    for each in found:
+        with suppress(FileNotFoundError, BlockingIOError), each.open("rb") as file:
+            if _hold(file):
+                each.unlink()
+
+
+def _hold(file: BinaryIO) -> bool:
+    """Lock an open file, if nobody has; False where there are no locks.
+
+    Raises:
+        BlockingIOError: another process has.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _beside(path: Path) -> Path:

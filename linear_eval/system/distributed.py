@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -92,7 +92,7 @@ def start_from_environment(device: str) -> None:
     elif _is_described():
         gpu = own_gpu()
         torch.cuda.set_device(gpu)
-        torch.distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=gpu)
+        _init("nccl", TIMEOUT, device_id=gpu)
 
 
 def join_gloo(timeout: timedelta) -> None:
@@ -105,7 +105,45 @@ def join_gloo(timeout: timedelta) -> None:
         InputError: the environment describes a group only in part.
     """
     if _is_described():
-        torch.distributed.init_process_group("gloo", timeout=timeout)
+        _init("gloo", timeout)
+
+
+def connection(timeout: timedelta, *, hosts: bool = False) -> Any:
+    """A new connection to the store in which processes find each other.
+
+    Its keys are those of this attempt: after a restart (`torchrun --max-restarts`) the same store
+    still holds the addresses of dead processes.
+
+    Args:
+        timeout: of each question to it.
+        hosts: whether this process is the first to connect; where torchrun keeps no store, process
+            0 then does.
+
+    Returns:
+        A `torch.distributed.Store`.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    kinds: Any = torch.distributed  # names them without exporting them
+    store = kinds.TCPStore(
+        os.environ["MASTER_ADDR"],
+        _number_from_environment("MASTER_PORT"),
+        is_master=hosts and not is_kept and _number_from_environment("RANK") == 0,
+        timeout=timeout,
+        multi_tenant=True,
+    )
+    return kinds.PrefixStore(f"attempt_{attempt}", store)
+
+
+def _init(backend: str, timeout: timedelta, **more: Any) -> None:
+    torch.distributed.init_process_group(
+        backend,
+        store=connection(timeout, hosts=True),
+        rank=_number_from_environment("RANK"),
+        world_size=_number_from_environment("WORLD_SIZE"),
+        timeout=timeout,
+        **more,
+    )
 
 
 def own_gpu() -> torch.device:

@@ -1,27 +1,27 @@
-"""Where a command begins: Ctrl-C is one line, however early; torch is loaded when it is used."""
+"""Where a command begins: a signal is one line, however early; torch is loaded when it is used."""
 
 import importlib
 import importlib.util
-import signal
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from linear_eval.system.interruption import be_deaf, hear, name_of, number_of, speaks
+
 
 def run(module: str) -> int:
     """Import the command line `module`, run its `main` and return the exit code."""
     try:
+        hear()
         load_torch_late()
         code: int = importlib.import_module(module).main()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what follows is clearing up
+        be_deaf()
         return code
-    except KeyboardInterrupt:
-        from linear_eval.system.errors import EXIT_INTERRUPTED
-        from linear_eval.system.screen import say
-
-        say("interrupted: nothing was begun")
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        if speaks():
+            print(f"{name_of(interruption)}: nothing was begun", file=sys.stderr)
+        return 128 + number_of(interruption)
 
 
 class _LateModule(ModuleType):

@@ -1,22 +1,30 @@
 """Errors of the user's input, and the exit code of a command."""
 
+import errno
 import io
 import os
 import select
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from linear_eval.system.interruption import ending_at_once, name_of, number_of, speaks
 from linear_eval.system.printable import one_line
 from linear_eval.system.screen import say, whole_lines
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
+EXIT_LOST = 69  # EX_UNAVAILABLE: another process of the run is gone
 EXIT_STOPPED = 75  # EX_TEMPFAIL: start the same run again and it goes on
-EXIT_INTERRUPTED = 130  # as of any program that Ctrl-C ends
+
+
+# What no code of ours can foresee: the disk of any file may fail at any call.
+_OF_THE_DISK = {*(errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT), errno.ENAMETOOLONG}
+_LONGEST = 400  # characters of a message: a name that is too long is the message
+_REMEDY = (
+    "give a name that fits, free some space or mend the disk, then give the same command again"
+)
 
 
 class InputError(ValueError):
@@ -34,6 +42,10 @@ class StoppedBySignal(Exception):  # noqa: N818 - a run that stops when asked is
     """A signal asked the run to stop, and its state is saved."""
 
 
+class ProcessLost(Exception):  # noqa: N818 - named after what happened
+    """Another process of the run is gone; one line says which, and what is left."""
+
+
 class RunFailed(Exception):  # noqa: N818 - named after what happened
     """The work cannot go on, and no input is wrong for sure; one line says what may help."""
 
@@ -44,55 +56,66 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
     Args:
         command: does the work; raises `InputError`, `RunFailed` or `StoppedBySignal` where these
             apply.
-        if_interrupted: says what there is, and how to go on, whenever Ctrl-C ends the command.
+        if_interrupted: says what there is, and how to go on, whenever a signal ends the command.
 
     Returns:
-        0 done; 2 the user's input is wrong (one line on stderr, no traceback); 75 stopped by a
-        signal and saved; 130 interrupted (one line again); 1 when it failed as `RunFailed` says, or
-        the reader of the output left.
+        0 done; 2 the user's input is wrong, or a disk fails (one line on stderr, no traceback); 69
+        another process of the run is lost; 75 stopped by a signal and saved; 128 + its number after
+        a signal elsewhere (one line again), 130 after Ctrl-C; 1 when it failed as `RunFailed` says,
+        or the reader of the output left.
 
     Raises:
         Exception: whatever else `command` raises is left to Python: a traceback and exit code 1.
     """
-    interruption = f"interrupted: {if_interrupted}"
     try:
         with whole_lines():
             command()
         sys.stdout.flush()  # so that a closed pipe is met here and not while Python shuts down
-    except InputError as error:
-        say(f"error: {one_line(str(error))}")
-        return EXIT_WRONG_INPUT
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        say(f"error: {_not_installed('torch')}")
+    except (InputError, OSError, ModuleNotFoundError) as error:
+        line = _of_wrong_input(error)
+        if line is None:
+            if isinstance(error, BrokenPipeError) and _reader_is_gone():
+                return EXIT_FAILED
+            raise  # a failure to be seen; another pipe than the reader's may have broken as well
+        say(f"error: {line}")
         return EXIT_WRONG_INPUT
     except RunFailed as failure:
         say(f"error: {one_line(str(failure))}")
         return EXIT_FAILED
+    except ProcessLost as lost:
+        say(f"error: {one_line(str(lost))}")
+        return EXIT_LOST
     except StoppedBySignal as stop:
         _say_once(one_line(str(stop)) or "stopped by a signal")
         return EXIT_STOPPED
-    except KeyboardInterrupt:  # outside of the part of a run that saves when interrupted
-        _say_once(interruption)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        if not _reader_is_gone():
-            raise  # another pipe broke, and that is a failure to be seen
-        return EXIT_FAILED
+    except KeyboardInterrupt as interruption:  # outside of what saves when interrupted
+        _say_once(f"{name_of(interruption)}: {if_interrupted}")
+        return 128 + number_of(interruption)
     return EXIT_DONE
+
+
+def _of_wrong_input(error: Exception) -> str | None:
+    """The line to tell, or None where the error is not the user's, nor the disk's."""
+    if isinstance(error, InputError):
+        return one_line(str(error))
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return _not_installed("torch")
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        place = "" if error.filename is None else f": {error.filename}"
+        return f"{one_line(f'{error.strerror}{place}')[:_LONGEST]}; {_REMEDY}"
+    return None
 
 
 def load_torch(*, if_interrupted: str) -> None:
     """Load torch, which takes seconds: a command calls this once it has checked what needs none.
 
     Args:
-        if_interrupted: as for `run_command`, should Ctrl-C end the process meanwhile.
+        if_interrupted: as for `run_command`, should a signal end the process meanwhile.
 
     Raises:
         InputError: it is installed, but cannot be loaded.
     """
-    with _ending_at_once(f"interrupted: {if_interrupted}"):
+    with ending_at_once(if_interrupted):
         try:
             import torch
 
@@ -148,26 +171,8 @@ def _not_installed(package: str) -> str:
 
 def _say_once(line: str) -> None:
     """Tell the user; of torchrun's processes, one speaks."""
-    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0":
+    if speaks():
         say(line)
-
-
-@contextmanager
-def _ending_at_once(line: str) -> Iterator[None]:
-    """Let Ctrl-C end the process where torch is loaded: its C++ aborts on a KeyboardInterrupt."""
-
-    def end(*_: object) -> None:
-        _say_once(line)
-        os._exit(EXIT_INTERRUPTED)
-
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # ignored, or somebody else's
-        return
-    signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _reader_is_gone() -> bool:

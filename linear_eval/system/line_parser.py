@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from linear_eval.system.errors import EXIT_WRONG_INPUT
@@ -22,6 +23,21 @@ class LineParser(argparse.ArgumentParser):
         action = super().add_argument(*names, **options)
         action.required = action.required and action.nargs != "*"
         return action
+
+    def parse_all(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """The whole line; overrides and images may come last.
+
+        argparse takes no positional arguments after an option. A command that does names the
+        argument that gets them as its default `late_go_to`.
+        """
+        given, late = self.parse_known_args(arguments)
+        if unknown := [text for text in late if text.startswith("-")]:
+            self.error(f"unknown option: {' '.join(unknown)}")
+        if late and "late_go_to" not in given:
+            self.error(f"unexpected: {' '.join(late)}, expected all files before the options")
+        if late:
+            getattr(given, given.late_go_to).extend(late)
+        return given
 
 
 def complete(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from linear_eval.datasets.dataset import ImageSplit
 from ssl_bf.attention.one_batch import RelatedBatch
 from ssl_bf.attention.over_training import Curve
 from ssl_bf.attention.shares import attention_shares
-from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.layers.attention_weights import Attention
 
 DIGITS = 6
 MOST = 10  # of what a chosen row attends to

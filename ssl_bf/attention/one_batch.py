@@ -13,9 +13,9 @@ from torch import Tensor
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run
 from ssl_bf.keyed_random import StepContext, key
+from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.measurements import stream_cosines
-from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.relations.surroundings import Noted
 
 

@@ -19,6 +19,7 @@ from ssl_bf.captured.step_file import StepFacts, StepFile, digest, write
 from ssl_bf.config import config_to_share
 from ssl_bf.health.rules import Finding
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.classes import Classes
 from ssl_bf.run.log import NonFiniteLoss, RunLog
 from ssl_bf.run.training_state import training_tensors
 from ssl_bf.run_health import UnhealthyRun
@@ -129,7 +130,7 @@ class Recorder:
             config=config_to_share(run.config),
             step=step,
             steps_per_epoch=run.plan.steps_per_epoch,
-            classes=len(run.images.class_names),
+            class_counts=list(Classes.of(run.images.class_names, run.images.labels).counts),
             reason=reason,
             precision=run.choices.precision,
             threads=torch.get_num_threads(),

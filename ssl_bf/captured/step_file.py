@@ -28,7 +28,7 @@ class StepFacts:
         config: of the run, as YAML without places of the machine.
         step: as the schedules count, from 0.
         steps_per_epoch: of the run.
-        classes: of its labelled images.
+        class_counts: of each class, how many images are trained on.
         reason: why it was captured.
         precision: of its steps.
         threads: of torch.
@@ -41,7 +41,7 @@ class StepFacts:
     config: str
     step: int
     steps_per_epoch: int
-    classes: int
+    class_counts: list[int]
     reason: str
     precision: str
     threads: int

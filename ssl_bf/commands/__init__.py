@@ -3,7 +3,21 @@
 Imports stay light here, so that `--help` answers at once.
 """
 
-from ssl_bf.commands import configs, doctor, export, pack, pretrain, relations, replay, resume
+from ssl_bf.commands import (
+    ablate,
+    configs,
+    doctor,
+    export,
+    pack,
+    pretrain,
+    relations,
+    replay,
+    resume,
+    verify_resume,
+)
 
-COMMANDS = (pretrain, resume, doctor, replay, export, relations, pack, configs)
+COMMANDS = (
+    *(pretrain, resume, doctor, replay, ablate, export, relations, pack, configs),
+    verify_resume,
+)
 """In the order of `ssl-bf --help`."""

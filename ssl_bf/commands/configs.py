@@ -14,7 +14,7 @@ EXAMPLE = """\
 example:
   ssl-bf configs
 
-The first lines are for ssl-bf pretrain NAME, the others for linear-eval run NAME. What a config
+For ssl-bf pretrain NAME, linear-eval run NAME and ssl-bf ablate NAME. What a config
 holds: ssl-bf pretrain NAME --show; what a key means: ssl-bf pretrain NAME --explain KEY.
 """
 
@@ -35,7 +35,11 @@ def _configs(given: argparse.Namespace) -> None:
     del given
     from linear_eval.strict_config.source import packaged_configs
 
-    for folder, command in (("pretrain", "ssl-bf pretrain"), ("evaluate", "linear-eval run")):
+    for folder, command in (
+        ("pretrain", "ssl-bf pretrain"),
+        ("evaluate", "linear-eval run"),
+        ("study", "ssl-bf ablate"),
+    ):
         configs = packaged_configs(folder)
         print(f"{command} NAME")
         width = max(len(name) for name in configs)

@@ -49,11 +49,11 @@ def doctor(source: str, overrides: Sequence[str]) -> None:
     from linear_eval.system.printable import one_line
     from ssl_bf.config import PretrainConfig
     from ssl_bf.doctor.examine import examine
-    from ssl_bf.run.processes import joined_processes
+    from ssl_bf.ranks.processes import joined_processes
 
     config = load_config(PretrainConfig, source, overrides, packaged="pretrain").value
     wrong = 0
-    with joined_processes(config.speed):
+    with joined_processes(config):
         for finding in examine(config):
             wrong += finding.level == "wrong"
             print(one_line(str(finding)), flush=True)

@@ -14,10 +14,12 @@ from linear_eval.system.errors import load_torch
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
     from ssl_bf.config import PretrainConfig
+    from ssl_bf.ranks.heartbeats import Heartbeats
 
 EXAMPLE = """\
 example:
   ssl-bf pretrain moco_v3_batchformer_cifar10 data.root=data/cifar10 epochs=20
+  ssl-bf pretrain ... run.resume=auto      (starts, or goes on: the same line after any end)
   torchrun --nproc-per-node 8 -m ssl_bf pretrain ...      (on several devices)
 
 CONFIG is a YAML file, or the name of a packaged one (ssl-bf configs lists them): quickstart,
@@ -36,7 +38,7 @@ def add(commands: Commands) -> None:
         example=EXAMPLE,
         # One that makes steps is asked to stop, saves and says so itself.
         if_interrupted="run.directory is as it was, or the run is done; what is packed is kept, "
-        "but for its last 64 MiB at most",
+        "but for its last 64 MiB at most; the same command begins again",
     )
     add_config(parser, "pretrain", "a YAML file or a packaged name")
     parser.add_argument(
@@ -78,8 +80,9 @@ def explain_key(source: str, overrides: Sequence[str], key: str) -> str:
 
 
 def _shown(source: str, overrides: Sequence[str]) -> PretrainConfig:
+    from linear_eval.strict_config.places import LEFT_OUT
     from linear_eval.strict_config.reader import load_config
-    from ssl_bf.config import LEFT_OUT, PretrainConfig
+    from ssl_bf.config import PretrainConfig
 
     read = load_config(PretrainConfig, source, overrides, packaged="pretrain", for_missing=LEFT_OUT)
     return read.value
@@ -95,27 +98,54 @@ def pretrain(source: str, overrides: Sequence[str]) -> None:
 
 
 def start(config: PretrainConfig, notes: Sequence[str]) -> None:
-    """Train a new run; nothing is written before the first step is made.
+    """Train a run from its beginning or, where `run.resume` says so, from where it got to.
 
-    So a run that `run.overwrite` gives up is there until another one is known to work.
+    Nothing is written before the first step is made. So a run that `run.overwrite` gives up is
+    there until another one is known to work.
 
     Args:
         config: the whole run.
         notes: lines for its log.
     """
+    from ssl_bf.commands.resume import go_on_joined
+    from ssl_bf.ranks.processes import joined_processes
+    from ssl_bf.run.begun import Begun, what_is_there
+    from ssl_bf.run.directory import say_finished
+
+    directory = Path(config.run.directory)
+    with joined_processes(config) as heartbeats:
+        begun = Begun.NOTHING
+        if config.run.resume == "auto":
+            begun = what_is_there(config, directory)
+        if begun is Begun.FINISHED:
+            say_finished(directory)
+        elif begun is Begun.SAVED:
+            go_on_joined(config, directory, heartbeats)
+        else:
+            overwrite = config.run.overwrite or begun is Begun.UNSAVED
+            _start_joined(config, notes, heartbeats, overwrite=overwrite)
+
+
+def _start_joined(
+    config: PretrainConfig,
+    notes: Sequence[str],
+    heartbeats: Heartbeats | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Train from the first step, with the processes joined."""
     from linear_eval.strict_config.reader import to_yaml
     from ssl_bf.build import build_run
     from ssl_bf.run.directory import check_directory, claimed, clear_for
-    from ssl_bf.run.processes import joined_processes
     from ssl_bf.train import train
 
     directory = Path(config.run.directory)
     reads = {"backbone.init": config.backbone.init, "speed.like": config.speed.like}
-    with joined_processes(config.speed):
-        check_directory(directory, overwrite=config.run.overwrite, reads=reads)
-        run = build_run(config, directory=directory)
-        run.notes[:0] = notes
-        with claimed(directory):
-            # once more: another run may have begun and ended here since
-            check_directory(directory, overwrite=config.run.overwrite, reads=reads)
-            train(run, directory, begin=partial(clear_for, to_yaml(config), directory))
+    check_directory(directory, overwrite=overwrite, reads=reads)
+    run = build_run(config, directory=directory)
+    run.notes[:0] = notes
+    with claimed(directory):
+        # once more: another run may have begun and ended here since
+        check_directory(directory, overwrite=overwrite, reads=reads)
+        begin = partial(clear_for, to_yaml(config), directory)
+        train(run, directory, begin=begin, heartbeats=heartbeats)

@@ -106,8 +106,8 @@ def draw_relations(
     from ssl_bf.attention.over_training import curves
     from ssl_bf.attention.picture import draw
     from ssl_bf.commands.resume import config_to_go_on, restored
+    from ssl_bf.ranks.processes import joined_processes
     from ssl_bf.relations.relation import RelationSettings
-    from ssl_bf.run.processes import joined_processes
 
     config = config_to_go_on(directory, overrides)
     if output is None:
@@ -119,7 +119,7 @@ def draw_relations(
         own = {} if path.parent == directory and path.stem == "relations" else reads
         check_output(path, "--output", overwrite=overwrite, reads=own)
     over_training = curves(directory / "metrics.jsonl")
-    with joined_processes(config.speed):
+    with joined_processes(config):
         run, saved = restored(config, directory, goes_on=False)
         with run.loader:
             related = relate_one_batch(run, saved.step, processes=saved.state["world_size"])

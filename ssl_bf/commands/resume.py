@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
     from ssl_bf.build import Run
     from ssl_bf.config import PretrainConfig
+    from ssl_bf.ranks.heartbeats import Heartbeats
     from ssl_bf.run.checkpoint import Checkpoint
 
 EXAMPLE = """\
@@ -75,17 +76,24 @@ def config_to_go_on(directory: Path, overrides: Sequence[str]) -> PretrainConfig
 
 def go_on(config: PretrainConfig, directory: Path) -> None:
     """Go on with a run, whose config is at hand, from its newest sound checkpoint."""
-    from ssl_bf.run.directory import BACKBONE_FILE, claimed
-    from ssl_bf.run.processes import joined_processes
+    from ssl_bf.ranks.processes import joined_processes
+
+    with joined_processes(config) as heartbeats:
+        go_on_joined(config, directory, heartbeats)
+
+
+def go_on_joined(config: PretrainConfig, directory: Path, heartbeats: Heartbeats | None) -> None:
+    """The same, with its processes joined."""
+    from ssl_bf.run.directory import BACKBONE_FILE, claimed, say_finished
     from ssl_bf.train import train
 
-    with joined_processes(config.speed), claimed(directory):
+    with claimed(directory):
         run, saved = restored(config, directory)
         first_step = saved.step
         if first_step >= run.plan.total_steps and (directory / BACKBONE_FILE).exists():
-            print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
+            say_finished(directory, run.plan.total_steps)
             return
-        train(run, directory, first_step=first_step)
+        train(run, directory, first_step=first_step, heartbeats=heartbeats)
 
 
 def restored(
@@ -101,12 +109,12 @@ def restored(
     from linear_eval.backbones.configs import GivenBackboneConfig
     from ssl_bf.build import build_run
     from ssl_bf.pixels.identity import check_identity
-    from ssl_bf.run.checkpoint import load_newest
+    from ssl_bf.run.begun import load_agreed
     from ssl_bf.run.directory import CONFIG_FILE
     from ssl_bf.run.saved_config import check_order, earlier_reading
     from ssl_bf.run.training_state import restore
 
-    saved = load_newest(directory)
+    saved = load_agreed(config, directory)
     if goes_on:
         _check_processes(saved, directory)
     _check_settings(saved, config, directory)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.splits import open_splits
 from linear_eval.datasets.tiny_imagenet import TinyImagenetConfig
 from linear_eval.system.device import choose_device
@@ -21,6 +22,7 @@ from ssl_bf.config import PretrainConfig
 from ssl_bf.doctor import images, machine, resources, settings
 from ssl_bf.doctor.finding import Finding
 from ssl_bf.health.memory import memory_there
+from ssl_bf.methods.classes import Classes
 from ssl_bf.pixels.source import open_source
 from ssl_bf.pixels.store import DecodedImages
 from ssl_bf.run.training_state import training_tensors
@@ -39,8 +41,8 @@ def examine(config: PretrainConfig) -> Iterator[Finding]:
     yield resources.products(machine.milliseconds_of_products(device), config.precision)
     yield from _of_settings(config)
     try:
-        count = yield from _of_images(config)
-        yield from _of_sizes(config, count, device)
+        train = yield from _of_images(config)
+        yield from _of_sizes(config, train, device)
         yield from _of_steps(config)
     except InputError as error:
         yield Finding("wrong", "run", str(error))
@@ -53,8 +55,8 @@ def _of_settings(config: PretrainConfig) -> Iterator[Finding]:
     yield settings.batch_norm(config.batch_size, world_size(), method.batch_norm)
 
 
-def _of_images(config: PretrainConfig) -> Generator[Finding, None, int]:
-    """Returns the number of training images."""
+def _of_images(config: PretrainConfig) -> Generator[Finding, None, ImageSplit]:
+    """Returns the training images."""
     data = config.data
     if isinstance(data, TinyImagenetConfig):
         yield images.tiny_imagenet_layout(Path(data.root).expanduser())
@@ -65,12 +67,13 @@ def _of_images(config: PretrainConfig) -> Generator[Finding, None, int]:
         yield images.duplicates(train, open_splits(data).test)
     except InputError as error:
         yield Finding("look", "test split", f"{error}; without one there is nothing to judge on")
-    return len(train)
+    return train
 
 
-def _of_sizes(config: PretrainConfig, count: int, device: torch.device) -> Iterator[Finding]:
+def _of_sizes(config: PretrainConfig, train: ImageSplit, device: torch.device) -> Iterator[Finding]:
+    count, classes = len(train), Classes.of(train.class_names, train.labels)
     yield settings.dropped(count, config.batch_size)
-    method = method_without_memory(config, 0)
+    method = method_without_memory(config, classes)
     for rule, cause in method.suspects.items():
         yield settings.suspect(rule, cause)
     if method.queue_size:
@@ -79,7 +82,7 @@ def _of_sizes(config: PretrainConfig, count: int, device: torch.device) -> Itera
     if method.momentum is not None:
         steps = config.epochs * (count // config.batch_size)
         yield settings.slow_copy(method.momentum.start, steps)
-    yield resources.memory(bytes_needed(config, 0), memory_there(device), device.type)
+    yield resources.memory(bytes_needed(config, classes), memory_there(device), device.type)
 
 
 def _of_steps(config: PretrainConfig) -> Iterator[Finding]:
@@ -88,7 +91,7 @@ def _of_steps(config: PretrainConfig) -> Iterator[Finding]:
     with run.loader:
         run.model.train()
         input_seconds, step_seconds = _measured(run)
-    kept = config.run.keep_checkpoints
+    kept = config.run.keep_last
     tensors = training_tensors(run.method, run.optimizer).values()
     state = sum(value.numel() * value.element_size() for value in tensors)
     yield resources.disk(state, kept, _free(Path(config.run.directory)))

@@ -40,7 +40,7 @@ class Outlook:
 
     Attributes:
         method: its name, as the findings begin.
-        rows: N, images per device.
+        rows: N, images per device; with labels at most the classes, whose images may coincide.
         width: P, of projections.
         total_steps: of the run.
         warmup_steps: in which the learning rate rises.

@@ -4,24 +4,29 @@ Shapes: N local batch, S streams, P projection width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import BackboneInfo
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import GroupedBatchNorm
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.geometry import Observed, spread
 from ssl_bf.methods.measurements import feature_std, relation_values
+from ssl_bf.methods.parameter_groups import trained_groups
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
-from ssl_bf.parts.batch_norm import GroupedBatchNorm
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations.no_relation import NoRelationConfig
@@ -39,14 +44,14 @@ class Start:
         width: of its features.
         relation: config of the batch relation.
         seed: of all initial values but the backbone's.
-        classes: of the labelled images; 0 where there are no labels.
+        classes: names and counts of the labelled images; none where there are no labels.
     """
 
     backbone: nn.Module
     width: int
     relation: RelationSettings = field(default_factory=NoRelationConfig)
     seed: int = 0
-    classes: int = 0
+    classes: Classes = field(default_factory=Classes)
 
     def initial_values(self, part: str) -> AbstractContextManager[None]:
         """Inside, initial values depend on the seed and the part's name alone."""
@@ -80,6 +85,7 @@ class Method(nn.Module, ABC):
 
     views_per_image: ClassVar[int] = 2
     needs_labels: ClassVar[bool] = False  # an unlabelled data set is then refused
+    needs_pairs: bool = False  # of one class, in every batch: else the sampler is refused
 
     config: MethodSettings
     backbone: nn.Module
@@ -171,23 +177,30 @@ class Method(nn.Module, ABC):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Trainable parameters by learning-rate rule; each exactly once."""
-        apart = [*self.constant_rate_modules(), self.relation]
-        main = _trainable(self, exclude=apart)
-        groups = [ParameterGroup("network", main)]
-        for module in self.constant_rate_modules():
-            named = _trainable(self, only=module)
-            groups.append(ParameterGroup("constant", named, schedule="constant"))
-        related, gate = _trainable(self, only=self.relation), self.relation.gate()
-        for name, is_gate in (("relation", False), ("gate", True)):
-            named = [(each, p) for each, p in related if (p is gate) == is_gate]
-            if named:
-                scale = self.relation.lr_scale
-                groups.append(ParameterGroup(name, named, scale, decays=not is_gate))
-        return groups
+        return trained_groups(self, self.constant_rate_modules(), self.relation)
 
     def constant_rate_modules(self) -> list[nn.Module]:
         """Modules whose learning rate stays at its peak (SimSiam's predictor)."""
         return []
+
+    def changing_keys(self) -> list[str]:
+        """Keys of the config by which steps differ in kind."""
+        return [] if self.relation.is_always_active else ["relation.active"]
+
+    @property
+    def skips_parameters(self) -> bool:
+        """Whether some steps give no gradient to something that is trained."""
+        return not self.relation.is_always_active
+
+    @property
+    def kept_backbone(self) -> nn.Module:
+        """The backbone that is judged and handed over."""
+        return self.backbone
+
+    def hand_over(self, path: Path, info: BackboneInfo) -> dict[str, Path]:
+        """Write the stripped backbone to `path`; returns what was written, by its name in words."""
+        save_backbone(path, self.kept_backbone, info)
+        return {"stripped backbone": path}
 
     def check_batch(self, local_batch: int, num_devices: int) -> None:
         """Refuse a batch that this method or its relation cannot work with.
@@ -235,16 +248,3 @@ class Method(nn.Module, ABC):
 
 def _normalises_parts(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and not isinstance(module, GroupedBatchNorm)
-
-
-def _trainable(
-    owner: nn.Module, *, only: nn.Module | None = None, exclude: Iterable[nn.Module] = ()
-) -> list[tuple[str, nn.Parameter]]:
-    """Named trainable parameters of `owner`, chosen by module identity, never by name."""
-    chosen = {id(p) for p in (owner if only is None else only).parameters()}
-    excluded = {id(p) for module in exclude for p in module.parameters()}
-    return [
-        (name, p)
-        for name, p in owner.named_parameters()
-        if p.requires_grad and id(p) in chosen - excluded
-    ]

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import num_groups, set_batch_norm_mode
+from ssl_bf.layers.mlp_head import mlp_head
 from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
@@ -22,11 +24,9 @@ from ssl_bf.methods.geometry import Observed, logits
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
-from ssl_bf.parts.batch_norm import num_groups, set_batch_norm_mode
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.parts.gathered_keys import gather_keys, own_keys
 from ssl_bf.parts.key_queue import KeyQueue
-from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives, queued_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
+from ssl_bf.layers.mlp_head import LastNorm, mlp_head
 from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.geometry import Observed
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.gathered_keys import gather_keys, own_keys
-from ssl_bf.parts.mlp_head import LastNorm, mlp_head
 from ssl_bf.parts.negatives import batch_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate

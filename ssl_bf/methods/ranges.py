@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ssl_bf.parts.batch_norm import num_groups
+from ssl_bf.layers.batch_norm import num_groups
 
 AT_LEAST_ONE = (
     "projection_dim",

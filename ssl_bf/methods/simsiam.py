@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
+from ssl_bf.layers.mlp_head import mlp_head
 from ssl_bf.losses.negative_cosine import negative_cosine
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.geometry import Observed
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
-from ssl_bf.parts.mlp_head import mlp_head
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
 from ssl_bf.relations.surroundings import Samples
 

@@ -1,1 +1,1 @@
-"""Stateful pieces that methods are made of: heads, slow copies, queues, batch norms, shuffles."""
+"""Stateful pieces that methods are made of: slow copies, queues, groups, shuffles."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from linear_eval.system.errors import InputError
-from ssl_bf.parts.batch_norm import GroupedBatchNorm
+from ssl_bf.layers.batch_norm import GroupedBatchNorm
 
 
 def features_in_parts(backbone: nn.Module, view: Tensor, parts: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.distributed import all_gather_rows, world_size
-from ssl_bf.parts.all_reduce import all_reduce_sum
+from ssl_bf.layers.all_reduce import all_reduce_sum
 from ssl_bf.parts.gathered_keys import own_keys
 
 

@@ -1,4 +1,4 @@
-"""Which rows of a batch belong together, without labels: a teacher's neighbours or clusters.
+"""Which rows of a batch belong together: by labels, or a teacher's neighbours or clusters.
 
 Shapes: N local batch, W devices, B groups of g rows, D width, C clusters.
 """
@@ -112,3 +112,22 @@ class Clusters(Teacher):
             moved = unit_length(KEPT * self.centres + (1 - KEPT) * unit_length(sums))
             self.centres.copy_(torch.where(has_rows, moved, self.centres))
         super().after_step()
+
+
+class Labels(Surroundings):
+    """The labels of the batch, for methods that have them; nothing is kept between steps."""
+
+    needs_labels = True
+
+    def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:
+        """Nothing to note."""
+
+    def beside(self, features: Tensor, samples: Samples, side: Side, view: int) -> Beside:
+        """The labels (N, 1) of the rows."""
+        del features, side, view
+        assert samples.labels is not None, "a method without labels was not refused"
+        rows = samples.labels[:, None]
+        return Beside(rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device))
+
+    def after_step(self) -> None:
+        """Nothing to forget."""

@@ -10,11 +10,11 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.parts.attention_weights import Attention
-from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
+from ssl_bf.layers.attention_weights import Attention
+from ssl_bf.layers.batch_transformer_layer import BatchTransformerLayer
+from ssl_bf.layers.self_attention import SelfAttention
 from ssl_bf.parts.gathered_rows import rows_of_others
 from ssl_bf.parts.groups import check_group, check_heads, collect, deal
-from ssl_bf.parts.self_attention import SelfAttention
 from ssl_bf.relations.keys import Context, OnOff
 from ssl_bf.relations.neighbour_memory import MEMORY, NeighbourMemory, check_memory
 from ssl_bf.relations.surroundings import Beside, Surroundings

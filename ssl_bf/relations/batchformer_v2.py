@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Place, has_class_token, places
 from linear_eval.system.errors import InputError
-from ssl_bf.parts.attention_weights import Attention
-from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
+from ssl_bf.layers.attention_weights import Attention
+from ssl_bf.layers.batch_transformer_layer import BatchTransformerLayer
+from ssl_bf.layers.self_attention import SelfAttention, UniformAttention
 from ssl_bf.parts.gathered_rows import rows_of_others
 from ssl_bf.parts.groups import check_group, check_heads
-from ssl_bf.parts.self_attention import SelfAttention, UniformAttention
 from ssl_bf.relations.batchformer import BatchTransformerConfig
 from ssl_bf.relations.relation import Relation
 from ssl_bf.relations.token_relation import RelatingInside, TokenRelation

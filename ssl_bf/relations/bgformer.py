@@ -3,7 +3,7 @@
 Source: arXiv 2211.10622, of which only the abstract could be had; the block follows what is known
 of the authors' code. Shapes: N local batch, B groups of g rows, D width.
 
-Differs: one view, one stream of plain features beside it, no labels.
+Differs: one view, one stream of plain features beside it; labels with `graph: label` only.
 """
 
 import math
@@ -18,14 +18,15 @@ from torch.nn import functional
 
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
+from ssl_bf.layers.attention_weights import Attention
+from ssl_bf.layers.graph_norm import GraphNorm
+from ssl_bf.layers.self_attention import SelfAttention
 from ssl_bf.losses.unit_length import full_precision
-from ssl_bf.parts.attention_weights import Attention
 from ssl_bf.parts.gathered_rows import rows_of_others
-from ssl_bf.parts.graph_norm import GraphNorm
 from ssl_bf.parts.groups import check_group, check_heads, collect, deal
-from ssl_bf.parts.self_attention import SelfAttention
 from ssl_bf.relations.batch_graphs import (
     Clusters,
+    Labels,
     Teacher,
     edges_between_equals,
     edges_to_nearest,
@@ -35,10 +36,10 @@ from ssl_bf.relations.keys import OnOff
 from ssl_bf.relations.surroundings import Beside, Surroundings
 from ssl_bf.relations.two_streams import TrainedRelationConfig
 
-Graph = Literal["none", "teacher_knn", "cluster", "instance"]
+Graph = Literal["none", "teacher_knn", "cluster", "instance", "label"]
 # Keys that act with some graphs only, and what they are there unless given.
 WITH_GRAPHS: dict[str, tuple[tuple[str, ...], float]] = {
-    "visual_weight": (("teacher_knn", "cluster", "instance"), 0.5),
+    "visual_weight": (("teacher_knn", "cluster", "instance", "label"), 0.5),
     "graph_neighbours": (("teacher_knn",), 4),
     "clusters": (("cluster",), 64),
 }
@@ -57,7 +58,8 @@ class BGFormerConfig(TrainedRelationConfig):
     # rows that see each other: random groups of so many; local: all of a device; global: of all
     context: int | Literal["local", "global"] = 32
     top_k: int = 8  # rows of its group that a row attends to, the most similar ones
-    # semantic branch: none, a teacher's nearest rows, clusters of its rows, or each row alone
+    # semantic branch: none, a teacher's nearest rows, clusters of its rows, each row alone, or the
+    # rows of its class (label: for methods with labels)
     graph: Graph = "none"
     visual_weight: float | None = None  # of the attention beside the graph; null: 0.5
     graph_neighbours: int | None = None  # edges of a row with graph=teacher_knn; null: 4
@@ -102,7 +104,9 @@ class BGFormerConfig(TrainedRelationConfig):
         return BGFormer(self, width)
 
     def surroundings(self, width: int, *, has_key_side: bool) -> Surroundings | None:
-        """The teacher, where the graph comes from one."""
+        """The teacher or the labels, where the graph comes from them."""
+        if self.graph == "label":
+            return Labels()
         if self.graph == "teacher_knn":
             return Teacher(has_key_side=has_key_side)
         if self.graph == "cluster":
@@ -171,7 +175,7 @@ class BGFormer(nn.Module):
             features: (N, D).
             order: (N,) permutation that deals the rows into groups, or None to keep them.
             dropout: False switches every dropout off.
-            beside: what the graph is made from: the teacher's rows (N, D), or labels (N, 1).
+            beside: what the graph is made from: the teacher's rows (N, D), or classes (N, 1).
             attention: a list that the attention of each layer is added to; None: nobody asks.
         """
         sequences = deal(features, order, self.config.context)
@@ -199,7 +203,7 @@ class BGFormer(nn.Module):
         teacher = deal(beside.rows, order, self.config.context)
         if is_global:
             teacher = torch.cat([teacher, rows_of_others(teacher[0])[None]], dim=1)
-        if self.config.graph == "cluster":
+        if self.config.graph in ("cluster", "label"):
             return edges_between_equals(teacher[..., 0])
         return edges_to_nearest(teacher, int(self.config.of_graph("graph_neighbours")))
 

@@ -12,9 +12,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.layers.attention_weights import Attention
+from ssl_bf.layers.self_attention import UniformAttention
 from ssl_bf.parts.groups import check_group
-from ssl_bf.parts.self_attention import UniformAttention
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
 from ssl_bf.relations.keys import OnOff
 from ssl_bf.relations.two_streams import TwoStreamConfig

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
-from ssl_bf.parts.attention_weights import Attention
-from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
+from ssl_bf.layers.attention_weights import Attention
+from ssl_bf.layers.batch_transformer_layer import BatchTransformerLayer
 from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.parts.groups import check_group, collect, deal
 from ssl_bf.parts.key_queue import NO_IMAGE

@@ -6,7 +6,7 @@ Shapes: N local batch, D width.
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.relations.surroundings import Beside
 
 

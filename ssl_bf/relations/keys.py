@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.relations.streams import StreamRules
 from ssl_bf.relations.surroundings import Surroundings
 

@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ssl_bf.layers.attention_weights import Attention
+from ssl_bf.layers.attention_weights import attention as attention_of
 from ssl_bf.losses.unit_length import unit_length
-from ssl_bf.parts.attention_weights import Attention
-from ssl_bf.parts.attention_weights import attention as attention_of
 from ssl_bf.relations.neighbour_memory import MEMORY, NeighbourMemory, check_memory
 from ssl_bf.relations.streams import Pairs
 from ssl_bf.relations.surroundings import Beside, Surroundings

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.parts.attention_weights import Attention
+from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.gate import Gated
 from ssl_bf.relations.keys import TwoStreamKeys
@@ -95,15 +95,13 @@ class Relation(nn.Module):
     ) -> Tensor:
         """(N, D) -> (S, N, D) with gradient; S is 2 when related queries are trained on."""
         relating = self.relating if self.rules.relates_queries else None
-        dropout = self.drops_queries
-        return self._streams(relating, features, samples, context, "query", view, dropout=dropout)
+        return self._streams(relating, features, samples, context, "query", view)
 
     def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """(N, D) -> (S, N, D) on the key side, regrouped independently of the queries."""
         relating = self.slow_relating if self.slow_relating is not None else self.relating
         relating = relating if self.rules.relates_keys else None
-        drops = self.drops_keys
-        return self._streams(relating, features, samples, context, "key", view, dropout=drops)
+        return self._streams(relating, features, samples, context, "key", view)
 
     def features(
         self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
@@ -133,6 +131,11 @@ class Relation(nn.Module):
         """Whether `teach` must come before `queries` where the key side has not seen the view."""
         is_needed = self.surroundings is not None and self.surroundings.needs_slow_queries
         return is_needed and self.rules.relates_queries and self.is_active(context)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the method must have labels."""
+        return self.surroundings is not None and self.surroundings.needs_labels
 
     def teach(self, slow: Tensor, samples: Samples, view: int) -> None:
         """Show the slow plain features (N, D) of a view, at the place of the relation."""
@@ -227,8 +230,6 @@ class Relation(nn.Module):
         context: StepContext,
         side: Side,
         view: int,
-        *,
-        dropout: bool,
     ) -> Tensor:
         if self.training and self.surroundings is not None:
             self.surroundings.observe(features, samples, side, view)
@@ -236,6 +237,7 @@ class Relation(nn.Module):
             self.noted = self.noted if self.is_active(context) else None
             return features.unsqueeze(0)
         order = self.order(features, context, side, view)
+        dropout = self.drops_queries if side == "query" else self.drops_keys
         beside: Beside | None = None
         if self.surroundings is None:
             related = relating(features, order, dropout=dropout)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.parts.batch_norm import frozen_running_statistics
+from ssl_bf.layers.batch_norm import frozen_running_statistics
 
 Pairs = (
     Literal["plain_keys", "all", "matched", "plain_queries", "related"]

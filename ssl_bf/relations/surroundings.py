@@ -75,6 +75,7 @@ class Surroundings(nn.Module, ABC):
     """
 
     needs_slow_queries = False  # what the key side would make of the views that are queried
+    needs_labels = False
 
     def make_room(self, local_batch: int) -> None:
         """Take the size that the state has with batches of N; before the first step."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.stages import Stage, stages
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.parts.attention_weights import Attention
-from ssl_bf.parts.batch_norm import frozen_running_statistics
+from ssl_bf.layers.attention_weights import Attention
+from ssl_bf.layers.batch_norm import frozen_running_statistics
 from ssl_bf.relations.keys import TwoStreamKeys
 from ssl_bf.relations.relation import Relation
 from ssl_bf.relations.surroundings import Noted, Samples, Side

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,18 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
 
 
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU, bit for bit, of tensors of any device, layout or memory.
+
+    What is stored has no shared memory and no strides such as channels_last: safetensors refuses
+    both.
+    """
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
 def save(
     run_directory: Path,
     *,
@@ -49,6 +62,7 @@ def save(
     tensors: dict[str, Tensor],
     state: dict[str, Any],
     keep: int,
+    stays: Callable[[int], bool] = lambda step: False,
 ) -> Path:
     """Publish a checkpoint, then delete older ones.
 
@@ -58,9 +72,10 @@ def save(
     Args:
         run_directory: must exist; the checkpoint goes to checkpoints/step-NNNNNNNNN in it.
         step: optimizer updates done.
-        tensors: any device, layout or shared memory; stored as contiguous copies, bit for bit.
+        tensors: from `copied`.
         state: JSON values without NaN and infinities.
         keep: how many sound checkpoints stay, this one included; >= 1.
+        stays: of a step, whether its checkpoint is never deleted.
 
     Raises:
         InputError: the disk is full, read-only or damaged.
@@ -70,24 +85,33 @@ def save(
     final = folder / f"step-{step:09d}"
     try:
         folder.mkdir(exist_ok=True)
-        _delete_leftovers(folder)
+        delete_leftovers(folder)
         if _damage(final) is not None:
             _commit(final, _encode(step, tensors, state))
         damage = _damage(final)
         if damage is not None:
             raise OSError(f"it does not read back as written: {damage}")
-        _delete_older(folder, step, keep)
+        _delete_older(folder, step, keep, stays)
     except OSError as error:
         raise InputError(
             f"{final}: the checkpoint cannot be saved ({error.strerror or error}); "
-            "free some space or mend the disk, then go on with `ssl-bf resume`: "
+            "free some space or mend the disk, then give the same command with run.resume=auto: "
             "checkpoints saved before are untouched"
         ) from error
     return final
 
 
-def load_newest(run_directory: Path) -> Checkpoint:
+def published_steps(run_directory: Path) -> list[int]:
+    """Steps of the checkpoints that are there, sound or not, newest first."""
+    return [_step(path) for path in _published(run_directory / "checkpoints")]
+
+
+def load_newest(run_directory: Path, *, step: int | None = None) -> Checkpoint:
     """Newest checkpoint that matches its checksums; `notes` names each newer one that does not.
+
+    Args:
+        run_directory: of the run.
+        step: only that of this step will do.
 
     Raises:
         InputError: there is no checkpoint, or none is sound (each is listed with its reason).
@@ -95,6 +119,8 @@ def load_newest(run_directory: Path) -> Checkpoint:
     folder = run_directory / "checkpoints"
     reasons = []
     for path in _published(folder):
+        if step not in (None, _step(path)):
+            continue
         try:
             files = _verified_files(path)
             tensors = tensors_from_bytes(files[TENSORS])
@@ -106,8 +132,9 @@ def load_newest(run_directory: Path) -> Checkpoint:
         return Checkpoint(_step(path), tensors, state, notes)
     if not reasons:
         raise InputError(
-            f"{run_directory}: holds no checkpoint, expected checkpoints/step-NNNNNNNNN; "
-            "give the directory of a run that has saved one, or start again with `ssl-bf pretrain`"
+            f"{run_directory}: holds no checkpoint, expected checkpoints/step-"
+            f"{'NNNNNNNNN' if step is None else f'{step:09d}'}; give the directory of a run that "
+            "has saved one, or start again with `ssl-bf pretrain ... run.resume=auto`"
         )
     raise InputError(
         f"{run_directory}: no checkpoint is sound, expected one that matches its checksums; "
@@ -116,12 +143,7 @@ def load_newest(run_directory: Path) -> Checkpoint:
 
 
 def _encode(step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> dict[str, bytes]:
-    # safetensors refuses shared memory and strides such as channels_last, hence the copies.
-    plain = {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    files = {TENSORS: tensors_to_bytes(plain), STATE: _to_json(state)}
+    files = {TENSORS: tensors_to_bytes(tensors), STATE: _to_json(state)}
     return files | {MANIFEST: _to_json(_manifest(step, files))}
 
 
@@ -195,18 +217,19 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _delete_leftovers(folder: Path) -> None:
-    for path in _folders(folder, _LEFTOVER):
+def delete_leftovers(folder: Path) -> None:
+    """Delete what killed processes left in the folder of checkpoints; nobody may write there."""
+    for path in _folders(folder, _LEFTOVER) if folder.is_dir() else []:
         shutil.rmtree(path)
 
 
-def _delete_older(folder: Path, step: int, keep: int) -> None:
+def _delete_older(folder: Path, step: int, keep: int, stays: Callable[[int], bool]) -> None:
     """Delete what is older than the `keep`-th sound checkpoint, counting down from `step`."""
     sound = 1
     for path in _published(folder):
         if _step(path) >= step:
             continue  # newer ones were found damaged when this run resumed: they count for nothing
-        if sound >= keep:
+        if sound >= keep and not stays(_step(path)):
             delete_folder(path)
-        elif _damage(path) is None:
+        elif sound < keep and _damage(path) is None:
             sound += 1

@@ -8,12 +8,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from linear_eval.backbones.backbone_file import file_sha256
+from linear_eval.classifiers.classifier_file import CLASSIFIER_FILE
 from linear_eval.results.results_file import read_results
-from linear_eval.system.atomic_file import atomic_file, check_new
+from linear_eval.system.atomic_file import atomic_file, check_new, delete_litter
 from linear_eval.system.atomic_folder import LEFTOVERS
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError
 from linear_eval.system.folder_lock import InUseError, sole_use
+from ssl_bf.run.checkpoint import delete_leftovers
+from ssl_bf.run.status import STATUS_FILE, put_right
 
 CONFIG_FILE = "config.yaml"
 BACKBONE_FILE = "backbone.safetensors"
@@ -21,17 +24,19 @@ BACKBONE_FILE = "backbone.safetensors"
 _NUMBER = "[0-9]" * 9
 # What a run writes into its directory; run.overwrite deletes nothing else. The backbone comes
 # first: a file that looks finished must not outlive its run.
+FILES = (
+    *(BACKBONE_FILE, CLASSIFIER_FILE, "metrics.jsonl", "health.jsonl"),
+    *(STATUS_FILE, "environment.json", CONFIG_FILE),
+)
 RUN_ENTRIES = (
-    BACKBONE_FILE,
-    "metrics.jsonl",
-    "health.jsonl",
-    "status.json",
-    "environment.json",
-    CONFIG_FILE,
+    *FILES,
     f"captured/step-{_NUMBER}.safetensors",
     f"checkpoints/step-{_NUMBER}",
     *(f"checkpoints/{leftover}step-{_NUMBER}" for leftover in LEFTOVERS),
+    "logs/rank-*.log",
     "tensorboard/events.out.tfevents.*",
+    "metrics.csv",
+    "wandb",
     *("relations.png", "relations.json"),  # of `ssl-bf relations`
 )
 # What `linear-eval run` writes beside a backbone: run.overwrite takes it away with that backbone.
@@ -91,6 +96,7 @@ def claimed(directory: Path) -> Iterator[None]:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(sole_use(directory))
+            _tidy(directory)
         except InUseError as error:
             raise InputError(
                 f"run.directory: another process is training in {directory}; wait for it, stop it, "
@@ -102,6 +108,20 @@ def claimed(directory: Path) -> Iterator[None]:
                 "another directory"
             ) from error
         yield
+
+
+def _tidy(directory: Path) -> None:
+    """Delete what killed processes left half written; nobody else writes there now."""
+    delete_leftovers(directory / "checkpoints")
+    for name in FILES:
+        delete_litter(directory / name)
+
+
+def say_finished(directory: Path, total_steps: int | None = None) -> None:
+    """Tell that nothing is left to do, and have its status say so."""
+    if is_main():
+        put_right(directory, total_steps)
+        print(f"{directory}: the run is finished; its backbone is {directory / BACKBONE_FILE}")
 
 
 def _delete_if_empty(directory: Path, was_there: bool) -> None:

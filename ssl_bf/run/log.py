@@ -1,4 +1,4 @@
-"""What a run writes for its user: metrics, status, environment, and TensorBoard events."""
+"""What a run writes for its user: metrics, status, environment; trackers are told the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -16,13 +16,14 @@ from torch import Tensor
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal
-from linear_eval.system.json_lines import append_line, drop_lines_after
-from linear_eval.system.printable import one_line
 from ssl_bf.health.memory import memory_in_use
 from ssl_bf.health.rules import Finding
 from ssl_bf.run.environment import changed_keys, describe_environment
 from ssl_bf.run.progress import Progress
+from ssl_bf.run.status import State, write_json, write_status
 from ssl_bf.schedules import Plan
+from ssl_bf.trackers.choice import TrackerChoice
+from ssl_bf.trackers.tracker import Tracker
 
 METRICS, HEALTH = "metrics.jsonl", "health.jsonl"
 
@@ -56,7 +57,7 @@ class RunLog:
         plan: Plan,
         batch_size: int,
         resume_step: int | None = None,
-        tensorboard: bool = True,
+        trackers: TrackerChoice | None = None,
         precision: str | None = None,
     ) -> None:
         """Prepare a new log, or with `resume_step` go on with the one that is there.
@@ -66,7 +67,7 @@ class RunLog:
             plan: length of the run.
             batch_size: global, for images per second.
             resume_step: step of the checkpoint; lines of later steps are dropped.
-            tensorboard: write events too, where the package is installed.
+            trackers: that are told the numbers as well; None: nobody.
             precision: of the steps, for environment.json.
         """
         self._directory = run_directory
@@ -77,9 +78,9 @@ class RunLog:
         self._watched: list[tuple[int, Tensor]] = []
         self._progress = Progress(plan, first_step=self._step)
         self._resume_step = resume_step
-        self._wants_tensorboard = tensorboard
+        self._choice = trackers or TrackerChoice()
         self._precision = precision
-        self._writer: Any = None
+        self._trackers: list[Tracker] = []
         self._is_open = False
         if resume_step is not None:
             self.open()
@@ -89,8 +90,8 @@ class RunLog:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._progress.close()
-        if self._writer is not None:
-            self._writer.close()
+        for tracker in self._trackers:
+            tracker.close()
         if error is None:
             self._write_status("finished")
         elif isinstance(error, StoppedBySignal):
@@ -107,10 +108,11 @@ class RunLog:
             (self._directory / METRICS).write_bytes(b"")
         else:
             for name in (METRICS, HEALTH):
-                drop_lines_after(self._directory / name, self._resume_step)
+                _drop_lines_after(self._directory / name, self._resume_step)
         self._write_environment(is_resumed=self._resume_step is not None)
-        if self._wants_tensorboard:
-            self._open_tensorboard(self._resume_step)
+        self._trackers, notes = self._choice.open(self._directory, self._resume_step)
+        for line in notes:
+            self.note(line)
         self._write_status("running")
 
     @property
@@ -170,7 +172,9 @@ class RunLog:
         if done:  # a second line of the same step took no training
             timing["images_per_second"] = round(speed, 1)
         self._append(METRICS, {"step": step, "epoch": epoch, **numbers, "timing": timing})
-        self._write_events(step, numbers)
+        finite = {name: number for name, number in numbers.items() if number is not None}
+        for tracker in self._trackers:
+            tracker.add(step, epoch, finite)
         self._progress.show(
             step, numbers, images_per_second=speed, seconds_per_step=seconds_per_step
         )
@@ -185,37 +189,18 @@ class RunLog:
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
         try:
-            append_line(self._directory / name, record)
+            with (self._directory / name).open("ab") as file:
+                file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise InputError(
                 f"{self._directory / name}: cannot be written ({error.strerror or error}); free "
-                "some space, then go on with `ssl-bf resume`"
+                "some space or mend the disk, then give the same command with run.resume=auto"
             ) from error
 
-    def _write_events(self, step: int, numbers: dict[str, float | None]) -> None:
-        if self._writer is None:
-            return
-        for name, number in numbers.items():
-            if number is not None:
-                self._writer.add_scalar(name, number, step)
-
-    def _write_status(
-        self,
-        state: Literal["running", "finished", "stopped", "failed"],
-        *,
-        reason: str | None = None,
-    ) -> None:
-        if not is_main() or not self._is_open:
-            return
-        status: dict[str, Any] = {
-            "state": state,
-            "step": self._step,
-            "total_steps": self._plan.total_steps,
-            "updated_unix_seconds": int(time.time()),
-        }
-        if reason is not None:
-            status["reason"] = one_line(reason)
-        _write_json(self._directory / "status.json", status)
+    def _write_status(self, state: State, *, reason: str | None = None) -> None:
+        if is_main() and self._is_open:
+            total = self._plan.total_steps
+            write_status(self._directory, state, step=self._step, total_steps=total, reason=reason)
 
     def _write_environment(self, *, is_resumed: bool) -> None:
         path = self._directory / "environment.json"
@@ -224,16 +209,7 @@ class RunLog:
             changes = changed_keys(json.loads(path.read_bytes()), now)
             if changes:
                 self.note(f"warning: results may differ in the last bits; {'; '.join(changes)}")
-        _write_json(path, now)
-
-    def _open_tensorboard(self, resume_step: int | None) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self.note("no TensorBoard events: the package tensorboard is not installed")
-            return
-        purge_step = None if resume_step is None else resume_step + 1
-        self._writer = SummaryWriter(self._directory / "tensorboard", purge_step=purge_step)
+        write_json(path, now)
 
 
 def _number(value: float | Tensor) -> float | None:
@@ -241,6 +217,18 @@ def _number(value: float | Tensor) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def _drop_lines_after(path: Path, step: int) -> None:
+    """Keep the lines up to `step`; a line cut short by a killed process goes too."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines()
     with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=2).encode() + b"\n")
+        file.writelines(line + b"\n" for line in lines if _is_up_to(step, line))
+
+
+def _is_up_to(step: int, line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.get("step", math.inf) <= step

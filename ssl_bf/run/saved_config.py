@@ -22,6 +22,8 @@ IGNORED = {
     "dropout_only": {"parameters", "lr_scale", "context"},
     "self_only": {"context"},
 }
+# Keys of `run:` and what they are called by now.
+RENAMED = {"checkpoint_every": "save_every", "keep_checkpoints": "keep_last"}
 
 
 def saved_config(directory: Path, overrides: Sequence[str] = ()) -> PretrainConfig:
@@ -38,7 +40,7 @@ def saved_config(directory: Path, overrides: Sequence[str] = ()) -> PretrainConf
             f"{directory}: holds no run ({CONFIG_FILE} is missing), expected a directory written "
             "by `ssl-bf pretrain`; give the directory of a run"
         )
-    mapping = without_ignored_keys(read_config_file(str(file), "pretrain"))
+    mapping = with_new_names(without_ignored_keys(read_config_file(str(file), "pretrain")))
     return parse_config(PretrainConfig, mapping, [*earlier_reading(file), *overrides]).value
 
 
@@ -49,6 +51,17 @@ def without_ignored_keys(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(relation, dict) or not ignored:
         return mapping
     return {**mapping, "relation": {k: v for k, v in relation.items() if k not in ignored}}
+
+
+def with_new_names(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same with the keys of `run:` that had another name, and epochs that had no unit."""
+    run = mapping.get("run")
+    if not isinstance(run, dict):
+        return mapping
+    renamed = {RENAMED.get(name, name): value for name, value in run.items()}
+    if "checkpoint_every" in run:
+        renamed["save_every"] = f"{run['checkpoint_every']}epochs"
+    return {**mapping, "run": renamed}
 
 
 def earlier_reading(file: Path) -> list[str]:

@@ -11,9 +11,23 @@ from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import one_line
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.method import Method
 from ssl_bf.run.environment import compiler_fault
+from ssl_bf.samplers.sampler import Sampler
+from ssl_bf.trackers import wandb_run
+
+
+def check_machine(config: PretrainConfig, device: torch.device) -> None:
+    """Refuse what is asked for and cannot be had here: a tracker, a captured step, a compiler.
+
+    Raises:
+        InputError: naming the key.
+    """
+    check_trackers(config)
+    check_cuda_graph(config, device)
+    check_compiler(config, device)
 
 
 def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
@@ -35,16 +49,34 @@ def check_cuda_graph(config: PretrainConfig, device: torch.device) -> None:
             )
 
 
+def check_trackers(config: PretrainConfig) -> None:
+    """Refuse a tracker that was asked for and cannot be had; TensorBoard is done without.
+
+    Raises:
+        InputError: the package wandb is not installed.
+    """
+    if config.run.wandb != "off" and not wandb_run.is_installed():
+        raise InputError(
+            f"run.wandb: {config.run.wandb} needs the package wandb, which is not installed; "
+            "pip install 'ssl-bf[wandb]', or set run.wandb=off"
+        )
+
+
 def check_captured(config: PretrainConfig, method: Method) -> None:
     """Refuse `speed.cuda_graph` where steps differ: a graph repeats one.
 
     Raises:
-        InputError: stream 1 exists in part of the training only.
+        InputError: stream 1 exists in part of the training only, or the method changes on the way.
     """
     if config.speed.cuda_graph and not method.relation.is_always_active:
         raise InputError(
             "speed.cuda_graph: needs relation.active=[0, 1], because a graph repeats one step; set "
             "one of the two"
+        )
+    if config.speed.cuda_graph and (keys := method.changing_keys()):
+        raise InputError(
+            f"speed.cuda_graph: repeats one step, and {', '.join(keys)} changes it on the way; set "
+            "speed.cuda_graph=false, or leave the key out"
         )
 
 
@@ -80,16 +112,45 @@ def check_whole_backbone(config: PretrainConfig, method: Method) -> None:
 
 
 def check_labels(config: PretrainConfig, method: Method, train: ImageSplit) -> None:
-    """Refuse images without labels where the method needs them.
+    """Refuse images without labels, or of one class, where the method needs labels.
 
     Raises:
-        InputError: naming `data`.
+        InputError: naming `data`; or the relation that wants labels of a method without them.
     """
-    if method.needs_labels and bool((train.labels < 0).any()):
+    if not method.needs_labels:
+        if method.relation.needs_labels:
+            raise InputError(
+                f"relation.graph: label takes labels, and method.name={config.method.name} trains "
+                "without them; set relation.graph=none, teacher_knn or cluster, or a method with "
+                "labels (metric)"
+            )
+        return
+    if bool((train.labels < 0).any()):
         raise InputError(
             f"data: the images of {config.data.name} have no labels, which method.name="
             f"{config.method.name} needs, expected a data set with classes (a folder per class "
             "below train/); choose one, or another method"
+        )
+    if len(train.labels.unique()) < 2:
+        only = train.class_names[int(train.labels[0])]
+        raise InputError(
+            f"data: all {len(train)} training images are of one class ('{one_line(only)}'), "
+            f"expected at least two, which method.name={config.method.name} tells apart; "
+            "choose a data set with more classes, or another method"
+        )
+
+
+def check_sampler(config: PretrainConfig, method: Method, sampler: Sampler) -> None:
+    """Refuse batches in which two images of a class may be missing, where the loss compares them.
+
+    Raises:
+        InputError: naming `sampler`.
+    """
+    if method.needs_pairs and (sampler.images_per_class or 0) < 2:
+        raise InputError(
+            f"sampler.name: {config.sampler.name} leaves it to chance whether a batch holds two "
+            f"images of a class, which this method.name={config.method.name} compares; set "
+            "sampler.name=class_balanced and sampler.images_per_class to 2 or more"
         )
 
 

@@ -3,7 +3,6 @@
 Shapes: N images on this device, S x S pixels of a view, M images in the store.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import Future
 from types import TracebackType
 
@@ -13,22 +12,22 @@ from torch import Tensor
 from linear_eval.datasets.bad_images import check_bad_images
 from linear_eval.system.errors import InputError
 from linear_eval.system.serial_threads import serial_threads
-from ssl_bf.keyed_random import key, shuffled
 from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.packed_images import Images, LooseImages, PackedImages
 from ssl_bf.pixels.store import ImageStore, decode_threads
+from ssl_bf.samplers.sampler import Sampler
 from ssl_bf.views.recipes import ViewsConfig, make_views
 from ssl_bf.views.view_draws import ViewDraws
 
-Read = tuple[PackedImages | LooseImages, Tensor]  # of N images, and (N,) their indices in the split
+# Of N images, and (N,) their indices in the split and the numbers of their showings.
+Read = tuple[PackedImages | LooseImages, Tensor, Tensor]
 
 
 class ViewLoader:
     """Makes the batch of any step.
 
-    The order of the images is a function of (seed, epoch), a view of (seed, epoch, image, view):
-    neither the ranks nor a restart change them. All ranks together see every image at most once
-    per epoch; the last partial batch is dropped.
+    Which images a batch shows is the sampler's; a view is a function of (seed, epoch, image, view,
+    showing): neither the ranks nor a restart change them.
 
     Images that have to be decoded or copied are read one batch ahead in a thread, unless a single
     core would have to do both: taking turns, they push each other out of its cache. Views are made
@@ -40,9 +39,8 @@ class ViewLoader:
         self,
         images: ImageStore,
         views: ViewsConfig,
+        sampler: Sampler,
         *,
-        seed: int,
-        batch_size: int,
         rank: int,
         world_size: int,
         device: torch.device,
@@ -57,8 +55,7 @@ class ViewLoader:
         Args:
             images: where the pixels come from; closed with the loader.
             views: how views are made.
-            seed: of the run.
-            batch_size: of all ranks together.
+            sampler: which images a batch shows, of all ranks together.
             rank: of this process.
             world_size: number of processes.
             device: where views are made and left.
@@ -72,6 +69,7 @@ class ViewLoader:
             InputError: fewer images than a batch, too many bad ones, a batch that the ranks cannot
                 share, or more views than lightly makes.
         """
+        batch_size = sampler.pool.batch_size
         if batch_size % world_size:
             raise InputError(
                 f"batch_size: {batch_size} cannot be shared by {world_size} processes, expected a "
@@ -90,12 +88,14 @@ class ViewLoader:
                 f"views.engine: lightly makes 2 views of an image, and this method takes "
                 f"{views_per_image}; set views.engine=batched"
             )
-        self.steps_per_epoch = len(images) // batch_size
+        assert sampler.pool.size == len(images), (sampler.pool.size, len(images))
+        self.steps_per_epoch = sampler.steps_per_epoch
         self._images = images
         self._views = views
-        self._seed = seed
-        self._batch_size = batch_size
-        self._share = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        self._sampler = sampler
+        self._seed = sampler.pool.seed
+        local = batch_size // world_size
+        self._places = torch.arange(rank * local, (rank + 1) * local)
         self._device = _with_index(device)
         self._channels_last = channels_last
         self._compiled = compiled
@@ -117,14 +117,15 @@ class ViewLoader:
         Raises:
             BadImageError: an image cannot be decoded (met here, even when the thread met it).
         """
-        packed, ids = self._read_ahead(step)
+        packed, ids, showings = self._read_ahead(step)
         self._check_bad(self._images)
         epoch = step // self.steps_per_epoch
+        shown = ids + showings * len(self._images)  # one number for each showing of an image
         if self._views.engine == "lightly":
-            views = self._lightly_views(packed.images(), ids, epoch=epoch)
+            views = self._lightly_views(packed.images(), shown, epoch=epoch)
         else:
             images = packed.to(self._device).for_views()  # once for all of them
-            views = self._views_of(images, ids, epoch=epoch)
+            views = self._views_of(images, shown, epoch=epoch)
         labels = None
         if self._labels is not None:
             labels = self._labels[ids].to(self._device, non_blocking=True)
@@ -195,24 +196,14 @@ class ViewLoader:
         return read
 
     def _read(self, step: int) -> Read:
-        """Pixels and split indices of this rank's part of the batch.
-
-        An image that turns out bad is replaced by the one that stands a whole batch further on
-        in the epoch's order (then two batches, ...): never an image of the same batch.
-        """
+        """What this rank reads of the batch."""
         epoch, number = divmod(step, self.steps_per_epoch)
-        places = number * self._batch_size + torch.arange(self._share.start, self._share.stop)
-        substitutes = [self._further_on(epoch, place) for place in places.tolist()]
-        return self._images.read(self._in_order(epoch, places), substitutes=substitutes)
-
-    def _in_order(self, epoch: int, places: Tensor) -> Tensor:
-        """The images at some places of the epoch's order."""
-        return shuffled(key(self._seed, "order", epoch), places, len(self._images))
-
-    def _further_on(self, epoch: int, place: int) -> Iterator[int]:
-        for batches in range(1, self.steps_per_epoch):
-            further = (place + batches * self._batch_size) % len(self._images)
-            yield int(self._in_order(epoch, torch.tensor([further])))
+        rows, showings = self._sampler.deal(epoch, number, self._places)
+        substitutes = [
+            self._sampler.substitutes(epoch, number, place) for place in self._places.tolist()
+        ]
+        images, ids = self._images.read(rows, substitutes=substitutes)
+        return images, ids, showings
 
 
 def _with_index(device: torch.device) -> torch.device:

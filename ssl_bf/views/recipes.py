@@ -2,16 +2,14 @@
 
 A recipe first draws what is done to each image (`ViewDraws`), for a whole batch and on the CPU. The
 draws depend on (seed, epoch, view, image), never on the batch. Then they are applied (`Photos`,
-`TextureWindows`), which draws nothing and never waits for the device. To add a recipe: one
-function, its name in `ViewsConfig.recipe` and in RECIPES.
+`TextureWindows`, `PaddedCrops`), which draws nothing and never waits for the device. To add a
+recipe: one function, its name in `ViewsConfig.recipe` and in RECIPES.
 
 Shapes: N images of a batch, S x S pixels of a view.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,61 +17,14 @@ from torch import Tensor
 from linear_eval.images.crop_boxes import DRAWS, random_resized_crop
 from linear_eval.system.errors import InputError
 from ssl_bf.pixels.packed_images import Images, PackedImages, device_of, sizes_of
-from ssl_bf.pixels.preparation import Preparation
 from ssl_bf.views.colour_ops import NEUTRAL, texture_colours
+from ssl_bf.views.label_recipes import crop_flip, pad_crop
+from ssl_bf.views.padded_crops import PaddedCrops
 from ssl_bf.views.photo_views import Photos
 from ssl_bf.views.texture_views import TextureWindows
 from ssl_bf.views.view_draws import ViewDraws
+from ssl_bf.views.views_config import ViewsConfig as ViewsConfig
 from ssl_bf.views.write_views import write_views
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewsConfig:
-    """How two random views are made of an image.
-
-    Attributes:
-        recipe: named after the paper; simsiam is moco_v2's.
-        size: side of a view in pixels.
-        min_scale: smallest crop, as a part of the image's area.
-        blur: whether the recipe's blur is applied; False for 32 px images (SimSiam, CIFAR-10).
-        engine: batched is ours; lightly runs its PIL transforms one image at a time, for
-            comparison.
-        mean: subtracted per channel, of images in [0, 1].
-        std: divided by, per channel.
-        short_side: of an image before views are cut out of it, see `Preparation`.
-        jpeg_quality: likewise.
-    """
-
-    recipe: Literal["moco_v2", "moco_v3", "simsiam", "textures"]
-    size: int
-    min_scale: float = 0.2
-    blur: bool = True
-    engine: Literal["batched", "lightly"] = "batched"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    short_side: int | None = None
-    jpeg_quality: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.size < 2:
-            raise ValueError(f"size: must be >= 2, got {self.size}")
-        if not 0 < self.min_scale <= 1:
-            raise ValueError(f"min_scale: must be in (0, 1], got {self.min_scale}")
-        if not all(math.isfinite(value) for value in self.mean):
-            raise ValueError(f"mean: must be finite, got {self.mean}")
-        if not all(0 < value < math.inf for value in self.std):
-            raise ValueError(f"std: must be > 0, got {self.std}")
-        if self.engine == "lightly" and self.recipe == "textures":
-            raise InputError(
-                "engine: lightly has no transform like the recipe 'textures', expected moco_v2, "
-                "moco_v3 or simsiam; set engine: batched"
-            )
-        _ = self.preparation  # which checks its own values
-
-    @property
-    def preparation(self) -> Preparation:
-        """What happens to an image once, before views are cut out of it."""
-        return Preparation(short_side=self.short_side, jpeg_quality=self.jpeg_quality)
 
 
 def make_view(
@@ -227,11 +178,13 @@ def enough_rows(count: int, probability: float) -> int:
     return min(count, math.ceil(count * probability + 6 * deviation))
 
 
-Recipe = Callable[[Tensor, ViewDraws, ViewsConfig], Photos | TextureWindows]
+Recipe = Callable[[Tensor, ViewDraws, ViewsConfig], Photos | TextureWindows | PaddedCrops]
 
 RECIPES: dict[str, Recipe] = {
     "moco_v2": moco_v2,
     "moco_v3": moco_v3,
     "simsiam": simsiam,
     "textures": textures,
+    "crop_flip": crop_flip,
+    "pad_crop": pad_crop,
 }

@@ -11,6 +11,7 @@ from ssl_bf.pixels.packed_images import Images, PackedImages
 from ssl_bf.views.batch_ops import normalize_into
 from ssl_bf.views.image_colours import Normalization
 from ssl_bf.views.image_ops import prefer_one_at_a_time
+from ssl_bf.views.padded_crops import PaddedCrops
 from ssl_bf.views.photo_views import Photos, view_of_one
 from ssl_bf.views.texture_views import TextureWindows
 from ssl_bf.views.uniform_views import write_compiled
@@ -23,7 +24,7 @@ CHUNK_BYTES = 3 * 2**20
 def write_views(
     views: Sequence[Tensor],
     images: Images | PackedImages,
-    drawn: Sequence[Photos | TextureWindows],
+    drawn: Sequence[Photos | TextureWindows | PaddedCrops],
     mean: Sequence[float],
     std: Sequence[float],
     *,
@@ -68,7 +69,7 @@ def _write_one_by_one(
 def _write_in_parts(
     views: Tensor,
     images: Images | PackedImages,
-    drawn: Photos | TextureWindows,
+    drawn: Photos | TextureWindows | PaddedCrops,
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:

@@ -32,7 +32,7 @@ PRETRAIN: dict[str, Any] = {
     "epochs": 2,
     "batch_size": 16,
     "speed": {"device": "cpu"},
-    "run": {"directory": "new", "tensorboard": False, "checkpoint_every": 1},
+    "run": {"directory": "new", "tensorboard": False, "save_every": "1epoch"},
 }
 JUDGE: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 64, "test_images": 20},

@@ -39,8 +39,8 @@ from ssl_bf.losses.info_nce import info_nce
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
-from ssl_bf.parts.mlp_head import mlp_head
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
+from ssl_bf.layers.mlp_head import mlp_head
 from ssl_bf.parts.negatives import batch_negatives
 from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
 

@@ -23,6 +23,7 @@ from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.packed_images import PackedImages
 from ssl_bf.pixels.store import HeldImages
+from ssl_bf.samplers.sampler import EveryImage, Pool
 from ssl_bf.train import _update, prepare, train
 from ssl_bf.views.batch_ops import crop_and_resize
 from ssl_bf.views.loader import ViewLoader
@@ -134,8 +135,7 @@ def test_photographs_of_unequal_size_become_views_all_at_once(
         loader = ViewLoader(
             HeldImages(stored, bad_images={}, note=""),
             ViewsConfig(recipe="moco_v3", size=24),
-            seed=0,
-            batch_size=count,
+            EveryImage(Pool(seed=0, batch_size=count, labels=torch.zeros(len(stored)))),
             rank=0,
             world_size=1,
             device=torch.device(device),
@@ -180,7 +180,7 @@ def test_a_run_and_its_judgement_are_those_of_the_cpu(
     for device in ("cpu", "cuda"):
         run = tmp_path / device
         ours = [f"run.directory={run}", f"speed.device={device}", "run.monitor_every=1"]
-        ours += ["run.log_every=1", "run.checkpoint_every=1"]
+        ours += ["run.log_every=1", "run.save_every=1epochs"]
         output = tmp_path / f"{device}.json"
         judged = [f"backbone={tmp_path / 'cpu' / 'backbone.safetensors'}", f"output={output}"]
         judged += [f"speed.device={device}", "features.folder=none", *JUDGED]

@@ -23,7 +23,7 @@ from ssl_bf.cli import main
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
 from ssl_bf.run.checkpoint import load_newest
-from ssl_bf.run.signals import StopSignals
+from ssl_bf.run.signals import Asked, StopSignals
 from ssl_bf.schedules import Elapsed
 
 ROOT = Path(linear_eval.__file__).parents[1]
@@ -43,6 +43,8 @@ CASES = {
     "nearest_keys": ("moco_v3", "nearest_keys", ["relation.active=[0.3, 1.0]"]),
     "clusters": ("moco_v2", "clusters", ["relation.pairs=all"]),
     "moco_v3": ("moco_v3", "none", ["optimizer.name=lars", "method.momentum_schedule=cosine"]),
+    "metric": ("metric", "labels", ["relation.dropout=0.5"]),
+    "paco": ("moco_v2_paco", "batchformer", ["relation.dropout=0.5", "method.queue_size=48"]),
     "inside": ("moco_v3", "batchformer_v2", [*RELATED, "relation.residual=gate"]),
 }
 
@@ -105,12 +107,12 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Answer the loop as after a signal, once `steps` steps have been made."""
     asked = 0
 
-    def should_stop(self: StopSignals) -> bool:
+    def agreed(self: StopSignals, *, save_is_due: bool) -> Asked:
         nonlocal asked
         asked += 1
-        return asked == steps
+        return Asked(asked == steps, save_is_due)
 
-    monkeypatch.setattr(StopSignals, "should_stop", should_stop)
+    monkeypatch.setattr(StopSignals, "agreed", agreed)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     [
         *[("moco_v2", 1), ("moco_v2", 4), ("simsiam", 2), ("simsiam", 3), ("moco_v3", 5)],
         *[("foreign", 1), ("foreign", 4), ("neighbours", 2), ("nearest_keys", 3), ("clusters", 2)],
-        ("inside", 4),
+        *[("inside", 4), ("metric", 2), ("paco", 4)],
     ],
 )
 def test_a_run_that_was_asked_to_stop_goes_on_as_if_never_stopped(

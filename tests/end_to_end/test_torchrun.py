@@ -74,7 +74,7 @@ def test_two_processes_write_one_run_that_equals_the_run_of_one(
     assert printed.count("stripped backbone") == 1  # only the main process talks
     assert "2 process(es)" in printed
     assert "Warning" not in printed
-    assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
+    assert {path.name for path in two.iterdir()} == {"logs", *(path.name for path in one.iterdir())}
     assert load_newest(two).state["world_size"] == 2
 
     capsys.readouterr()

@@ -25,15 +25,21 @@ from torch.nn.parallel import DistributedDataParallel
 from linear_eval.backbones.architectures import SmallConv, feature_dim
 from linear_eval.system.distributed import all_gather_rows, rank, world_size
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.all_reduce import all_reduce_sum
+from ssl_bf.layers.batch_norm import SynchronisedBatchNorm
 from ssl_bf.losses.unit_length import unit_length
+from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.classes import Classes
+from ssl_bf.methods.classifier import ClassifierConfig
 from ssl_bf.methods.method import Method, Start
+from ssl_bf.methods.metric import MetricConfig
+from ssl_bf.methods.metric_losses import ClassInfoNceConfig, ProxyAnchorConfig
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.methods.moco_v3 import MoCoV3Config
+from ssl_bf.methods.paco import PaCoConfig
 from ssl_bf.methods.simsiam import SimSiamConfig
 from ssl_bf.optimizers import SgdConfig, build_optimizer
-from ssl_bf.parts.all_reduce import all_reduce_sum
-from ssl_bf.parts.batch_norm import SynchronisedBatchNorm
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.parts.gathered_keys import gather_keys
 from ssl_bf.parts.gathered_rows import gather_rows, rows_of_others
@@ -42,7 +48,7 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config, BatchTransformerOfTokens
 from ssl_bf.relations.bgformer import BGFormerConfig
-from ssl_bf.relations.controls import UniformConfig
+from ssl_bf.relations.controls import CopyConfig, UniformConfig
 from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
@@ -55,6 +61,7 @@ SAMPLES = Samples(torch.arange(N))
 LOCAL = N // 2
 STEPS = 3
 Result = dict[str, Tensor]
+CLASSES = Classes(("a", "b", "c", "d"), (4, 3, 2, 1))
 Work = Callable[..., Result]
 
 
@@ -261,9 +268,13 @@ class InOrder(StepContext):
         return torch.arange(n)
 
 
-def batch_of(step: int) -> Batch:
+def batch_of(step: int, method: Method | None = None) -> Batch:
+    """Two views without labels, or what the method takes."""
     ids = own_rows((torch.arange(N) * 3 + step) % 11)  # some images come back in the next step
-    return Batch(views(step), ids)
+    if method is None or not method.needs_labels:
+        return Batch(views(step), ids)
+    labels = own_rows((torch.arange(N) + step) % len(CLASSES.names))
+    return Batch(views(step)[: method.views_per_image], ids, labels)
 
 
 def context_of(step: int, *, in_order: bool) -> StepContext:
@@ -272,7 +283,7 @@ def context_of(step: int, *, in_order: bool) -> StepContext:
 
 
 def train(
-    config: MoCoV2Config | MoCoV3Config | SimSiamConfig,
+    config: MethodConfig,
     relation: RelationConfig,
     *flags: str,
 ) -> Result:
@@ -280,7 +291,7 @@ def train(
     in_stages = relation.name == "batchformer_v2"
     network = backbone("batch norm" in flags, in_stages=in_stages)
     width = feature_dim("small_conv") if in_stages else WIDTH
-    method: Method = config.build(Start(network, width, relation, seed=2))
+    method: Method = config.build(Start(network, width, relation, 2, CLASSES))
     method.double()
     method.relation.make_room(N // world_size())
     method.compute_in_parts(2 if "in parts" in flags else 1, N // world_size())
@@ -289,7 +300,7 @@ def train(
         if "fixed statistics" in flags and isinstance(module, _BatchNorm):
             module.eval()
     several = world_size() > 1
-    unused = not method.relation.is_always_active
+    unused = method.skips_parameters
     model: nn.Module = method
     if several:
         model = DistributedDataParallel(
@@ -303,7 +314,7 @@ def train(
         optimizer.zero_grad()
         with torch.random.fork_rng():
             torch.manual_seed(10 * step + rank())  # dropout
-            loss = model(batch_of(step), context_of(step, in_order="in order" in flags))
+            loss = model(batch_of(step, method), context_of(step, in_order="in order" in flags))
         torch.autograd.backward(loss)
         result[f"mean/loss of step {step}"] = loss.detach()
         if step == 0:
@@ -543,6 +554,36 @@ def test_bgformer_trains_as_one_process(
     assert_equal(whole, train(*work[1:], "batch norm", "in order"))
 
 
+CLASSIFIER = ClassifierConfig(prior=1.0, batch_norm="synchronised", label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [NoRelationConfig(), batchformer(insert_at="backbone"), CopyConfig(insert_at="backbone")],
+    ids=lambda relation: relation.name,
+)
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"margin": 0.5, "reweight_from": 0.5}, {"probe_until": 0.5}],
+    ids=["plain", "ldam", "probe"],
+)
+def test_a_classifier_trains_as_one_process(
+    two_processes: TwoProcesses, relation: RelationConfig, keys: dict[str, Any]
+) -> None:
+    """Weights of classes and a backbone that is not trained yet included."""
+    config = replace(CLASSIFIER, **keys)
+    work = (train, config, relation, "batch norm", "in order")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
+
+
+def test_a_classifiers_context_of_all_devices_is_that_of_one_process(
+    two_processes: TwoProcesses,
+) -> None:
+    relation = batchformer(insert_at="backbone", context="global")
+    work = (train, CLASSIFIER, relation, "batch norm")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))
+
+
 def test_a_relation_that_sleeps_leaves_no_process_waiting(two_processes: TwoProcesses) -> None:
     relation = batchformer(active=(0.3, 0.6), pairs="all")
     work = (train, MOCO_V3, relation, "batch norm", "in order")
@@ -690,3 +731,34 @@ def test_relations_of_every_policy_train_alike_on_both_processes(
     }
     assert len(moved) == (24 if parameters == "ema" and config.name != "simsiam" else 12)
     assert set(moved.values()) == {parameters != "frozen"}
+
+
+# Methods with labels: the whole batch is compared, on whichever process its rows are
+
+LABELLED: dict[str, MethodConfig] = {
+    "pairs": MetricConfig(projection_dim=OUT, batch_norm="synchronised"),
+    "info_nce": MetricConfig(
+        projection_dim=OUT, loss=ClassInfoNceConfig(), batch_norm="synchronised"
+    ),
+    "proxy_anchor": MetricConfig(
+        projection_dim=OUT, loss=ProxyAnchorConfig(lr_scale=2.0), batch_norm="synchronised"
+    ),
+    "paco": PaCoConfig(
+        projection_dim=OUT, hidden_dim=8, queue_size=QUEUE, batch_norm="synchronised"
+    ),
+}
+BESIDE_LABELS: dict[str, RelationConfig] = {
+    "none": NoRelationConfig(),
+    "batchformer": batchformer(),
+    "bgformer by labels": bgformer(graph="label", insert_at="backbone"),
+    "bgformer by labels, of all devices": bgformer(context="global", graph="label"),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("relation", BESIDE_LABELS)
+def test_methods_with_labels_train_as_one_process(
+    two_processes: TwoProcesses, name: str, relation: str
+) -> None:
+    work = (train, LABELLED[name], BESIDE_LABELS[relation], "batch norm", "in order")
+    assert_same(joined(two_processes(*work)), train(*work[1:]))

@@ -189,11 +189,16 @@ def test_without_a_hold_out_or_a_wish_there_is_no_monitor(off: str) -> None:
 
 def nameless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the labels of the images away."""
+    relabelled(monkeypatch, torch.full((32,), -1), ())
+
+
+def relabelled(monkeypatch: pytest.MonkeyPatch, labels: Tensor, names: tuple[str, ...]) -> None:
+    """Give the images other labels."""
     labelled = TexturesConfig(train_images=32).open_train()
     without = ImageSplit(
         ids=labelled.ids,
-        labels=torch.full((32,), -1),
-        class_names=(),
+        labels=labels,
+        class_names=names,
         read=labelled.read,
         fingerprint="0",
         pixels=labelled.pixels,
@@ -235,7 +240,10 @@ def test_a_method_is_told_what_it_is_built_around(monkeypatch: pytest.MonkeyPatc
     run = build("simsiam", *RELATED)
     (start,) = starts
     assert (start.backbone, start.relation) == (run.method.backbone, run.config.relation)
-    assert (start.width, start.seed, start.classes) == (128, 3, 10)
+    assert (start.width, start.seed) == (128, 3)
+    assert start.classes.names == run.images.class_names
+    assert start.classes.counts == tuple(run.images.labels.bincount(minlength=10).tolist())
+    assert sum(start.classes.counts) == len(run.images)  # the hold-out is not counted
 
 
 def test_a_method_that_needs_labels_refuses_images_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +251,13 @@ def test_a_method_that_needs_labels_refuses_images_without(monkeypatch: pytest.M
     build("simsiam")
     nameless(monkeypatch)
     with pytest.raises(InputError, match=r"^data: the images of textures have no labels.*simsiam"):
+        build("simsiam")
+
+
+def test_a_method_that_needs_labels_refuses_a_single_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimSiam, "needs_labels", True)
+    relabelled(monkeypatch, torch.zeros(32, dtype=torch.int64), ("wool", "silk"))
+    with pytest.raises(InputError, match=r"^data: all \d+ training images are of one class"):
         build("simsiam")
 
 
@@ -369,7 +384,7 @@ def test_the_batch_is_checked_per_device(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_relation_inside_the_backbone_needs_it_stage_by_stage(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl_bf.build.check_compiler", lambda *_: None)
+    monkeypatch.setattr("ssl_bf.run.setting_checks.check_compiler", lambda *_: None)
     inside = ["relation.name=batchformer_v2", "relation.context=4"]
     key = place.split("=", maxsplit=1)[0]
     with pytest.raises(InputError, match=rf"^{key}: is .*insert_at=tokens.* set {key}=") as refused:

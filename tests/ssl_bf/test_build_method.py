@@ -12,8 +12,10 @@ from linear_eval.system.errors import InputError
 from ssl_bf.build import build_run
 from ssl_bf.build_method import build_method, bytes_needed, check_room
 from ssl_bf.config import PretrainConfig
+from ssl_bf.methods.classes import Classes
 
 CPU = torch.device("cpu")
+FOUR = Classes.unnamed([5] * 4)
 
 
 def quickstart(*overrides: str) -> PretrainConfig:
@@ -23,12 +25,12 @@ def quickstart(*overrides: str) -> PretrainConfig:
 @pytest.mark.parametrize("method", ["moco_v2", "moco_v3", "simsiam"])
 def test_the_count_is_that_of_what_is_built(method: str) -> None:
     config = quickstart(f"method.name={method}", "optimizer.name=sgd")
-    built = build_method(config, 4)
+    built = build_method(config, FOUR)
     states = [3 if p.requires_grad else 1 for p in built.parameters()]
     weights = [4 * p.numel() for p in built.parameters()]
     expected = sum(n * size for n, size in zip(states, weights, strict=True))
     expected += sum(b.numel() * b.element_size() for b in built.buffers())
-    assert bytes_needed(config, 4) == expected + 2 * 128 * 3 * 32 * 32 * 4
+    assert bytes_needed(config, FOUR) == expected + 2 * 128 * 3 * 32 * 32 * 4
 
 
 HUGE: list[Any] = [
@@ -42,7 +44,7 @@ HUGE: list[Any] = [
 @pytest.mark.parametrize(("overrides", "words"), HUGE, ids=["queue", "beyond", "width", "views"])
 def test_sizes_that_fit_nowhere_are_refused_by_arithmetic(overrides: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        check_room(quickstart(*overrides), 4, CPU)
+        check_room(quickstart(*overrides), FOUR, CPU)
 
 
 def test_a_run_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +53,4 @@ def test_a_run_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_usual_sizes_pass_at_once() -> None:
-    check_room(quickstart(), 4, CPU)
+    check_room(quickstart(), FOUR, CPU)

@@ -156,8 +156,10 @@ def test_a_place_that_another_relation_cannot_have_is_dropped_with_its_name() ->
         ("run.log_every=0", "run.log_every: must be >= 1, got 0"),
         ("run.monitor_every=-1", "run.monitor_every: must be >= 0, got -1"),
         ("run.monitor_images=0", "run.monitor_images: must be >= 1, got 0"),
-        ("run.checkpoint_every=0", "run.checkpoint_every: must be >= 1, got 0"),
-        ("run.keep_checkpoints=0", "run.keep_checkpoints: must be >= 1, got 0"),
+        ("run.save_every=0epochs", "run.save_every: expected a number with its unit"),
+        ("run.save_every=10", "run.save_every: expected a number with its unit"),
+        ("run.keep_every=10min", "run.keep_every: expected steps or epochs, got '10min'"),
+        ("run.keep_last=0", "run.keep_last: must be >= 1, got 0"),
         ("batch_size=32.5", "batch_size: expected "),
         ("run.directroy=x", "run.directroy: no such key. Did you mean 'directory'?"),
         ("backbone.stem=cifar", "backbone.stem: no such key"),
@@ -224,6 +226,7 @@ def free_text(config_class: Any, prefix: str = "") -> Iterator[str]:
 def test_every_key_that_may_hold_a_path_is_known_as_one() -> None:
     # groups:G; a name beside train; timm's name
     words = {"method.batch_norm", "data.test_folder", "backbone.model"}
+    words |= {"run.save_every", "run.keep_every"}  # 10min
     words |= {"data.fingerprint", "backbone.architecture"}  # of what a Python program hands in
     assert {*free_text(PretrainConfig)} == {*PLACES} | words
 

@@ -28,7 +28,7 @@ from ssl_bf.pixels.identity import image_identity
 from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.log import NonFiniteLoss, RunLog
 from ssl_bf.run.saved_config import IMAGE_ORDER
-from ssl_bf.run.signals import StopSignals
+from ssl_bf.run.signals import Asked, StopSignals
 from ssl_bf.schedules import Elapsed, Momentum
 from ssl_bf.train import train
 
@@ -48,7 +48,7 @@ TINY: dict[str, Any] = {
         "tensorboard": False,
         "log_every": 1,
         "monitor_every": 0,
-        "checkpoint_every": 1,
+        "save_every": "1epoch",
     },
 }
 STEPS_PER_EPOCH, STEPS = 3, 9
@@ -251,13 +251,13 @@ def test_no_number_is_read_from_the_device_between_log_lines(
 def test_checkpoints_come_every_few_epochs_and_in_the_end(
     every: int, saved: list[int], tmp_path: Path
 ) -> None:
-    run = build(f"run.checkpoint_every={every}", "run.keep_checkpoints=9")
+    run = build(f"run.save_every={every}epochs", "run.keep_last=9")
     train(run, tmp_path)
     assert checkpoints(tmp_path) == saved
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
-    train(build("run.keep_checkpoints=1"), tmp_path)
+    train(build("run.keep_last=1"), tmp_path)
     assert checkpoints(tmp_path) == [9]
 
 
@@ -278,7 +278,7 @@ def test_monitor_log_and_checkpoints_leave_the_result_alone(
     often, seldom = tmp_path / "often", tmp_path / "seldom"
     for directory, settings in (
         (often, ["run.monitor_every=1"]),
-        (seldom, ["run.log_every=100", "run.checkpoint_every=100", "speed.image_memory_mib=0"]),
+        (seldom, ["run.log_every=100", "run.save_every=100epochs", "speed.image_memory_mib=0"]),
     ):
         directory.mkdir()
         torch.manual_seed(len(settings))  # nor does the state of the global generator matter
@@ -342,14 +342,14 @@ def test_a_run_that_diverges_is_one_line_and_exit_code_1(
 def test_a_signal_saves_the_step_under_way_and_names_the_way_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = build("run.log_every=100", "run.checkpoint_every=100")
+    run = build("run.log_every=100", "run.save_every=100epochs")
     asked: list[None] = []
 
-    def should_stop(self: StopSignals) -> bool:
+    def agreed(self: StopSignals, *, save_is_due: bool) -> Asked:
         asked.append(None)
-        return len(asked) == 4
+        return Asked(len(asked) == 4, save_is_due)
 
-    monkeypatch.setattr(StopSignals, "should_stop", should_stop)
+    monkeypatch.setattr(StopSignals, "agreed", agreed)
     with pytest.raises(StoppedBySignal) as stop:
         train(run, tmp_path)
     assert str(stop.value) == (

@@ -1,11 +1,13 @@
 import copy
+from itertools import zip_longest
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from linear_eval.backbones.architectures import ARCHITECTURES, SmallConv, build_backbone
-from linear_eval.backbones.stages import stages
+from linear_eval.backbones.cifar_resnet import CIFAR_BLOCKS
+from linear_eval.backbones.stages import parameters_by_stage, stages
 from linear_eval.backbones.timm_models import build_timm
 from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS
 from linear_eval.system.errors import InputError
@@ -43,9 +45,35 @@ def check_equal(backbone: nn.Module, size: int) -> None:
 @pytest.mark.parametrize("architecture", GRIDS)
 def test_the_stages_of_a_convolutional_network_are_the_network(architecture: str) -> None:
     backbone = build_backbone(architecture)
-    assert len(stages(backbone)) == 5
+    assert len(stages(backbone)) == (4 if architecture in CIFAR_BLOCKS else 5)
     # a last grid of one value per channel makes gradients infinite in deep networks
     check_equal(backbone, 16 if "_cifar" in architecture else 32)
+
+
+def check_parameters(backbone: nn.Module, size: int) -> None:
+    """What runs up to a stage reaches the parameters up to it, and no others."""
+    groups = parameters_by_stage(backbone)
+    names = [name for name, _ in backbone.named_parameters()]
+    assert sorted(name for group in groups for name in group) == sorted(names)
+    value = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    reached: set[str] = set()
+    for stage, group in zip_longest(stages(backbone), groups, fillvalue=()):
+        value = stage(value)  # type: ignore[operator]
+        backbone.zero_grad()
+        value.square().sum().backward(retain_graph=True)
+        reached |= {name for name in group if backbone.get_parameter(name).requires_grad}
+        grads = {name for name, p in backbone.named_parameters() if p.grad is not None}
+        assert grads == reached
+
+
+@pytest.mark.parametrize("architecture", ["small_conv", "resnet20", "resnet18_cifar", "resnet50"])
+def test_the_parameters_of_a_convolutional_network_lie_in_its_stages(architecture: str) -> None:
+    check_parameters(build_backbone(architecture), 32)
+
+
+def test_the_parameters_of_a_vision_transformer_lie_in_its_stages() -> None:
+    pytest.importorskip("timm", reason="vision transformers need the extra timm")
+    check_parameters(build_backbone("vit_micro"), 32)
 
 
 @pytest.mark.parametrize("architecture", VISION_TRANSFORMERS)

@@ -146,6 +146,11 @@ def test_results_hold_every_key_that_is_promised(place: Path) -> None:
     assert {"features", "knn", "linear_probe", "retrieval", "total"} <= results["seconds"].keys()
     assert results["settings"]["knn"]["temperature"] == 0.07
     assert results["chosen"]["linear_probe/learning_rate"] in (0.01, 0.1, 1.0)
+    config = results["config"]  # what a page needs to show the images, and no place
+    assert (config["data"]["name"], config["backbone"]) == ("textures", "???")
+    assert config["baselines"] == ["pixels"]
+    assert "output" not in config
+    assert str(place) not in json.dumps(results)
 
 
 def test_the_answers_lie_beside_the_results_and_make_its_numbers(place: Path) -> None:

@@ -90,3 +90,18 @@ def test_a_place_outside_of_images_or_hidden_among_them_is_taken(tmp_path: Path,
     (tmp_path / "images").mkdir()
     check_outside(tmp_path / name, tmp_path / "images", "--output")
     check_outside(tmp_path / name, None, "--output")
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_is_being_written_stays(
+    tmp_path: Path,
+) -> None:
+    names = (".it.0123abcd.part", ".it.0123.part", ".other.0123abcd.part", "it.0123abcd.part")
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    with atomic_file(tmp_path / "it") as outer:
+        outer.write(b"outer")
+        with atomic_file(tmp_path / "it") as inner:
+            inner.write(b"inner")
+        assert (tmp_path / "it").read_bytes() == b"inner"
+    assert (tmp_path / "it").read_bytes() == b"outer"
+    assert {path.name for path in tmp_path.iterdir()} == {"it", *names[1:]}

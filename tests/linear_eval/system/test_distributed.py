@@ -12,7 +12,7 @@ from torch.multiprocessing.spawn import spawn
 
 from linear_eval.system import distributed
 from linear_eval.system.errors import InputError
-from ssl_bf.parts.all_reduce import all_reduce_sum
+from ssl_bf.layers.all_reduce import all_reduce_sum
 
 WORLD = 2
 

@@ -1,6 +1,7 @@
 """Run: pytest tests/linear_eval/test_errors.py."""
 
 import builtins
+import errno
 import importlib.metadata
 import subprocess
 import sys
@@ -59,6 +60,24 @@ def test_one_process_of_torchruns_says_that_it_stopped(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert ended(raises(StoppedBySignal("stopped"))) == 75
     assert capsys.readouterr().err == said
+
+
+def test_a_disk_that_fails_and_a_name_that_is_too_long_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(raises(OSError(errno.EIO, "Input/output error", "images/a\nb.png"))) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: Input/output error: images/a b.png; give a name that fits, free")
+
+    def open_it() -> None:
+        (tmp_path / ("x" * 5000)).write_bytes(b"")
+
+    assert ended(open_it) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: File name too long: /")
+    assert len(said) < 600
+    with pytest.raises(PermissionError):
+        ended(raises(PermissionError(errno.EACCES, "denied", "x")))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), BrokenPipeError("a worker")])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssl_bf.attention.shares import attention_shares
-from ssl_bf.parts.attention_weights import attention
+from ssl_bf.layers.attention_weights import attention
 
 B, HEADS, G, R = 3, 2, 4, 7
 

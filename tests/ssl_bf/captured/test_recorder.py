@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
         "tensorboard": False,
         "log_every": 4,
         "monitor_every": 0,
-        "checkpoint_every": 1,
+        "save_every": "1epochs",
     },
 }
 MOCO_V3 = [
@@ -113,7 +113,7 @@ def test_the_first_step_that_breaks_is_found_though_it_is_met_late(
 
     monkeypatch.setattr(ssl_bf.train, "_update", poisoned)
     with pytest.raises(NonFiniteLoss, match="at step 6"):
-        train(build("run.checkpoint_every=9"), tmp_path)
+        train(build("run.save_every=9epochs"), tmp_path)
     assert captured(tmp_path) == [LAST.format(6)]
     monkeypatch.undo()
     # what was poisoned inside of the step is not in its state: the replay comes out otherwise

@@ -5,6 +5,11 @@ import pytest
 from ssl_bf.cli import main
 
 CONFIGS = Path(__file__).parents[3] / "configs"
+COMMANDS = {
+    "pretrain": "ssl-bf pretrain",
+    "evaluate": "linear-eval run",
+    "study": "ssl-bf ablate",
+}
 
 
 def test_every_packaged_config_is_listed_with_the_first_line_of_its_header(
@@ -15,11 +20,8 @@ def test_every_packaged_config_is_listed_with_the_first_line_of_its_header(
     for path in CONFIGS.glob("*/*.yaml"):
         says = path.read_text().partition("\n")[0].removeprefix("# ")
         [line] = [each for each in lines if each.split()[0] == path.stem and each.endswith(says)]
-        command = (
-            "ssl-bf pretrain NAME" if path.parent.name == "pretrain" else "linear-eval run NAME"
-        )
         above = [each for each in lines[: lines.index(line)] if each.endswith(" NAME")]
-        assert above[-1] == command
+        assert above[-1] == f"{COMMANDS[path.parent.name]} NAME"
 
 
 def test_a_key_is_explained_with_its_value_in_the_config(

@@ -77,7 +77,7 @@ def test_an_empty_folder_and_one_with_other_files_are_as_good_as_none(start: Sta
 
 
 def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(start: Start) -> None:
-    start("run.keep_checkpoints=5")
+    start("run.keep_last=5")
     own = {"notes.txt", "my_results.json", "checkpoints/step-best.txt", "tensorboard/mine/x"}
     for name in own:
         file = Path("run") / name
@@ -139,7 +139,7 @@ def test_a_run_that_does_not_get_through_its_first_step_leaves_the_old_one_whole
     assert snapshot(Path("run")) == before
     with monkeypatch.context() as patch, pytest.raises(error):
         fail_at_step(1, how, patch)
-        start("seed=1", "run.overwrite=true", "run.checkpoint_every=2")
+        start("seed=1", "run.overwrite=true", "run.save_every=2epochs")
     assert load_config(PretrainConfig, "run/config.yaml", [], packaged="pretrain").value.seed == 1
     assert not Path("run/backbone.safetensors").exists()
 

@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     "precision": "float32",
     "speed.threads": 1,
     "run.tensorboard": False,
-    "run.checkpoint_every": 1,
+    "run.save_every": "1epoch",
 }
 
 

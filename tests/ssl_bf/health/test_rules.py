@@ -40,8 +40,8 @@ SMALL: dict[str, Any] = {
         "tensorboard": False,
         "log_every": 4,
         "monitor_every": 0,
-        "checkpoint_every": 2,
-        "keep_checkpoints": 9,
+        "save_every": "2epochs",
+        "keep_last": 9,
     },
 }
 METHODS: dict[str, dict[str, Any]] = {
@@ -196,7 +196,7 @@ def test_a_healthy_run_is_left_in_peace(method: str, tmp_path: Path) -> None:
 def test_a_run_stops_on_what_is_named_and_keeps_the_last_healthy_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ["run.stop_on=[collapse, exploding_gradient]", "run.checkpoint_every=1"]
+    given = ["run.stop_on=[collapse, exploding_gradient]", "run.save_every=1epochs"]
     run = build("simsiam", *given)
     spike(run, monkeypatch)
     with pytest.raises(UnhealthyRun) as stopped:

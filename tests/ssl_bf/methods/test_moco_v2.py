@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
 from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.key_queue import NO_IMAGE
 from ssl_bf.relations import RelationConfig

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from linear_eval.system.errors import InputError
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.backbone_in_parts import features_in_parts, split_groups
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 
 N = 12

@@ -16,6 +16,7 @@ from ssl_bf.pixels.preparation import Preparation
 from ssl_bf.pixels.residency import Residency, default_place, open_images
 from ssl_bf.pixels.source import Source
 from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
+from ssl_bf.samplers.sampler import EveryImage, Pool
 from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig
 
@@ -58,8 +59,7 @@ def batches(store: ImageStore, views: ViewsConfig) -> list[Tensor]:
     loader = ViewLoader(
         store,
         views,
-        seed=1,
-        batch_size=2,
+        EveryImage(Pool(seed=1, batch_size=2, labels=torch.zeros(len(store)))),
         rank=0,
         world_size=1,
         device=CPU,

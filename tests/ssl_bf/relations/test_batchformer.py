@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.parts.batch_transformer_layer import BatchTransformerLayer
+from ssl_bf.layers.batch_transformer_layer import BatchTransformerLayer
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.batchformer import BatchFormerConfig, BatchTransformer
 from ssl_bf.relations.surroundings import Samples

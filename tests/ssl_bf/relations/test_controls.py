@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ssl_bf.keyed_random import StepContext
+from ssl_bf.layers.self_attention import UniformAttention
 from ssl_bf.parts.initial_values import initial_values
-from ssl_bf.parts.self_attention import UniformAttention
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.controls import (
     CopyConfig,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_bf.parts.batch_norm import set_batch_norm_mode
+from ssl_bf.layers.batch_norm import set_batch_norm_mode
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations.streams import (
     PAIR_WEIGHTS,

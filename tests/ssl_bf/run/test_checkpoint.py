@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.errors import InputError
-from ssl_bf.run.checkpoint import MANIFEST, STATE, TENSORS, load_newest, save
+from ssl_bf.run.checkpoint import MANIFEST, STATE, TENSORS, copied, load_newest, save
 
 FILES = (TENSORS, STATE, MANIFEST)
 # What writing a checkpoint asks of the system; Path's methods call these.
@@ -63,7 +63,7 @@ def test_tensors_of_every_kind_come_back_bit_for_bit(tmp_path: Path) -> None:
         "bfloat16": base.bfloat16(),
         "float64": base.double() / 3,
     }
-    save(tmp_path, step=1, tensors=tensors, state={"a": [1, 0.1, None, "x"]}, keep=1)
+    save(tmp_path, step=1, tensors=copied(tensors), state={"a": [1, 0.1, None, "x"]}, keep=1)
     found = load_newest(tmp_path)
     assert found.state == {"a": [1, 0.1, None, "x"]}
     assert found.tensors.keys() == tensors.keys()

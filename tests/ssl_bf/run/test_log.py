@@ -18,12 +18,13 @@ from ssl_bf.run import log as run_log
 from ssl_bf.run import progress
 from ssl_bf.run.log import NonFiniteLoss, RunLog
 from ssl_bf.schedules import Plan
+from ssl_bf.trackers.choice import TrackerChoice
 
 PLAN = Plan(steps_per_epoch=4, epochs=5, warmup_epochs=0, peak_learning_rate=0.1)
 
 
 def open_log(run: Path, **changes: Any) -> RunLog:
-    settings: dict[str, Any] = {"plan": PLAN, "batch_size": 32, "tensorboard": False}
+    settings: dict[str, Any] = {"plan": PLAN, "batch_size": 32}
     log = RunLog(run, **(settings | changes))
     if "resume_step" not in changes:
         log.open()
@@ -178,7 +179,7 @@ def test_other_processes_write_nothing_but_still_check(
 ) -> None:
     for module in (run_log, progress):
         monkeypatch.setattr(module, "is_main", lambda: False)
-    with open_log(tmp_path, tensorboard=True) as log:
+    with open_log(tmp_path, trackers=TrackerChoice(tensorboard=True)) as log:
         log.note("unheard")
         work(log, range(1, 5))
         log.watch(5, torch.tensor(float("nan")))
@@ -227,7 +228,7 @@ def test_without_tensorboard_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(builtins, "__import__", without_tensorboard(builtins.__import__))
-    log = open_log(tmp_path, tensorboard=True)
+    log = open_log(tmp_path, trackers=TrackerChoice(tensorboard=True))
     assert capsys.readouterr().err.splitlines() == [
         "no TensorBoard events: the package tensorboard is not installed"
     ]
@@ -237,9 +238,9 @@ def test_without_tensorboard_one_line_says_so(
 
 def test_tensorboard_gets_the_scalars_of_each_line(tmp_path: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with open_log(tmp_path, tensorboard=True) as log:
+    with open_log(tmp_path, trackers=TrackerChoice(tensorboard=True)) as log:
         work(log, range(1, 7))
-    with open_log(tmp_path, tensorboard=True, resume_step=4) as log:
+    with open_log(tmp_path, trackers=TrackerChoice(tensorboard=True), resume_step=4) as log:
         work(log, range(5, 9))
     accumulator = events.EventAccumulator(str(tmp_path / "tensorboard"))
     accumulator.Reload()

@@ -15,7 +15,7 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.controls import CopyConfig, DropoutOnlyConfig, SelfOnlyConfig
 from ssl_bf.run.saved_config import IMAGE_ORDER, check_order, saved_config
-from ssl_bf.run.signals import StopSignals
+from ssl_bf.run.signals import Asked, StopSignals
 
 RUN: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 40},
@@ -27,7 +27,7 @@ RUN: dict[str, Any] = {
     "batch_size": 16,
     "precision": "float32",
     "speed": {"device": "cpu"},
-    "run": {"directory": "run", "tensorboard": False, "checkpoint_every": 1, "monitor_every": 0},
+    "run": {"directory": "run", "tensorboard": False, "save_every": "1epoch", "monitor_every": 0},
 }
 # As they were written: every relation with two streams had these.
 COMMON = {"insert_at": "backbone", "pairs": "all", "parameters": "ema", "lr_scale": 0.1}
@@ -88,7 +88,7 @@ def test_a_run_begun_with_ignored_keys_goes_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     written(tmp_path, {"name": "copy"})
-    monkeypatch.setattr(StopSignals, "should_stop", lambda self: True)
+    monkeypatch.setattr(StopSignals, "agreed", lambda *_, save_is_due: Asked(True, save_is_due))
     with pytest.raises(StoppedBySignal):
         pretrain("config.yaml", [])
     monkeypatch.undo()

@@ -12,31 +12,32 @@ from pathlib import Path
 import pytest
 from torch import distributed
 
-from ssl_bf.run.signals import HANDLED, StopSignals
+from linear_eval.system.interruption import ASKING
+from ssl_bf.run.signals import StopSignals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", ASKING)
 def test_the_first_signal_is_remembered_and_interrupts_nothing(number: signal.Signals) -> None:
     with StopSignals() as signals:
         assert signals.received is None
-        assert not signals.should_stop()
+        assert signals.agreed(save_is_due=False) == (False, False)
         os.kill(os.getpid(), number)
         assert signals.received == number
-        assert signals.should_stop()
+        assert signals.agreed(save_is_due=True) == (True, True)
 
 
 def test_the_handlers_of_before_come_back_even_after_an_error() -> None:
-    before = {number: signal.getsignal(number) for number in HANDLED}
+    before = {number: signal.getsignal(number) for number in ASKING}
 
     def fail_inside() -> None:
         with StopSignals() as signals:
-            for number in HANDLED:
+            for number in ASKING:
                 assert signal.getsignal(number) == signals._remember
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):
         fail_inside()
-    assert {number: signal.getsignal(number) for number in HANDLED} == before
+    assert {number: signal.getsignal(number) for number in ASKING} == before
 
 
 def exit_code_of_child(act: Callable[[], None]) -> int:
@@ -73,13 +74,18 @@ def test_the_second_signal_ends_the_process_with_its_number(first: str, second: 
 
 def count_steps(rank: int, store: str, results: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    steps = 0
+    steps, saves = 0, []
     with StopSignals() as signals:
-        while steps < 20 and not signals.should_stop():
+        while steps < 20:
+            # the clock of the main process counts, and no other
+            asked = signals.agreed(save_is_due=steps == (3 if rank == 0 else 2))
+            saves += [steps] if asked.save else []
+            if asked.stop:
+                break
             steps += 1
             if steps == 5 and rank == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-    Path(results, str(rank)).write_text(f"{steps} {signals.received}")
+    Path(results, str(rank)).write_text(f"{steps} {saves} {signals.received}")
     distributed.destroy_process_group()
 
 
@@ -94,5 +100,5 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> N
     for process in processes:
         process.join(timeout=120)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert (tmp_path / "0").read_text() == "5 None"
-    assert (tmp_path / "1").read_text() == f"5 {int(signal.SIGTERM)}"
+    assert (tmp_path / "0").read_text() == "5 [3] None"
+    assert (tmp_path / "1").read_text() == f"5 [3] {int(signal.SIGTERM)}"

@@ -14,6 +14,7 @@ from ssl_bf.pixels import store as store_module
 from ssl_bf.pixels.fill import fill
 from ssl_bf.pixels.packed_images import PackedImages
 from ssl_bf.pixels.store import DecodedImages, HeldImages, ImageStore
+from ssl_bf.samplers.sampler import Dealt, EveryImage, Pool
 from ssl_bf.views import loader as loader_module
 from ssl_bf.views.loader import ViewLoader
 from ssl_bf.views.recipes import ViewsConfig, make_view, make_views
@@ -55,15 +56,16 @@ def open_loader(
     images: ImageStore | int = 22, *, views: ViewsConfig = CONFIG, **changes: Any
 ) -> ViewLoader:
     settings: dict[str, Any] = {
-        "seed": 3,
-        "batch_size": 4,
         "rank": 0,
         "world_size": 1,
         "device": torch.device("cpu"),
         "channels_last": False,
     }
     store = open_store(images) if isinstance(images, int) else images
-    return ViewLoader(store, views, **(settings | changes))
+    labels = torch.zeros(len(store), dtype=torch.int64)
+    pool = Pool(changes.pop("seed", 3), changes.pop("batch_size", 4), labels)
+    sampler = changes.pop("sampler", EveryImage)(pool)
+    return ViewLoader(store, views, sampler, **(settings | changes))
 
 
 def assert_same(first: Batch, second: Batch) -> None:
@@ -336,3 +338,15 @@ def test_labels_are_those_of_the_images_and_absent_unless_asked_for(in_memory: b
             assert torch.equal(batch.labels, batch.image_ids * 7)
     with open_loader() as loader:
         assert loader.batch(0).labels is None
+
+
+def test_images_that_a_small_class_repeats_in_a_batch_have_views_of_their_own() -> None:
+    with open_loader(4, batch_size=4, sampler=RepeatsTheFirst) as loader:
+        batch = loader.batch(0)
+    assert batch.image_ids.tolist() == [0, 0, 0, 0]
+    assert len({str(view.flatten().tolist()) for view in batch.views[0]}) == 4
+
+
+class RepeatsTheFirst(EveryImage):
+    def deal(self, epoch: int, number: int, places: Tensor) -> Dealt:
+        return Dealt(torch.zeros_like(places), places)

@@ -14,9 +14,9 @@ from ssl_bf.views.recipes import RECIPES, ViewsConfig, make_view, make_views
 from ssl_bf.views.texture_views import TextureWindows
 from ssl_bf.views.view_draws import ViewDraws
 
-RecipeName = Literal["moco_v2", "moco_v3", "simsiam", "textures"]
+RecipeName = Literal["moco_v2", "moco_v3", "simsiam", "textures", "crop_flip", "pad_crop"]
 PAPERS: tuple[RecipeName, ...] = ("moco_v2", "moco_v3", "simsiam")
-ALL: tuple[RecipeName, ...] = (*PAPERS, "textures")
+ALL: tuple[RecipeName, ...] = (*PAPERS, "textures", "crop_flip", "pad_crop")
 # The mean that contrast pulls towards may be summed in another order in a batch of one.
 ROUNDING = 1e-5
 

@@ -1,0 +1,1 @@
+"""Paired pretraining runs, judged together: which arm is better, and how sure that is."""

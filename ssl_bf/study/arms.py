@@ -1,0 +1,112 @@
+"""The arms of a study as whole pretraining configs, equal in all that they do not vary."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, replace
+from typing import Any
+
+from linear_eval.strict_config.reader import load_config
+from linear_eval.strict_config.types import nearest
+from linear_eval.system.errors import ConfigError
+from ssl_bf.config import PretrainConfig, decisive_settings
+from ssl_bf.study.study_file import KEYS, ArmConfig, StudyConfig
+
+_SET_BY_STUDY = {
+    "seed": "seeds",
+    "data.seed": "seeds",
+    "run.directory": "directory",
+    "run.overwrite": "directory",
+    "speed.like": "jobs",
+}
+_SHARED = ("speed", "run")  # of all arms: how fast, where and how often
+_SAME_STEPS = ("epochs", "batch_size", "data.")  # with budget.rule=steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One arm.
+
+    Attributes:
+        name: of the study.
+        config: of its runs, but for their seed and directory, and what the study chooses.
+        notes: lines that reading it gave.
+    """
+
+    name: str
+    config: PretrainConfig
+    notes: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, dotted, but for the seeds."""
+        found = decisive_settings(self.config)
+        return {key: value for key, value in found.items() if key not in _SET_BY_STUDY}
+
+    def seed_overrides(self, seed: int) -> list[str]:
+        """What a seed sets: data that are drawn are drawn anew."""
+        has_own = "seed" in {each.name for each in dataclasses.fields(self.config.data)}
+        return [f"seed={seed}", *([f"data.seed={seed}"] if has_own else [])]
+
+
+def open_arms(study: StudyConfig) -> list[Arm]:
+    """The arms, checked: each a valid config, none like another, all of one budget.
+
+    Raises:
+        ConfigError: naming the arm and the key.
+    """
+    _check_base_overrides(study.base_overrides)
+    arms = [_open_arm(arm, study) for arm in study.arms]
+    for number, arm in enumerate(arms):
+        for other in arms[:number]:
+            if arm.settings == other.settings:
+                raise ConfigError(
+                    f"arms: {other.name} and {arm.name} differ in nothing that decides the result, "
+                    "expected different overrides; relation.name=copy makes an A/A arm"
+                )
+    if study.budget.rule == "steps":
+        _check_same_steps(arms)
+    return arms
+
+
+def _open_arm(arm: ArmConfig, study: StudyConfig) -> Arm:
+    for text in arm.overrides:
+        key = text.partition("=")[0].strip()
+        by = _SET_BY_STUDY.get(key)
+        if by is None and key.partition(".")[0] in _SHARED:
+            by = f"base_overrides, as all arms must share {key.partition('.')[0]}.*"
+        if by is None and key == "epochs":
+            by = "budget, as all arms get the same"
+        if by is not None:
+            raise ConfigError(f"arms: {arm.name}: {key} is set by {by}; leave it out")
+    texts = [*study.base_overrides, *arm.overrides, f"run.directory={study.directory}"]
+    try:
+        loaded = load_config(PretrainConfig, study.base, texts, packaged="pretrain")
+    except ConfigError as error:
+        raise ConfigError(f"arms: {arm.name}: {error}") from error
+    without_own = replace(loaded.value, run=replace(loaded.value.run, overwrite=False))
+    return Arm(name=arm.name, config=without_own, notes=tuple(loaded.notes))
+
+
+def _check_base_overrides(texts: tuple[str, ...]) -> None:
+    sections = [each.name for each in dataclasses.fields(PretrainConfig)]
+    for text in texts:
+        key = text.partition("=")[0].strip()
+        if key in _SET_BY_STUDY:
+            raise ConfigError(f"{key}: is set by the study's {_SET_BY_STUDY[key]}; set that")
+        top = key.partition(".")[0]
+        if top not in sections:
+            known = [*KEYS, *sections]
+            hint = nearest(top, known) or f" Known: {', '.join(known)}"
+            raise ConfigError(f"{key}: no such key of a study, nor of its base config.{hint}")
+
+
+def _check_same_steps(arms: list[Arm]) -> None:
+    first = arms[0]
+    for arm in arms[1:]:
+        for key in {**first.settings, **arm.settings}:
+            if key.startswith(_SAME_STEPS) and first.settings.get(key) != arm.settings.get(key):
+                raise ConfigError(
+                    f"arms: {arm.name}: has another {key} than {first.name}, so its steps are not "
+                    "the same, as budget.rule=steps says; set budget.rule=seconds, or leave it out"
+                )

@@ -1,0 +1,153 @@
+"""A run in forks of this process, killed again and again until it is done.
+
+Loading torch takes seconds, a fork none: so a kill costs what the run itself computes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from linear_eval.system.errors import EXIT_DONE, RunFailed, run_command
+
+_POLL_SECONDS = 0.0005
+WRITES_SHARE = 3  # of so many kills, one at least comes while a checkpoint is written
+
+
+@dataclass
+class Kills:
+    """How many there were, and of which kind.
+
+    Attributes:
+        at_random: at any instant of the run, from its fork on.
+        in_a_write: while the files of a checkpoint were being written.
+    """
+
+    at_random: int = 0
+    in_a_write: int = 0
+
+    @property
+    def total(self) -> int:
+        """Of both kinds."""
+        return self.at_random + self.in_a_write
+
+
+class Lives:
+    """Starts one command again and again, in forks; what they print goes to a file."""
+
+    def __init__(self, command: Callable[[Path], None], printed: Path) -> None:
+        """Remember what to do.
+
+        Args:
+            command: trains in a directory, or goes on there.
+            printed: file for what it prints.
+        """
+        self._command = command
+        self._printed = printed
+        self._child = 0  # that runs now
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nobody behind."""
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+
+    def whole(self, directory: Path) -> float:
+        """Let it end by itself; seconds that took.
+
+        Raises:
+            RunFailed: it does not end well.
+        """
+        started = time.monotonic()
+        self._begin(directory)
+        self._check(self._wait())
+        return time.monotonic() - started
+
+    def killed(self, directory: Path, seconds: float, chance: random.Random, kills: Kills) -> bool:
+        """Kill it once, at some instant; False where it was done before.
+
+        Args:
+            directory: of the run.
+            seconds: that a life may take; the instant is drawn from them.
+            chance: draws it.
+            kills: is counted up.
+
+        Raises:
+            RunFailed: it ended by itself, and not well.
+        """
+        before = _half_written(directory)
+        self._begin(directory)
+        # A write is short, and may be over when it is seen: more are sought until enough were met.
+        seeks_a_write = kills.in_a_write * WRITES_SHARE <= kills.total
+        end = time.monotonic() + (seconds if seeks_a_write else chance.uniform(0, seconds))
+        code = None
+        while code is None and time.monotonic() < end:
+            if seeks_a_write and _half_written(directory) - before:
+                break
+            time.sleep(_POLL_SECONDS)
+            code = self._ended()
+        if code is None:
+            os.kill(self._child, signal.SIGKILL)
+            code = self._wait()
+        if code != -signal.SIGKILL:
+            self._check(code)
+            return False
+        if _half_written(directory) - before:  # what it left shows what it did
+            kills.in_a_write += 1
+        else:
+            kills.at_random += 1
+        return True
+
+    def _begin(self, directory: Path) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._child = os.fork()
+        if self._child:
+            return
+        code = 1
+        try:
+            descriptor = os.open(self._printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            for stream in (1, 2):
+                os.dup2(descriptor, stream)
+            code = run_command(lambda: self._command(directory), if_interrupted="")
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)  # what the parent has to clear up is the parent's
+
+    def _wait(self) -> int:
+        while (code := self._ended()) is None:
+            time.sleep(_POLL_SECONDS)
+        return code
+
+    def _ended(self) -> int | None:
+        """Exit code of the fork, minus the signal that killed it; None as long as it runs."""
+        number, status = os.waitpid(self._child, os.WNOHANG)
+        if not number:
+            return None
+        self._child = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def _check(self, code: int) -> None:
+        if code != EXIT_DONE:
+            said = self._printed.read_text(errors="replace").strip().splitlines()
+            raise RunFailed(f"the run ended by itself with exit code {code}: {''.join(said[-1:])}")
+
+
+def _half_written(directory: Path) -> set[tuple[str, int]]:
+    """The checkpoints that are being written, or were when their process was killed."""
+    try:
+        with os.scandir(directory / "checkpoints") as entries:
+            return {(each.name, each.inode()) for each in entries if each.name.startswith(".tmp-")}
+    except OSError:
+        return set()  # nothing is there yet
