@@ -136,7 +136,7 @@ class Recorder:
             threads=torch.get_num_threads(),
             device=run.device.type,
             torch=torch.__version__,
-            loss=float(loss).hex(),
+            loss=float(loss.detach()).hex(),
             outcome=digest(training_tensors(run.method, run.optimizer)),
         )
         return StepFile(facts, before, batch)

@@ -18,7 +18,7 @@ from ssl_bf.optimizers import (
     build_optimizer,
     set_learning_rates,
 )
-from ssl_bf.run.checkpoint import load_newest, save
+from ssl_bf.run.checkpoint import copied, load_newest, save
 from ssl_bf.run.training_state import restore, training_tensors
 from ssl_bf.schedules import Plan
 
@@ -98,7 +98,7 @@ def test_save_and_restore_continue_to_the_bit(tmp_path: Path, config: OptimizerC
     method, optimizer = build(config, seed=1)
     train(method, optimizer, range(4))
     tensors = training_tensors(method, optimizer)
-    save(tmp_path, step=4, tensors=tensors, state={}, keep=1)
+    save(tmp_path, step=4, tensors=copied(tensors), state={}, keep=1)
     train(method, optimizer, range(4, 10))
     never_stopped = training_tensors(method, optimizer)
 
