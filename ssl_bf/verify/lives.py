@@ -119,6 +119,8 @@ class Lives:
             descriptor = os.open(self._printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             for stream in (1, 2):
                 os.dup2(descriptor, stream)
+            # by itself Python may print elsewhere, as inside a test
+            sys.stdout = sys.stderr = os.fdopen(descriptor, "w", buffering=1)
             code = run_command(lambda: self._command(directory), if_interrupted="")
             sys.stdout.flush()
             sys.stderr.flush()
