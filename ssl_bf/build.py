@@ -19,12 +19,12 @@ from linear_eval.system.atomic_file import check_outside
 from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
+from ssl_bf.build_method import build_method, check_room
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.classes import Classes
-from ssl_bf.methods.method import Method, MethodSettings, Start
+from ssl_bf.methods.method import Method
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
-from ssl_bf.parts.starting_backbone import starting_backbone
 from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
@@ -45,8 +45,8 @@ from ssl_bf.views.loader import ViewLoader
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """Everything that training needs, built and checked, nothing written yet."""
+class Trained:
+    """What a step changes, and what it is made with."""
 
     config: PretrainConfig
     device: torch.device
@@ -55,6 +55,12 @@ class Run:
     model: nn.Module  # the method, inside DDP when there are several processes
     optimizer: torch.optim.Optimizer
     plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Trained):
+    """Everything that training needs, built and checked, nothing written yet."""
+
     loader: ViewLoader
     monitor: Monitor | None
     images: ImageSplit  # that are trained on
@@ -93,7 +99,8 @@ def build_run(
     pool = Pool(config.seed, config.batch_size, train.labels, train.domains)
     sampler = config.sampler.build(pool)
     classes = Classes.of(train.class_names, train.labels)
-    method = _build_method(config, classes).to(device)
+    check_room(config, classes, device)
+    method = build_method(config, classes).to(device)
     check_labels(config, method, train)
     check_sampler(config, method, sampler)
     check_whole_backbone(config, method)
@@ -148,12 +155,6 @@ def build_run(
     )
 
 
-def _build_method(config: PretrainConfig, classes: Classes) -> Method:
-    settings: MethodSettings = config.method
-    backbone, width = starting_backbone(config.backbone, config.seed), config.backbone.width
-    return settings.build(Start(backbone, width, config.relation, config.seed, classes))
-
-
 def _split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:
     """The images to train on, and the labelled hold-out (empty where there are no labels)."""
     is_labelled = bool((source.split.labels >= 0).all())
@@ -185,6 +186,7 @@ def _build_loader(
         config.views,
         sampler,
         views_per_image=method.views_per_image,
+        max_bad=config.data.max_bad,
         labels=sampler.pool.labels if method.needs_labels else None,
         rank=rank(),
         world_size=world_size(),

@@ -14,6 +14,7 @@ from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
 from linear_eval.strict_config.places import without_places
 from linear_eval.strict_config.reader import to_yaml
+from ssl_bf.health.rules import RuleName
 from ssl_bf.intervals import read_interval
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
@@ -83,6 +84,9 @@ class RunConfig:
     keep_every: str | None = None  # such as 50epochs: one is saved so often that is never deleted
     collective_timeout: int = 120  # seconds until a process that does not answer is given up
     tensorboard: bool = True  # write events, where tensorboard is installed
+    capture_failures: bool = True  # write the step of a failure: docs/health.md
+    capture_step: int | None = None  # write this step as well, counted from 1
+    stop_on: tuple[RuleName, ...] = ()  # findings that end the run: docs/health.md
     csv: bool = False  # write metrics.csv, a line per number
     wandb: Literal["off", "offline", "online"] = "off"  # Weights & Biases; offline sends nothing
 
@@ -90,6 +94,8 @@ class RunConfig:
         for name in ("log_every", "monitor_images", "keep_last", "collective_timeout"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be >= 1, got {getattr(self, name)}")
+        if self.capture_step is not None and self.capture_step < 1:
+            raise ValueError(f"capture_step: must be >= 1, got {self.capture_step}")
         if self.monitor_every < 0:
             raise ValueError(f"monitor_every: must be >= 0, got {self.monitor_every}")
         for name, value in (("save_every", self.save_every), ("keep_every", self.keep_every)):
@@ -111,15 +117,12 @@ class RunConfig:
         return TrackerChoice(tensorboard=self.tensorboard, csv=self.csv, wandb=self.wandb)
 
 
-# Keys that may change while a run goes on: with the same images they leave its result alone. Of
-# them, there is nothing to change about those that act at the start.
-RESUMABLE = ("speed.", "run.", "data.root", "data.download", "data.on_bad_image")
-ONLY_AT_START = (
-    "run.directory",
-    "run.overwrite",
-    "run.resume",
-    "speed.like",
-)  # of those: nothing to change
+# Keys that may change while a run goes on: with the same images they leave its result alone.
+RESUMABLE = (
+    *("speed.", "run.", "data.root", "data.download", "data.on_bad_image", "data.max_bad"),
+)
+# Of those: nothing to change, for they act at the start.
+ONLY_AT_START = ("run.directory", "run.overwrite", "run.resume", "speed.like")
 
 
 # Keys that say where something lies on the machine that trains.

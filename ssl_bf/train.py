@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,13 +13,14 @@ from torch import Tensor, nn
 
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
-from ssl_bf.build import Run
+from ssl_bf.build import Run, Trained
+from ssl_bf.captured.recorder import Recorder
 from ssl_bf.captured_step import CapturedStep, Update
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.layers.all_reduce import all_reduce_sum
 from ssl_bf.methods.batch import Batch
-from ssl_bf.methods.measurements import gradient_norms
+from ssl_bf.methods.measurements import gradient_norm, gradient_norms
 from ssl_bf.monitor import Monitor
 from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.pixels.identity import image_identity
@@ -35,6 +35,7 @@ from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
+from ssl_bf.run_health import RunHealth
 from ssl_bf.saving.going_on import start_command, what_is_left
 from ssl_bf.saving.saver import Saver
 from ssl_bf.schedules import Elapsed
@@ -59,55 +60,62 @@ def train(
 
     Raises:
         StoppedBySignal: a signal asked for it; a checkpoint was saved first.
-        NonFiniteLoss: the loss is NaN or infinite; names the step.
+        NonFiniteLoss, UnhealthyRun: it went wrong; the step is captured where that can be.
         ProcessLost: another process of the run is gone.
     """
-    plan = run.plan
     if run.device.type == "cpu":
         keep_freed_memory()
     log = RunLog(
         directory,
-        plan=plan,
+        plan=run.plan,
         batch_size=run.config.batch_size,
         resume_step=first_step or None,
         trackers=run.config.run.trackers,
         precision=run.choices.precision,
     )
-    saver = Saver(directory, run.config.run, plan)
+    update, total_steps = update_of(run), run.plan.total_steps
+    recorder = Recorder(run, directory, log, lambda step, batch: update(batch, *prepare(run, step)))
+    saver = Saver(directory, run.config.run, run.plan)
     left = partial(what_is_left, directory)
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals(left))
-        for each in (log, run.loader, saver):
+        for each in (log, run.loader, saver, recorder):
             stack.enter_context(each)
         stack.enter_context(naming_the_lost(heartbeats, left))
         for line in run.notes:
             log.note(line)
         run.model.train()
-        update = _update_of(run)
         after_step = _pace(run, log)
-        for step in range(first_step, plan.total_steps):
+        health = RunHealth(run, directory, log, saver)
+        recorder.remember(first_step)
+        for step in range(first_step, total_steps):
             started = time.monotonic()
-            loss = update(run.loader.batch(step), *prepare(run, step))
-            done = step + 1
+            batch, done = run.loader.batch(step), step + 1
+            recorder.before(done)
+            loss = update(batch, *prepare(run, step))
             log.watch(done, loss)
             after_step(time.monotonic() - started)
             if done == 1:
                 _begin(log, begin)
+            recorder.after(step, batch, loss)
             if done == first_step + 1:
                 log_to_file(directory)
             # the first step as well: whoever waits sees that it runs, and how fast
-            if done % run.config.run.log_every == 0 or done in (1, plan.total_steps):
-                log.write(done, _values(run, step, loss))
+            if done % run.config.run.log_every == 0 or done in (1, total_steps):
+                values = _values(run, step, loss)
+                log.write(done, values)
+                recorder.want_after(done, health.look(done, values))
+                recorder.remember(done)
             if run.monitor and _ends_epochs(run, done, run.config.run.monitor_every):
                 _judge(run.monitor, run.method.kept_backbone, done, log)
             asked = signals.agreed(save_is_due=is_main() and saver.is_due(done))
-            if asked.stop or asked.save:
+            if asked.stop or (asked.save and _may_save(run, step, loss, health)):
                 _save(run, saver, done, log)
-            if asked.stop and done < plan.total_steps:
+            if asked.stop and done < total_steps:
                 saver.wait()
                 barrier()  # who left first would have torchrun end the others before they saved
                 raise StoppedBySignal(
-                    f"stopped at step {done} of {plan.total_steps} and saved; "
+                    f"stopped at step {done} of {total_steps} and saved; "
                     f"go on with: {start_command()} resume {directory}"
                 )
         saver.wait()
@@ -124,19 +132,11 @@ def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> Non
 
 def _hand_over(run: Run, directory: Path, log: RunLog) -> None:
     if is_main():
-        _write_files(run, directory, log)
+        step, precision = run.plan.total_steps, run.choices.precision
+        info = backbone_info(run.config, commit=git_commit(), step=step, precision=precision)
+        for what, path in run.method.hand_over(directory / BACKBONE_FILE, info).items():
+            log.note(f"{what}: {path}")
     barrier()
-
-
-def _write_files(run: Run, directory: Path, log: RunLog) -> None:
-    info = backbone_info(
-        run.config,
-        commit=git_commit(),
-        step=run.plan.total_steps,
-        precision=run.choices.precision,
-    )
-    for what, path in run.method.hand_over(directory / BACKBONE_FILE, info).items():
-        log.note(f"{what}: {path}")
 
 
 def _begin(log: RunLog, begin: Callable[[], None]) -> None:
@@ -149,31 +149,15 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
     barrier()
 
 
-def seconds_per_step(run: Run, *, warm_up: int = 3, steps: int = 12) -> float:
-    """Median seconds of a few steps from the beginning of a run, which is spent by that.
-
-    Args:
-        run: from `build_run`; nothing of it is written.
-        warm_up: steps that are not counted.
-        steps: that are; fewer where the run has fewer.
-    """
-    run.model.train()
-    update, seconds = _update_of(run), []
-    with run.loader:
-        for step in range(min(warm_up + steps, run.plan.total_steps)):
-            started = time.monotonic()
-            loss = update(run.loader.batch(step), *prepare(run, step))
-            loss.item()  # waits for the device
-            seconds.append(time.monotonic() - started)
-    return statistics.median(seconds[warm_up:] or seconds)
+def make_step(trained: Trained, step: int, batch: Batch) -> Tensor:
+    """Step number `step`, counted from 0; returns the loss."""
+    return _update(trained, batch, *prepare(trained, step))
 
 
-def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:
+def prepare(run: Trained, step: int) -> tuple[StepContext, Elapsed]:
     """Make everything in a step a function of (seed, step, shard): what `_update` does not see.
 
-    Returns:
-        The context of the step, and how far the run is after it: the slow copies follow the
-        update, and the next step's keys use them.
+    Returns the step's context, and how far the run is after it, when the slow copies move.
     """
     seed, shard = run.config.seed, rank()
     set_learning_rates(run.optimizer, run.plan, step)
@@ -182,12 +166,13 @@ def prepare(run: Run, step: int) -> tuple[StepContext, Elapsed]:
     return StepContext(seed, step, shard, elapsed), run.plan.progress(step + 1)
 
 
-def _update_of(run: Run) -> Update:
+def update_of(run: Run) -> Update:
+    """What makes a step of the run; on a GPU perhaps as one graph."""
     update = partial(_update, run)
     return CapturedStep(run, update) if run.config.speed.cuda_graph else update
 
 
-def _update(run: Run, batch: Batch, context: StepContext, progress: Elapsed) -> Tensor:
+def _update(run: Trained, batch: Batch, context: StepContext, progress: Elapsed) -> Tensor:
     """Change everything that is trained; for a CUDA graph, all numbers come as tensors."""
     run.optimizer.zero_grad()
     in_bf16 = run.choices.precision == "bf16"
@@ -209,9 +194,17 @@ def _pace(run: Run, log: RunLog) -> Callable[[float], None]:
 
 
 def _ends_epochs(run: Run, done: int, every: int) -> bool:
-    """Whether `every` epochs (0: never) or the whole run end with this many finished steps."""
+    """Whether `every` epochs (0: never) or the whole run end after so many steps."""
     is_last = done == run.plan.total_steps
     return every > 0 and (is_last or done % (every * run.plan.steps_per_epoch) == 0)
+
+
+def _may_save(run: Run, step: int, loss: Tensor, health: RunHealth) -> bool:
+    """False while a rule that ends the run suspects something; every process asks."""
+    done = step + 1
+    if health.needs_look(done):
+        health.look(done, _values(run, step, loss))
+    return health.may_save or done == run.plan.total_steps
 
 
 def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
@@ -221,6 +214,7 @@ def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
         "learning_rate": run.plan.learning_rate(step),
         **run.method.scheduled_values(run.plan.progress(step)),
         **run.method.measurements(),
+        **gradient_norm(run.method),
         **gradient_norms(run.method.backbone),  # of this step: the next one clears them first
     }
 

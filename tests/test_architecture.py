@@ -43,20 +43,10 @@ ROOMS = {
     ),
     "ssl_bf": (
         *("keyed_random", "intervals", "schedules", "optimizers", "losses", "layers", "parts"),
-        *(
-            "relations",
-            "methods",
-            "pixels",
-            "samplers",
-            "views",
-            "trackers",
-            "config",
-            "run",
-            "ranks",
-            "saving",
-        ),
-        *("monitor", "build", "captured_step", "train", "verify", "study", "attention", "commands"),
-        *("from_python", "cli", "__main__"),
+        *("relations", "methods", "pixels", "samplers", "views", "trackers", "health", "config"),
+        *("run", "ranks", "saving", "monitor", "build_method", "build", "captured_step"),
+        *("run_health", "captured", "train", "replay", "doctor", "verify", "study", "attention"),
+        *("commands", "from_python", "cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.

@@ -21,7 +21,6 @@ from linear_eval.comparison.compare_runs import (
     runs_differences,
     runs_notes,
 )
-from linear_eval.evaluation.protocols import protocol_of
 from linear_eval.results.image_contents import contents_note
 from linear_eval.results.intervals import Unit
 from linear_eval.results.per_image import per_image_path, read_per_image
@@ -205,15 +204,24 @@ def _remarks(
         if (line := contents_note([run.path for run in runs], [run.data for run in runs]))
         else []
     )
+    if unsealed := [str(run.path) for run in runs if not run.is_sealed]:
+        notes.append(f"without a digest, as earlier versions wrote them: {', '.join(unsealed)}")
     if settings := different_settings(runs):
         notes.append(f"judged with different settings, which differ too: {', '.join(settings)}")
-    if left := sorted({name for run in runs for name in run.protocols} - {*common_protocols(runs)}):
+    named = {name for run in runs for name in run.protocols}
+    if left := sorted(named - {*common_protocols(runs)}):
         notes.append(f"protocols left out, since not every side has them: {', '.join(left)}")
     compared = {each.metric for each in differences}
-    others = {key for run in runs for key in run.metrics if protocol_of(key) not in left}
+    others = {key for run in runs for key in run.metrics if _protocol_of(key, named) not in left}
     if alone := sorted(others - compared):
         notes.append(f"not compared, since not every side has it: {', '.join(alone)}")
     return notes
+
+
+def _protocol_of(metric: str, named: set[str]) -> str:
+    """As `protocol_of`, whose module takes the evaluators and with them torch."""
+    first = metric.partition("/")[0]
+    return first if first in named else "ours"
 
 
 def _on_chance(differences: Sequence[ModelDifference | RunsDifference]) -> str:

@@ -146,12 +146,14 @@ class DatasetSettings(ABC):
             1 / long_tail of its images; >= 1, None leaves the classes as they are.
         holdout: fraction of train, per class, kept for monitoring and choosing; in [0, 0.5].
         on_bad_image: what the reader of images does with one that cannot be decoded.
+        max_bad: share of the images that may be skipped, in [0, 1]; more are an error.
     """
 
     max_images: int | None = None
     long_tail: float | None = None
     holdout: float = 0.1
     on_bad_image: Literal["error", "skip"] = "error"
+    max_bad: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse numbers out of the ranges above.
@@ -163,6 +165,8 @@ class DatasetSettings(ABC):
             raise ValueError(f"max_images: must be >= 1, got {self.max_images}")
         if self.long_tail is not None and not 1 <= self.long_tail < math.inf:
             raise ValueError(f"long_tail: must be >= 1, got {self.long_tail}")
+        if not 0 <= self.max_bad <= 1:
+            raise ValueError(f"max_bad: must be between 0 and 1, got {self.max_bad}")
         if not 0 <= self.holdout <= MAX_HOLDOUT:
             raise ValueError(f"holdout: must be between 0 and {MAX_HOLDOUT}, got {self.holdout}")
 

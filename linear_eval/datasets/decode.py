@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from linear_eval.datasets.colour_forms import UnreadableForm, rgb_pixels
 from linear_eval.datasets.decoding import Decoding
 from linear_eval.datasets.image_formats import FORMATS, MissingHeifError, parsers_for
+from linear_eval.datasets.library_warnings import CountedWarnings
 from linear_eval.datasets.upright import orientation_of, turned
 from linear_eval.system.errors import InputError, require_matching_torch
 from linear_eval.system.printable import printable
@@ -43,6 +44,7 @@ PILLOW_FAILURES = (
     Image.DecompressionBombWarning,
 )
 # Pillow warns from 89 million pixels on; how many are too many is data.max_pixels here.
+CountedWarnings().install()
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning, "torchvision.io")
 

@@ -45,6 +45,7 @@ class GivenImages(GivenConfig):
             long_tail=asked.long_tail,
             holdout=asked.holdout,
             on_bad_image=asked.on_bad_image,
+            max_bad=asked.max_bad,
             fingerprint=asked.fingerprint,
         )
         object.__setattr__(self, "_splits", (train, test))

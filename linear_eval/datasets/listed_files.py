@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from linear_eval.datasets.image_files import FoundImage, few, one_form, stamp_of
 from linear_eval.system.errors import InputError
@@ -29,8 +29,14 @@ def listed_images(
         remedy: what to do where some are not there.
 
     Raises:
-        InputError: some are not there.
+        InputError: some are not there, or would lie outside of the folder.
     """
+    outside = [name for name in names if _leads_out(name)]
+    if outside:
+        raise InputError(
+            f"{printable(str(folder))}: {len(outside)} of {len(names)} {which} lie outside of it"
+            f" ({few(outside)}), expected paths below it without '..'; correct the list"
+        )
     images, missing = [], []
     for name in names:
         found = _listed_image(folder, name)
@@ -44,6 +50,12 @@ def listed_images(
             f" ({few(missing)}), expected all of them; {remedy}"
         )
     return images
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a name in a list would open a file elsewhere."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\0" in name
 
 
 def _listed_image(folder: Path, name: str) -> FoundImage | None:

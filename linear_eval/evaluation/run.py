@@ -216,6 +216,7 @@ def _open_batches(config: EvaluateConfig, splits: EvaluationSplits) -> dict[str,
             images=config.transform(),
             batch_size=config.batch_size,
             on_bad_image=config.data.on_bad_image,
+            max_bad=config.data.max_bad,
         )
         for name, split in splits.parts.items()
     }

@@ -95,6 +95,7 @@ def share(
         images=batches.images,
         batch_size=batches.batch_size,
         on_bad_image=batches.on_bad_image,
+        max_bad=batches.max_bad,
         own=hold(batches.select(_own_rows(batches, 0))),
     )
 
@@ -150,6 +151,7 @@ def _lead(batches: SharedBatches, make: Callable[[ImageBatches], FeatureTable]) 
         images=batches.images,
         batch_size=batches.batch_size,
         on_bad_image=batches.on_bad_image,
+        max_bad=batches.max_bad,
         shared=batches,
     )
     try:

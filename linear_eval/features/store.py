@@ -209,16 +209,19 @@ class FeatureStore:
             dtype=self.dtype,
         )
         if self.folder is None:
-            return together(
+            table = together(
                 batches, embed, lambda part: collect_features(embed, part, label, self.dtype)
             )
-        place = FeatureFolder.of(self.folder, key.digest(), key.describe(), batches)
-        return together(
-            batches,
-            embed,
-            lambda part: self._kept(place, embed, part, label),
-            lambda: place.read(batches),
-        )
+        else:
+            place = FeatureFolder.of(self.folder, key.digest(), key.describe(), batches)
+            table = together(
+                batches,
+                embed,
+                lambda part: self._kept(place, embed, part, label),
+                lambda: place.read(batches),
+            )
+        batches.check_skipped(table.ids)
+        return table
 
     def _kept(
         self, place: FeatureFolder, embed: Embed, batches: ImageBatches, label: str

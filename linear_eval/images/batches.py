@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from linear_eval.datasets.bad_images import check_bad_images
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.decode import OR_SKIP, BadImageError
 from linear_eval.datasets.decoding import MAX_PIXELS
 from linear_eval.images.thin_images import is_thin, resized_centre
 from linear_eval.system.cores import reading_threads
 from linear_eval.system.errors import InputError
+from linear_eval.system.printable import printable
 from linear_eval.system.serial_threads import serial_threads
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ class ImageBatches:
     images: EvalImages
     batch_size: int
     on_bad_image: Literal["error", "skip"] = "error"
+    max_bad: float = 1.0  # share of the images that may be skipped; `check_skipped`
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -137,7 +140,19 @@ class ImageBatches:
             images=images,
             batch_size=self.batch_size,
             on_bad_image=self.on_bad_image,
+            max_bad=self.max_bad,
         )
+
+    def check_skipped(self, read: Sequence[str]) -> None:
+        """Refuse a split of which too few images, by their ids, could be read.
+
+        Raises:
+            InputError: more than the share `max_bad` is missing.
+        """
+        if len(read) < len(self.split):
+            there = set(read)
+            missing = [printable(name) for name in self.split.ids if name not in there]
+            check_bad_images(missing, len(self.split), self.max_bad)
 
     def one_size(self) -> tuple[int, int]:
         """Height and width of the images, from the first that can be read; all are alike."""

@@ -86,5 +86,6 @@ def hold_in_memory(batches: ImageBatches, max_bytes: int = IN_MEMORY_BYTES) -> I
         images=batches.images,
         batch_size=batches.batch_size,
         on_bad_image=batches.on_bad_image,
+        max_bad=batches.max_bad,
         max_bytes=max_bytes,
     )

@@ -63,6 +63,7 @@ def judge_quality(
     config = opened.config
     with opened.embedding() as embed:
         table = collect_features(embed, opened.batches, "whole images")
+        opened.batches.check_skipped(table.ids)
         views = _two_views(embed, opened.batches, config.seed)
     features = table.features.to(opened.device)
     found = {

@@ -120,6 +120,7 @@ def open_backbone_and_split(
             images=config.transform(),
             batch_size=config.batch_size,
             on_bad_image=config.data.on_bad_image,
+            max_bad=config.data.max_bad,
         ),
         notes=[*loaded.notes, *backbone_notes(backbone)],
     )

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from linear_eval.results.per_image import HEADER_KEY
+from linear_eval.results.seal import sealed
 from linear_eval.system.atomic_file import atomic_file
 
 _SHOWN = 12  # characters of a digest that tell it from others
@@ -37,12 +38,12 @@ class Judged:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write `results.json`, whole or not at all.
+    """Write `results.json` with its digest, whole or not at all.
 
     Raises:
         InputError: it cannot be written.
     """
-    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(sealed(results), indent=2, allow_nan=False) + "\n"
     with atomic_file(path) as file:
         file.write(text.encode())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from linear_eval.results.image_contents import CONTENTS, contents_problem, different_parts
+from linear_eval.results.seal import DIGEST, seal_problem, unprintable
 from linear_eval.strict_config.flattened import flattened
 from linear_eval.system.errors import InputError
 from linear_eval.system.user_text import TextError, read_text
@@ -41,6 +42,7 @@ class Results:
     backbone: dict[str, Any]
     data: dict[str, Any]
     per_image: dict[str, str] | None
+    is_sealed: bool = False  # it has a digest, which fits
     whole: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,6 +89,7 @@ def read_results(path: Path) -> Results:
         backbone=found["backbone"],
         data=found["data"],
         per_image=found.get("per_image"),
+        is_sealed=DIGEST in found,
         whole=found,
     )
 
@@ -210,7 +213,7 @@ def _problem(found: Any) -> str | None:
         return "has metrics that are no numbers"
     if not isinstance(found["data"].get("fingerprint"), str):
         return "has no 'data.fingerprint'"
-    if problem := contents_problem(found["data"]):
+    if problem := contents_problem(found["data"]) or seal_problem(found) or unprintable(found):
         return problem
     if not isinstance(found["backbone"].get("seed", 0), int):
         return "has a 'backbone.seed' that is no whole number"

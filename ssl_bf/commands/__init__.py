@@ -6,13 +6,18 @@ Imports stay light here, so that `--help` answers at once.
 from ssl_bf.commands import (
     ablate,
     configs,
+    doctor,
     export,
     pack,
     pretrain,
     relations,
+    replay,
     resume,
     verify_resume,
 )
 
-COMMANDS = (pretrain, resume, ablate, export, relations, pack, configs, verify_resume)
+COMMANDS = (
+    *(pretrain, resume, doctor, replay, ablate, export, relations, pack, configs),
+    verify_resume,
+)
 """In the order of `ssl-bf --help`."""

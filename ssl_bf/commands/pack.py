@@ -78,7 +78,13 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
     else:
         config = load_config(PretrainConfig, given, overrides, packaged="pretrain").value
         data, preparation = config.data, config.views.preparation
-    store = pack(output, open_source(data), preparation, on_bad_image=data.on_bad_image)
+    store = pack(
+        output,
+        open_source(data),
+        preparation,
+        on_bad_image=data.on_bad_image,
+        max_bad=data.max_bad,
+    )
     if store.bad_images and data.on_bad_image == "error":
         raise InputError(
             f"{output}: was packed without {len(store.bad_images)} image(s) that cannot be "

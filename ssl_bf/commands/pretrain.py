@@ -14,7 +14,6 @@ from linear_eval.system.errors import load_torch
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
     from ssl_bf.config import PretrainConfig
-    from ssl_bf.ranks.heartbeats import Heartbeats
 
 EXAMPLE = """\
 example:
@@ -107,10 +106,13 @@ def start(config: PretrainConfig, notes: Sequence[str]) -> None:
         config: the whole run.
         notes: lines for its log.
     """
+    from linear_eval.strict_config.reader import to_yaml
+    from ssl_bf.build import build_run
     from ssl_bf.commands.resume import go_on_joined
     from ssl_bf.ranks.processes import joined_processes
     from ssl_bf.run.begun import Begun, what_is_there
-    from ssl_bf.run.directory import say_finished
+    from ssl_bf.run.directory import check_directory, claimed, clear_for, say_finished
+    from ssl_bf.train import train
 
     directory = Path(config.run.directory)
     with joined_processes(config) as heartbeats:
@@ -123,29 +125,12 @@ def start(config: PretrainConfig, notes: Sequence[str]) -> None:
             go_on_joined(config, directory, heartbeats)
         else:
             overwrite = config.run.overwrite or begun is Begun.UNSAVED
-            _start_joined(config, notes, heartbeats, overwrite=overwrite)
-
-
-def _start_joined(
-    config: PretrainConfig,
-    notes: Sequence[str],
-    heartbeats: Heartbeats | None,
-    *,
-    overwrite: bool,
-) -> None:
-    """Train from the first step, with the processes joined."""
-    from linear_eval.strict_config.reader import to_yaml
-    from ssl_bf.build import build_run
-    from ssl_bf.run.directory import check_directory, claimed, clear_for
-    from ssl_bf.train import train
-
-    directory = Path(config.run.directory)
-    reads = {"backbone.init": config.backbone.init, "speed.like": config.speed.like}
-    check_directory(directory, overwrite=overwrite, reads=reads)
-    run = build_run(config, directory=directory)
-    run.notes[:0] = notes
-    with claimed(directory):
-        # once more: another run may have begun and ended here since
-        check_directory(directory, overwrite=overwrite, reads=reads)
-        begin = partial(clear_for, to_yaml(config), directory)
-        train(run, directory, begin=begin, heartbeats=heartbeats)
+            reads = {"backbone.init": config.backbone.init, "speed.like": config.speed.like}
+            check_directory(directory, overwrite=overwrite, reads=reads)
+            run = build_run(config, directory=directory)
+            run.notes[:0] = notes
+            with claimed(directory):
+                # once more: another run may have begun and ended here since
+                check_directory(directory, overwrite=overwrite, reads=reads)
+                begin = partial(clear_for, to_yaml(config), directory)
+                train(run, directory, begin=begin, heartbeats=heartbeats)

@@ -68,7 +68,8 @@ def config_to_go_on(directory: Path, overrides: Sequence[str]) -> PretrainConfig
         if not key.startswith(RESUMABLE) or key in ONLY_AT_START:
             raise InputError(
                 f"{key}: cannot change while a run goes on, expected one of speed.* (not like), "
-                "run.* (not directory, overwrite), data.root and data.on_bad_image; start a new run"
+                "run.* (not directory, overwrite), data.root, data.on_bad_image and data.max_bad; "
+                "start a new run"
             )
     return saved_config(directory, overrides)
 

@@ -5,6 +5,7 @@ Shapes: C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -31,6 +32,11 @@ class Classes:
         counts = labels[labels >= 0].bincount(minlength=len(names))
         assert len(counts) == len(names), (len(counts), len(names))
         return cls(tuple(names), tuple(counts.tolist()))
+
+    @classmethod
+    def unnamed(cls, counts: Sequence[int]) -> Classes:
+        """Classes whose names are their numbers."""
+        return cls(tuple(map(str, range(len(counts)))), tuple(counts))
 
     def require_images(self) -> None:
         """Refuse a class that nothing is trained on.

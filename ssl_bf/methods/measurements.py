@@ -69,6 +69,14 @@ def stream_cosines(streams: Tensor) -> Tensor:
     return functional.cosine_similarity(plain, related, dim=1)
 
 
+def gradient_norm(network: nn.Module) -> dict[str, float | Tensor]:
+    """`gradient_norm`: length of the gradient of everything trained, a scalar on the device."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    if not gradients:
+        return {}
+    return {"gradient_norm": torch.stack(torch._foreach_norm(gradients)).norm()}
+
+
 _LISTS = ("blocks", "layers", "stages")  # of modules, in the networks we train; each has a line
 
 

@@ -4,6 +4,7 @@ Shapes: N local batch, S streams, P projection width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ from ssl_bf.keyed_random import StepContext
 from ssl_bf.layers.batch_norm import GroupedBatchNorm
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
+from ssl_bf.methods.geometry import Observed, spread
 from ssl_bf.methods.measurements import feature_std, relation_values
 from ssl_bf.methods.parameter_groups import trained_groups
 from ssl_bf.optimizers import ParameterGroup
@@ -35,7 +37,7 @@ from ssl_bf.schedules import Elapsed, Momentum
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a method is built from, whichever it is.
+    """What a method is built from.
 
     Attributes:
         backbone: (N, 3, H, W) -> (N, width).
@@ -77,9 +79,8 @@ class MethodSettings(Protocol):
 class Method(nn.Module, ABC):
     """Owns every trained module once: backbone, heads, relation, slow copies, queues.
 
-    One step of training is `loss = method(batch, context)`, backward, optimizer step,
-    `method.after_step(progress)`. `forward` writes nothing but BatchNorm buffers, and with
-    `backward_per_view` the gradients of all terms but the last: zero them before it.
+    A step is `loss = method(batch, context)`, backward, optimizer, `method.after_step(progress)`.
+    `forward` writes BatchNorm buffers, and with `backward_per_view` gradients: zero them first.
     """
 
     views_per_image: ClassVar[int] = 2
@@ -92,6 +93,10 @@ class Method(nn.Module, ABC):
     relation: Relation
     momentum: Momentum | None = None  # None: there are no slow copies
     projections: Tensor | None = None  # (S, N, P) of the last forward, detached: for monitoring
+    observed: Observed | None = None  # of the last forward: for monitoring
+    temperature: float = 1.0  # divides the cosines in the loss; below: for health/rules.py
+    queue_size: int = 0  # rows of a queue; 0: there is none
+    suspects: Mapping[str, str] = {}  # settings that can cause a finding, by its rule
     backward_per_view: bool = False
     accumulate: int = 1  # parts in which the trained backbone runs; see compute_in_parts
 
@@ -118,8 +123,7 @@ class Method(nn.Module, ABC):
     def settled(self, term: Tensor) -> Tensor:
         """A term of the loss; with `backward_per_view` its gradient is added now, its graph freed.
 
-        Exact where the terms share no graph. Under DDP nothing is reduced before the last term's
-        backward, which follows `forward`.
+        Exact where the terms share no graph. DDP reduces with the last term's backward only.
         """
         if not (self.backward_per_view and term.requires_grad):
             return term
@@ -237,7 +241,9 @@ class Method(nn.Module, ABC):
         """Monitoring values of the last forward; reads from the device, so call it when logging."""
         if self.projections is None:
             return {}
-        return feature_std(self.projections) | relation_values(self.relation)
+        values = feature_std(self.projections) | spread(self.projections)
+        values |= {} if self.observed is None else self.observed.measurements(self.temperature)
+        return values | relation_values(self.relation)
 
 
 def _normalises_parts(module: nn.Module) -> bool:

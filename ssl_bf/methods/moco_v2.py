@@ -20,9 +20,10 @@ from ssl_bf.layers.mlp_head import mlp_head
 from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.geometry import Observed, logits
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method, Start
-from ssl_bf.methods.ranges import check_ranges
+from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.parts.gathered_keys import gather_keys, own_keys
 from ssl_bf.parts.key_queue import KeyQueue
@@ -70,12 +71,15 @@ class MoCoV2(Method):
 
     config: MoCoV2Config
     pending: tuple[Tensor, Tensor] | None = None  # keys of all devices, own image ids
-    observed: tuple[Tensor, Tensor] | None = None  # own queries and keys, detached: for monitoring
 
     def __init__(self, config: MoCoV2Config, start: Start) -> None:
         """Build heads, relation and queues; the slow copies start equal."""
         super().__init__()
         self.config = config
+        self.temperature, self.queue_size = config.temperature, config.queue_size
+        self.suspects = suspects_of_keys(config.momentum, config.temperature)
+        if not config.mask_same_image:
+            self.suspects["own_image_negatives"] = "set method.mask_same_image=true"
         self.backbone = start.backbone
         hidden = [config.hidden_dim or start.width] * config.hidden_layers
         with start.initial_values("projector"):
@@ -104,7 +108,7 @@ class MoCoV2(Method):
         keys = self.key(view_2, samples, context, 2)  # (S, W * N, P)
         negatives = self.negatives(keys, batch.image_ids)
         loss = mean_over_stream_pairs(loss_of, queries, keys[:, own], rules, negatives)
-        self.observed = queries.detach(), keys[:, own]
+        self.observed = Observed(queries.detach(), keys[:, own], batch.image_ids)
         if self.config.symmetric:
             loss = self.settled(loss / 2)
             back_keys = self.key(view_1, samples, context, 1)
@@ -216,11 +220,15 @@ class MoCoV2(Method):
         return super().notes()
 
     def measurements(self) -> dict[str, float]:
-        """Add the context gap of each query stream."""
+        """Add the context gap of each query stream, and what the queue holds."""
         values = super().measurements()
         if self.observed is not None:
-            queries, keys = self.observed
-            values |= context_gap(queries, keys[0], self.queue(0).keys)
+            queries, keys, image_ids = self.observed
+            queue = self.queue(0)
+            values |= context_gap(queries, keys[0], queue.keys)
+            if len(older := queue.older()):
+                values |= logits(queries, keys[0], self.temperature, queue.keys[older])
+            values |= queue.measurements(image_ids)
         return values
 
     @property

@@ -17,8 +17,9 @@ from ssl_bf.layers.mlp_head import LastNorm, mlp_head
 from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.geometry import Observed
 from ssl_bf.methods.method import Method, Start
-from ssl_bf.methods.ranges import check_ranges
+from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
 from ssl_bf.parts.gathered_keys import gather_keys, own_keys
 from ssl_bf.parts.negatives import batch_negatives
 from ssl_bf.parts.slow_copy import make_slow_copy
@@ -62,6 +63,8 @@ class MoCoV3(Method):
         """Build heads and relation; the slow copies start equal."""
         super().__init__()
         self.config = config
+        self.temperature = config.temperature
+        self.suspects = suspects_of_keys(config.momentum, config.temperature)
         self.backbone = start.backbone
         no_bias = partial(mlp_head, batch_norm=True, hidden_bias=False, last_bias=False)
         hidden, out = [config.hidden_dim], config.projection_dim
@@ -89,6 +92,7 @@ class MoCoV3(Method):
         forth = mean_over_stream_pairs(loss_of, queries_1, keys_2[:, own], rules, others)
         forth = self.settled(scale * forth)
         queries_2 = self.query(view_2, samples, context, 2)
+        self.observed = Observed(queries_2.detach(), keys_1[:, own], batch.image_ids)
         others = self.negatives(keys_1, len(view_2))
         back = mean_over_stream_pairs(loss_of, queries_2, keys_1[:, own], rules, others)
         return forth + scale * back

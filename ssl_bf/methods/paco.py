@@ -29,9 +29,10 @@ from ssl_bf.layers.mlp_head import mlp_head
 from ssl_bf.losses.paco import Others, paco
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.geometry import Observed
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method, Start
-from ssl_bf.methods.ranges import check_ranges
+from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
 from ssl_bf.parts.batch_shuffle import shuffle_rows
 from ssl_bf.parts.gathered_keys import gather_keys, own_keys
 from ssl_bf.parts.gathered_rows import gather_rows
@@ -88,13 +89,14 @@ class PaCo(Method):
     needs_labels = True
     config: PaCoConfig
     pending: tuple[Tensor, Tensor] | None = None  # keys and labels of all devices
-    observed: tuple[Tensor, Tensor] | None = None  # own queries and keys, detached: for monitoring
     log_prior: Tensor
 
     def __init__(self, config: PaCoConfig, start: Start) -> None:
         """Build head, classifier, relation and queue; the slow copies start equal."""
         super().__init__()
         self.config = config
+        self.temperature, self.queue_size = config.temperature, config.queue_size
+        self.suspects = suspects_of_keys(config.momentum, config.temperature)
         self.class_names = start.classes.names
         self.backbone = start.backbone
         hidden = [config.hidden_dim or start.width] * config.hidden_layers
@@ -146,7 +148,7 @@ class PaCo(Method):
             class_weight=self.config.class_weight,
         )
         self.pending = keys, labels
-        self.observed = queries.detach(), keys[own]
+        self.observed = Observed(queries.detach(), keys[None, own], batch.image_ids)
         return mean_over_stream_pairs(_itself, of_stream, labels[None], self.relation.rules)
 
     def query(self, view: Tensor, samples: Samples, context: StepContext) -> tuple[Tensor, Tensor]:
@@ -224,8 +226,8 @@ class PaCo(Method):
         """Add the context gap of each query stream."""
         values = super().measurements()
         if self.observed is not None:
-            queries, keys = self.observed
-            values |= context_gap(queries, keys, self.queue.keys)
+            queries, keys, _ = self.observed
+            values |= context_gap(queries, keys[0], self.queue.keys)
         return values
 
     @property

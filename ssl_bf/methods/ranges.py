@@ -1,4 +1,4 @@
-"""Ranges of the keys that methods share."""
+"""Ranges of the keys that methods share, and what goes wrong inside of them."""
 
 from typing import Any
 
@@ -11,6 +11,9 @@ AT_LEAST_ONE = (
     "predictor_hidden_dim",
     "queue_size",
 )
+
+LAGGING = 0.5  # momentum below which keys are hardly older than queries
+WARM = 2.0  # temperature above which the softmax is flat: cosines lie in [-1, 1]
 
 
 def check_ranges(config: Any) -> None:
@@ -30,3 +33,20 @@ def check_ranges(config: Any) -> None:
     momentum = getattr(config, "momentum", 1.0)
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum: must lie in [0, 1], got {momentum}")
+
+
+def suspects_of_keys(momentum: float, temperature: float) -> dict[str, str]:
+    """See `Method.suspects`, for the methods whose keys come from a slow copy."""
+    if momentum < LAGGING:
+        return {
+            "collapse": f"the slow copy does not lag (method.momentum={momentum:g}); raise it to "
+            "0.99"
+        }
+    if momentum == 1:
+        return {"no_contrast": "the slow copy never moves (method.momentum=1); lower it to 0.99"}
+    if temperature > WARM:
+        return {
+            "no_contrast": f"method.temperature={temperature:g} makes all candidates alike; "
+            "lower it to 0.2"
+        }
+    return {}

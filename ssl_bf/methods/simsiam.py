@@ -16,6 +16,7 @@ from ssl_bf.layers.batch_norm import set_batch_norm_mode
 from ssl_bf.layers.mlp_head import mlp_head
 from ssl_bf.losses.negative_cosine import negative_cosine
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.geometry import Observed
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
@@ -56,6 +57,11 @@ class SimSiam(Method):
         """Build heads and relation."""
         super().__init__()
         self.config = config
+        if not config.constant_predictor_rate:
+            self.suspects = {
+                "collapse": "the predictor's learning rate decays; set "
+                "method.constant_predictor_rate=true"
+            }
         self.backbone = start.backbone
         hidden = [config.hidden_dim or start.width] * config.hidden_layers
         out = config.projection_dim
@@ -90,6 +96,7 @@ class SimSiam(Method):
         projections_1 = self.project(view_1, samples, context, 1)
         projections_2 = self.project(view_2, samples, context, 2)
         predictions_1, predictions_2 = self.predict(projections_1), self.predict(projections_2)
+        self.observed = Observed(predictions_1.detach(), projections_2.detach(), batch.image_ids)
         rules = self.relation.rules  # targets are detached in the loss
         forth = mean_over_stream_pairs(negative_cosine, predictions_1, projections_2, rules)
         back = mean_over_stream_pairs(negative_cosine, predictions_2, projections_1, rules)

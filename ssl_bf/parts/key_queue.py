@@ -20,6 +20,8 @@ class KeyQueue(nn.Module):
     Source: facebookresearch/moco 7397dfe, moco/builder.py.
     """
 
+    pushed: int = 0  # rows of the last push
+
     def __init__(self, size: int, width: int) -> None:
         """Fill with random directions drawn from torch's global generator (the caller seeds)."""
         super().__init__()
@@ -39,8 +41,33 @@ class KeyQueue(nn.Module):
             image_ids: (N,) int64, the images that they show.
         """
         size, count = len(self.keys), len(keys)
+        self.pushed = count
         assert count <= size, f"{count} keys do not fit into a queue of {size}"
         rows = torch.arange(count, device=keys.device).add_(self.pointer).remainder_(size)
         self.keys.index_copy_(0, rows, keys.to(self.keys.dtype))
         self.image_ids.index_copy_(0, rows, image_ids)
         self.pointer.add_(count).remainder_(size)  # stays on the device: no sync
+
+    def older(self) -> Tensor:
+        """(K - N,) rows that the last push left alone, oldest first: what its queries met."""
+        size = len(self.keys)
+        rows = torch.arange(size - self.pushed, device=self.keys.device)
+        return rows.add_(self.pointer).remainder_(size)
+
+    def measurements(self, image_ids: Tensor) -> dict[str, float]:
+        """Age of the oldest key, and how much of the queue shows a query's own image.
+
+        Args:
+            image_ids: (N,) of the queries, each once, whose own keys were pushed last.
+
+        Returns:
+            `queue/age_steps`: pushes of which the queue holds the keys. `queue/own_image_share`:
+            older keys that show a query's own image, as a mean share of the queue, in [0, 1].
+        """
+        filled = (self.image_ids != NO_IMAGE).sum()
+        own = torch.isin(self.image_ids[self.older()], image_ids).sum()
+        held, found = torch.stack([filled, own]).tolist()
+        return {
+            "queue/age_steps": held / max(self.pushed, 1),
+            "queue/own_image_share": found / (len(image_ids) * len(self.keys)),
+        }

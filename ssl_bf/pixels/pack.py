@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from linear_eval.datasets.bad_images import check_bad_images
 from linear_eval.system.atomic_file import atomic_file, check_outside
 from linear_eval.system.atomic_folder import put_in_place
 from linear_eval.system.errors import InputError
@@ -48,15 +49,23 @@ def pack(
     preparation: Preparation,
     *,
     on_bad_image: Literal["error", "skip"] = "error",
+    max_bad: float = 1.0,
 ) -> PackedStore:
     """The store of a source, packed unless it is there.
 
     Processes that ask for one store at a time wait for the first of them.
 
+    Args:
+        place: of the store.
+        source: what is packed.
+        preparation: how pixels are kept.
+        on_bad_image: skip leaves out what cannot be decoded.
+        max_bad: share of the images that may be left out.
+
     Raises:
-        InputError: see `open_store`; or the place lies among the images, the disk is full or cannot
-            be written to, or the source changed meanwhile. The next call goes on where this one
-            stopped.
+        InputError: see `open_store`; or too many are bad, the place lies among the images, the
+            disk is full or cannot be written to, or the source changed meanwhile. The next call
+            goes on where this one stopped.
     """
     found = open_store(place, source, preparation)
     if found is not None:
@@ -73,6 +82,8 @@ def pack(
             return found
         try:
             packed = _fill(partial, place, source, preparation, on_bad_image)
+            bad = [text for block in packed for text in block.bad_images.values()]
+            check_bad_images(bad, len(source.split), max_bad)
         except (InputError, KeyboardInterrupt):
             _drop_if_empty(partial)
             raise

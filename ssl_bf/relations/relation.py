@@ -96,15 +96,13 @@ class Relation(nn.Module):
     ) -> Tensor:
         """(N, D) -> (S, N, D) with gradient; S is 2 when related queries are trained on."""
         relating = self.relating if self.rules.relates_queries else None
-        dropout = self.drops_queries
-        return self._streams(relating, features, samples, context, "query", view, dropout=dropout)
+        return self._streams(relating, features, samples, context, "query", view)
 
     def keys(self, features: Tensor, samples: Samples, context: StepContext, view: int) -> Tensor:
         """(N, D) -> (S, N, D) on the key side, regrouped independently of the queries."""
         relating = self.slow_relating if self.slow_relating is not None else self.relating
         relating = relating if self.rules.relates_keys else None
-        drops = self.drops_keys
-        return self._streams(relating, features, samples, context, "key", view, dropout=drops)
+        return self._streams(relating, features, samples, context, "key", view)
 
     def features(
         self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
@@ -228,8 +226,6 @@ class Relation(nn.Module):
         context: StepContext,
         side: Side,
         view: int,
-        *,
-        dropout: bool,
     ) -> Tensor:
         if self.training and self.surroundings is not None:
             self.surroundings.observe(features, samples, side, view)
@@ -237,6 +233,7 @@ class Relation(nn.Module):
             self.noted = self.noted if self.is_active(context) else None
             return features.unsqueeze(0)
         order = self.order(features, context, side, view)
+        dropout = self.drops_queries if side == "query" else self.drops_keys
         beside: Beside | None = None
         if self.surroundings is None:
             related = relating(features, order, dropout=dropout)

@@ -25,11 +25,12 @@ _NUMBER = "[0-9]" * 9
 # What a run writes into its directory; run.overwrite deletes nothing else. The backbone comes
 # first: a file that looks finished must not outlive its run.
 FILES = (
-    *(BACKBONE_FILE, CLASSIFIER_FILE, "metrics.jsonl"),
+    *(BACKBONE_FILE, CLASSIFIER_FILE, "metrics.jsonl", "health.jsonl"),
     *(STATUS_FILE, "environment.json", CONFIG_FILE),
 )
 RUN_ENTRIES = (
     *FILES,
+    f"captured/step-{_NUMBER}.safetensors",
     f"checkpoints/step-{_NUMBER}",
     *(f"checkpoints/{leftover}step-{_NUMBER}" for leftover in LEFTOVERS),
     "logs/rank-*.log",

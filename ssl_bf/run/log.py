@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,8 @@ from torch import Tensor
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.distributed import is_main
 from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal
+from ssl_bf.health.memory import memory_in_use
+from ssl_bf.health.rules import Finding
 from ssl_bf.run.environment import changed_keys, describe_environment
 from ssl_bf.run.progress import Progress
 from ssl_bf.run.status import State, write_json, write_status
@@ -22,11 +25,14 @@ from ssl_bf.schedules import Plan
 from ssl_bf.trackers.choice import TrackerChoice
 from ssl_bf.trackers.tracker import Tracker
 
+METRICS, HEALTH = "metrics.jsonl", "health.jsonl"
+
 
 class NonFiniteLoss(RunFailed):
     """The loss became NaN or infinite; the message is one line that names the step."""
 
     def __init__(self, step: int, loss: float, run_directory: Path) -> None:
+        self.step = step
         saved = any(run_directory.glob("checkpoints/step-*"))
         super().__init__(
             f"loss: is {loss} at step {step}, expected a finite number; lower "
@@ -99,14 +105,20 @@ class RunLog:
         if not is_main():
             return
         if self._resume_step is None:
-            (self._directory / "metrics.jsonl").write_bytes(b"")
+            (self._directory / METRICS).write_bytes(b"")
         else:
-            _drop_lines_after(self._directory / "metrics.jsonl", self._resume_step)
+            for name in (METRICS, HEALTH):
+                _drop_lines_after(self._directory / name, self._resume_step)
         self._write_environment(is_resumed=self._resume_step is not None)
         self._trackers, notes = self._choice.open(self._directory, self._resume_step)
         for line in notes:
             self.note(line)
         self._write_status("running")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run has begun to write."""
+        return self._is_open
 
     def note(self, line: str) -> None:
         """Print one line."""
@@ -156,10 +168,10 @@ class RunLog:
         speed = self._batch_size / seconds_per_step
         self._step, self._last_step, self._last_time = step, step, now
         epoch = round(step / self._plan.steps_per_epoch, 4)
-        timing = {"seconds": round(now - self._started, 3)}
+        timing = {"seconds": round(now - self._started, 3), **memory_in_use()}
         if done:  # a second line of the same step took no training
             timing["images_per_second"] = round(speed, 1)
-        self._append({"step": step, "epoch": epoch, **numbers, "timing": timing})
+        self._append(METRICS, {"step": step, "epoch": epoch, **numbers, "timing": timing})
         finite = {name: number for name, number in numbers.items() if number is not None}
         for tracker in self._trackers:
             tracker.add(step, epoch, finite)
@@ -168,15 +180,21 @@ class RunLog:
         )
         self._write_status("running")
 
-    def _append(self, record: dict[str, Any]) -> None:
-        path = self._directory / "metrics.jsonl"
+    def found(self, finding: Finding) -> None:
+        """Print what a rule of health found, and write a line of health.jsonl."""
+        if not is_main():
+            return
+        self.note(f"warning: {finding.says}")
+        self._append(HEALTH, asdict(finding))
+
+    def _append(self, name: str, record: dict[str, Any]) -> None:
         try:
-            with path.open("ab") as file:
+            with (self._directory / name).open("ab") as file:
                 file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be written ({error.strerror or error}); free some space or mend "
-                "the disk, then give the same command with run.resume=auto"
+                f"{self._directory / name}: cannot be written ({error.strerror or error}); free "
+                "some space or mend the disk, then give the same command with run.resume=auto"
             ) from error
 
     def _write_status(self, state: State, *, reason: str | None = None) -> None:

@@ -48,11 +48,14 @@ def restore(
             value.copy_(tensors[f"method/{name}"])
     for name, parameter in _named_parameters(optimizer):
         prefix = f"optimizer/{name}/"
-        optimizer.state[parameter] = {
+        optimizer.state.pop(parameter, None)
+        found = {
             key: expected[prefix + key].copy_(kept[prefix + key])
             for key in state_keys(optimizer)
             if prefix + key in kept
         }
+        if found:  # before the first step there is none
+            optimizer.state[parameter] = found
 
 
 def _named_parameters(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter]]:

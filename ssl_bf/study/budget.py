@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,13 +14,13 @@ from linear_eval.system.cores import torch_threads
 from linear_eval.system.device import choose_device
 from linear_eval.system.errors import InputError
 from linear_eval.system.screen import say
-from ssl_bf.build import build_run
+from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
 from ssl_bf.run.measured_choices import choose
 from ssl_bf.study.arms import Arm
 from ssl_bf.study.record import Choices
 from ssl_bf.study.study_file import StudyConfig
-from ssl_bf.train import seconds_per_step
+from ssl_bf.train import prepare, update_of
 
 
 def shared_choices(threads_there: int, arms: Sequence[Arm], known: Choices) -> Choices:
@@ -96,6 +98,25 @@ def equal_seconds(study: StudyConfig, arms: Sequence[Arm], known: Choices) -> Ch
             f"({speeds[arm.name]:.3g} s an epoch, measured)"
         )
     return replace(known, seconds_per_epoch=speeds, epochs=epochs)
+
+
+def seconds_per_step(run: Run, *, warm_up: int = 3, steps: int = 12) -> float:
+    """Median seconds of a few steps from the beginning of a run, which is spent by that.
+
+    Args:
+        run: from `build_run`; nothing of it is written.
+        warm_up: steps that are not counted.
+        steps: that are; fewer where the run has fewer.
+    """
+    run.model.train()
+    update, seconds = update_of(run), []
+    with run.loader:
+        for step in range(min(warm_up + steps, run.plan.total_steps)):
+            started = time.monotonic()
+            loss = update(run.loader.batch(step), *prepare(run, step))
+            loss.item()  # waits for the device
+            seconds.append(time.monotonic() - started)
+    return statistics.median(seconds[warm_up:] or seconds)
 
 
 def _seconds_per_epoch(arm: Arm, choices: Choices) -> float:

@@ -9,6 +9,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from linear_eval.datasets.bad_images import check_bad_images
 from linear_eval.system.errors import InputError
 from linear_eval.system.serial_threads import serial_threads
 from ssl_bf.methods.batch import Batch
@@ -47,6 +48,7 @@ class ViewLoader:
         compiled: bool = False,
         views_per_image: int = 2,
         labels: Tensor | None = None,
+        max_bad: float = 1.0,
     ) -> None:
         """Check that at least one whole batch exists.
 
@@ -61,10 +63,11 @@ class ViewLoader:
             compiled: see `make_views`.
             views_per_image: how many views of each image a batch has.
             labels: (M,) int64, where batches shall have labels.
+            max_bad: share of the images that may be skipped.
 
         Raises:
-            InputError: fewer images than a batch, a batch that the ranks cannot share, or more
-                views than lightly makes.
+            InputError: fewer images than a batch, too many bad ones, a batch that the ranks cannot
+                share, or more views than lightly makes.
         """
         batch_size = sampler.pool.batch_size
         if batch_size % world_size:
@@ -72,6 +75,8 @@ class ViewLoader:
                 f"batch_size: {batch_size} cannot be shared by {world_size} processes, expected a "
                 "multiple of their number; change batch_size or the number of processes"
             )
+        self._max_bad = max_bad
+        self._check_bad(images)
         good = len(images) - len(images.bad_images)
         if good < batch_size:
             raise InputError(
@@ -101,6 +106,11 @@ class ViewLoader:
         reads_ahead = images.takes_time and not one_core
         self._reader = serial_threads(1, "next-batch") if reads_ahead else None
 
+    @property
+    def images(self) -> ImageStore:
+        """Where the pixels come from."""
+        return self._images
+
     def batch(self, step: int) -> Batch:
         """The batch of optimizer step `step`, counted from 0 over all epochs.
 
@@ -108,6 +118,7 @@ class ViewLoader:
             BadImageError: an image cannot be decoded (met here, even when the thread met it).
         """
         packed, ids, showings = self._read_ahead(step)
+        self._check_bad(self._images)
         epoch = step // self.steps_per_epoch
         shown = ids + showings * len(self._images)  # one number for each showing of an image
         if self._views.engine == "lightly":
@@ -119,6 +130,12 @@ class ViewLoader:
         if self._labels is not None:
             labels = self._labels[ids].to(self._device, non_blocking=True)
         return Batch(views, ids.to(self._device, non_blocking=True), labels)
+
+    def _check_bad(self, images: ImageStore) -> None:
+        """Refuse too many images that cannot be read, as far as they are known."""
+        if images.bad_images:
+            lines = [images.bad_images[row] for row in sorted(images.bad_images)]
+            check_bad_images(lines, len(images), self._max_bad)
 
     def close(self) -> None:
         """Stop the threads; a batch that is being read is dropped."""

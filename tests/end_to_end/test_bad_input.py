@@ -453,6 +453,7 @@ def test_a_corrupt_image_can_be_skipped_by_both_commands(
 ) -> None:
     monkeypatch.chdir(prepared)
     data = ["data.name=image_folder", "data.root=corrupt", "data.on_bad_image=skip"]
+    data.append("data.max_bad=1")
     given = [*data, f"speed.image_memory_mib={memory_mib}", "run.monitor_every=1", "batch_size=8"]
     try:
         assert ssl_bf(["pretrain", "pretrain.yaml", *given]) == 0

@@ -28,6 +28,7 @@ JUDGE = [
     "data.root=images",
     "data.holdout=0",
     "data.on_bad_image=skip",
+    "data.max_bad=1",
     "images.resize=16",
     "images.crop=16",
     "batch_size=3",

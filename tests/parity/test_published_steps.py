@@ -84,7 +84,7 @@ def step_moco_v2(
     agrees(loss, recording["loss"], "loss")
     agrees(h_query.grad, recording["grad_h_query"], "gradient of the features")
     assert method.observed is not None
-    queries, keys = method.observed
+    queries, keys, _ = method.observed
     similar = [
         torch.cat([(q * k).sum(1, keepdim=True), q @ queue.keys.T], dim=1)
         for q in unit_length(queries)

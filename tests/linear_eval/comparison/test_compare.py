@@ -14,6 +14,7 @@ from linear_eval.comparison.mcnemar import mcnemar_p
 from linear_eval.comparison.student_t import paired_t_interval, welch_interval
 from linear_eval.results.intervals import mean_scores
 from linear_eval.results.per_image import PerImage, write_per_image
+from linear_eval.results.seal import sealed
 
 NUM_IMAGES = 300
 ROOT = Path(__file__).parents[3]
@@ -59,7 +60,7 @@ def _write(
         "per_image": write_per_image(folder / "results.json", per_image),
     }
     edit(results)
-    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "results.json").write_text(json.dumps(sealed(results)))
     return folder
 
 
@@ -135,7 +136,7 @@ def test_a_metric_without_scores_has_a_difference_and_no_interval(
         folder = _write(tmp_path / name, ord(name))
         results = json.loads((folder / "results.json").read_text())
         results["metrics"]["rankme"] = value
-        (folder / "results.json").write_text(json.dumps(results))
+        (folder / "results.json").write_text(json.dumps(sealed(results)))
     row = _compare(tmp_path, "a", "b")["metrics"]["rankme"]
     assert (row["difference"], row["interval"]) == (2.0, None)
     assert "no interval, because no mean over several images or classes: rankme" in (

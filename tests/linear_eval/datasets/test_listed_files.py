@@ -26,3 +26,15 @@ def test_a_name_in_another_unicode_form_is_found_under_its_path(
     (tmp_path / names[on_disk]).write_bytes(b"1")
     found = listed_images(tmp_path, [names[in_list]])
     assert (tmp_path / found[0].path).is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.png", "a/../../outside.png", "/etc/hosts", "a\0b.png"]
+)
+def test_a_list_opens_nothing_outside_of_its_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "outside.png").write_bytes(b"secret")
+    folder = tmp_path / "images"
+    (folder / "a").mkdir(parents=True)
+    with pytest.raises(InputError, match="1 of 1 listed images lie outside of it") as error:
+        listed_images(folder, [name])
+    assert str(error.value).isprintable()

@@ -312,12 +312,17 @@ def test_bad_images_stop_the_run_or_are_counted(
     assert _run(place, *settings) == 2
     assert "3.png" in capsys.readouterr().err
     assert not (place / "r.json").exists()
-    assert _run(place, *settings, "data.on_bad_image=skip") == 0
+    assert _run(place, *settings, "data.on_bad_image=skip", "data.max_bad=1") == 0
     assert "note: 1 train images could not be read and were skipped" in capsys.readouterr().out
     results = _results(place / "r.json")
     assert results["data"]["train_images"] == 23
     assert results["metrics"]["knn/k=5/top1"] == 100.0
-    few_labels = [*FEW_LABELS, "fine_tune.images_per_class=[12]", "data.on_bad_image=skip"]
+    few_labels = [
+        *FEW_LABELS,
+        "fine_tune.images_per_class=[12]",
+        "data.on_bad_image=skip",
+        "data.max_bad=1",
+    ]
     few_labels += ["backbone=random", "architecture=small_conv", "--overwrite", output]
     assert _run(place, *few_labels) == 0
     assert _results(place / "r.json")["chosen"]["fine_tune/n=12/images"] == 23
@@ -329,7 +334,7 @@ def test_a_second_run_reads_the_features_and_decodes_no_image(
     output = _image_folder(place, "train/red/3.png")
     settings = [_judged(place), "knn.k=[5]", "retrieval.recall_at=[1]", output]
     settings += ["baselines=[pixels, random]", f"features.folder={place / 'kept'}"]
-    settings += ["data.on_bad_image=skip"]
+    settings += ["data.on_bad_image=skip", "data.max_bad=1"]
     assert _run(place, *settings) == 0
     assert "read from" not in capsys.readouterr().out
     first = _results(place / "r.json")

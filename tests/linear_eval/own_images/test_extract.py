@@ -80,7 +80,7 @@ def test_a_folder_of_images_is_read_at_the_backbones_size(
     assert main(arguments) == 2
     assert "broken.png" in capsys.readouterr().err
     assert not output.exists()
-    assert main([*arguments, "data.on_bad_image=skip"]) == 0
+    assert main([*arguments, "data.on_bad_image=skip", "data.max_bad=1"]) == 0
     features, side = _read(output)
     assert features.shape == (2, 128)
     assert side["ids"] == ["tall.png", "wide.png"]

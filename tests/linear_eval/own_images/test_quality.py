@@ -45,7 +45,7 @@ def test_a_folder_without_labels_is_judged_by_the_three_numbers(
 ) -> None:
     output = photos.parent / "q.json"
     arguments = ["quality", str(backbone), str(photos), "--json", str(output)]
-    assert main([*arguments, "data.on_bad_image=skip", "batch_size=4"]) == 0
+    assert main([*arguments, "data.on_bad_image=skip", "data.max_bad=1", "batch_size=4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     metrics = json.loads(output.read_text())["metrics"]
     assert [line.split()[0] for line in lines[:3]] == ["rankme", "alignment", "uniformity"]
@@ -56,10 +56,10 @@ def test_a_folder_without_labels_is_judged_by_the_three_numbers(
     assert lines[3] == "note: 1 of 11 images could not be read and were skipped"
     assert lines[4] == f"written: {output}"
     before = output.read_bytes()
-    assert main([*arguments, "data.on_bad_image=skip", "batch_size=3"]) == 0
+    assert main([*arguments, "data.on_bad_image=skip", "data.max_bad=1", "batch_size=3"]) == 0
     again = json.loads(output.read_text())["metrics"]
     assert again == {name: pytest.approx(value, rel=1e-4) for name, value in metrics.items()}
-    assert main([*arguments, "data.on_bad_image=skip", "seed=1"]) == 0
+    assert main([*arguments, "data.on_bad_image=skip", "data.max_bad=1", "seed=1"]) == 0
     other = json.loads(output.read_text())["metrics"]
     assert other["alignment"] != pytest.approx(metrics["alignment"], rel=1e-4)
     assert output.read_bytes() != before

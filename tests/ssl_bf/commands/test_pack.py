@@ -29,8 +29,8 @@ def test_a_folder_is_packed_and_checked_when_asked_again(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["pack", str(folder), str(tmp_path / "store"), "views.short_side=16"]
-    assert main([*command, "data.on_bad_image=skip"]) == 0
-    assert main([*command, "data.on_bad_image=skip"]) == 0
+    assert main([*command, "data.on_bad_image=skip", "data.max_bad=1"]) == 0
+    assert main([*command, "data.on_bad_image=skip", "data.max_bad=1"]) == 0
     printed = capsys.readouterr()
     assert printed.out.count("6 images, 0.00 GiB, every byte as it was packed, 1 bad ones") == 2
     assert printed.err.count("packing 6 of 6 images") == 1
@@ -40,7 +40,7 @@ def test_a_store_that_lacks_bad_images_is_refused_where_a_fresh_pack_would_be(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["pack", str(folder), str(tmp_path / "store")]
-    assert main([*command, "data.on_bad_image=skip"]) == 0
+    assert main([*command, "data.on_bad_image=skip", "data.max_bad=1"]) == 0
     capsys.readouterr()
     assert main(command) == 2
     printed = capsys.readouterr()
@@ -50,7 +50,7 @@ def test_a_store_that_lacks_bad_images_is_refused_where_a_fresh_pack_would_be(
         f"data.on_bad_image=skip told ({folder / 'a' / '9.jpg'}: "
     )
     assert printed.err.count("\n") == 1
-    assert main([*command, "data.on_bad_image=skip"]) == 0
+    assert main([*command, "data.on_bad_image=skip", "data.max_bad=1"]) == 0
 
 
 def test_wrong_input_is_one_line(
@@ -88,7 +88,13 @@ def test_ctrl_c_tells_where_the_whole_blocks_lie(
 
     monkeypatch.setattr("linear_eval.system.sealed_blocks.BLOCK_SECONDS", 0.0)  # every image is one
     monkeypatch.setattr(BlockWriter, "append", interrupt)
-    command = ["pack", str(folder), str(tmp_path / "{store}"), "data.on_bad_image=skip"]
+    command = [
+        "pack",
+        str(folder),
+        str(tmp_path / "{store}"),
+        "data.on_bad_image=skip",
+        "data.max_bad=1",
+    ]
     assert main(command) == 130
     partial = tmp_path / ".{store}.partial"
     assert partial.is_dir() == (sealed > 0)
@@ -106,4 +112,5 @@ def test_every_setting_that_the_help_names_is_taken_for_a_folder(
     shown = capsys.readouterr().out.partition("example:")[0].replace("key=value", "")
     settings = re.findall(r"[\w.]+=\w+", shown)
     assert {setting.partition(".")[0] for setting in settings} == {"data", "views"}
+    settings.append("data.max_bad=1")
     assert main(["pack", str(folder), str(tmp_path / "store"), *settings]) == 0

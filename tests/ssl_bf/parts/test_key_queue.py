@@ -96,3 +96,24 @@ def test_half_precision_keys_are_kept_in_float32() -> None:
 def test_more_keys_than_rows_are_refused() -> None:
     with pytest.raises(AssertionError, match="5 keys do not fit into a queue of 4"):
         make_queue(4).push(torch.zeros(5, WIDTH), torch.arange(5))
+
+
+def test_the_older_rows_are_those_that_the_last_push_left_alone() -> None:
+    queue = KeyQueue(5, 2)
+    for first in (0, 2, 4):
+        ids = torch.tensor([first, first + 1])
+        queue.push(torch.zeros(2, 2), ids)
+    assert queue.image_ids[queue.older()].tolist() == [1, 2, 3]  # oldest first; 0 was overwritten
+
+
+def test_age_and_share_of_own_images_equal_a_count() -> None:
+    queue = KeyQueue(8, 2)
+    queue.push(torch.zeros(2, 2), torch.tensor([4, 5]))
+    assert queue.measurements(torch.tensor([4, 5])) == {
+        "queue/age_steps": 1,  # what was pushed last is no older key
+        "queue/own_image_share": 0,
+    }
+    for ids in ([6, 7], [5, 6]):
+        queue.push(torch.zeros(2, 2), torch.tensor(ids))
+    values = queue.measurements(torch.tensor([5, 6]))
+    assert values == {"queue/age_steps": 3, "queue/own_image_share": 2 / (2 * 8)}

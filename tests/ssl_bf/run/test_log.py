@@ -54,6 +54,7 @@ def test_a_line_holds_step_epoch_values_and_timing_apart(
 ) -> None:
     seconds = iter([100.0, 102.0, 106.0, 116.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr("ssl_bf.run.log.memory_in_use", lambda: {"memory_mib": 7.5})
     log = open_log(tmp_path)
     log.write(5, {"loss": torch.tensor(0.1, dtype=torch.float64), "learning_rate": 0.3})
     log.write(6, {"loss": 2.0, "queue/x": float("nan")})
@@ -64,16 +65,16 @@ def test_a_line_holds_step_epoch_values_and_timing_apart(
         "epoch": 1.25,
         "loss": 0.1,
         "learning_rate": 0.3,
-        "timing": {"seconds": 2.0, "images_per_second": 5 * 32 / 2},
+        "timing": {"seconds": 2.0, "memory_mib": 7.5, "images_per_second": 5 * 32 / 2},
     }
     assert json.loads(second) == {
         "step": 6,
         "epoch": 1.5,
         "loss": 2.0,
         "queue/x": None,
-        "timing": {"seconds": 6.0, "images_per_second": 8.0},
+        "timing": {"seconds": 6.0, "memory_mib": 7.5, "images_per_second": 8.0},
     }
-    assert json.loads(third)["timing"] == {"seconds": 16.0}
+    assert json.loads(third)["timing"] == {"seconds": 16.0, "memory_mib": 7.5}
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"step": 8, "lo', b"\0\0\0\0"])
@@ -192,8 +193,12 @@ def test_other_processes_write_nothing_but_still_check(
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = open_log(tmp_path)
 
-    def refuse(*args: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    opened = Path.open
+
+    def refuse(path: Path, *args: Any, **named: Any) -> Any:
+        if path.name == "metrics.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, *args, **named)
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=r"metrics.jsonl: cannot be written .No space left"):

@@ -1,0 +1,1 @@
+"""One training step on the disk, so that it can be made again: state, batch and outcome."""
