@@ -56,20 +56,27 @@ def method_without_memory(config: PretrainConfig, classes: Classes) -> Method:
     Raises:
         InputError: see `bytes_needed`.
     """
+    advice = "expected a network that fits into memory; lower method.queue_size or a width"
+    if max(_sizes(config)) >= 2**63:  # what torch says of these differs from version to version
+        raise InputError(
+            f"method: a size that no tensor can have ({max(_sizes(config))}), {advice}"
+        )
     try:
         with torch.device("meta"):
             return build_method(without_init(config), classes)
     except RuntimeError as error:
-        raise InputError(
-            f"method: sizes that no tensor can have ({str(error).splitlines()[0]}), expected a "
-            "network that fits into memory; lower method.queue_size or a width"
-        ) from error
+        said = str(error).splitlines()[0]
+        raise InputError(f"method: sizes that no tensor can have ({said}), {advice}") from error
+
+
+def _sizes(config: PretrainConfig) -> list[int]:
+    """Whole numbers of the method, and 1."""
+    return [1, 1, *(v for v in vars(config.method).values() if isinstance(v, int))]
 
 
 def _largest_table(config: PretrainConfig) -> int:
     """Bytes of a table as large as the two largest numbers of the method, or of a batch."""
-    sizes = [v for v in vars(config.method).values() if isinstance(v, int)]
-    first, second = sorted([1, 1, *sizes])[-2:]
+    first, second = sorted(_sizes(config))[-2:]
     return 4 * max(first * second, config.batch_size // world_size() * 6 * config.views.size**2)
 
 
