@@ -12,10 +12,10 @@ import yaml
 from linear_eval.backbones.configs import BackboneConfig
 from linear_eval.datasets import DatasetConfig
 from linear_eval.datasets.imagenet_subset import PACKAGED
+from linear_eval.strict_config.intervals import read_interval
 from linear_eval.strict_config.places import without_places
 from linear_eval.strict_config.reader import to_yaml
 from ssl_bf.health.rules import RuleName
-from ssl_bf.intervals import read_interval
 from ssl_bf.methods import MethodConfig
 from ssl_bf.optimizers import OptimizerConfig
 from ssl_bf.pixels.residency import Place, Residency

@@ -15,6 +15,7 @@ from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, Trained
 from ssl_bf.captured.recorder import Recorder
+from ssl_bf.captured.run_health import RunHealth
 from ssl_bf.captured_step import CapturedStep, Update
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
@@ -35,7 +36,6 @@ from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors
-from ssl_bf.run_health import RunHealth
 from ssl_bf.saving.going_on import start_command, what_is_left
 from ssl_bf.saving.saver import Saver
 from ssl_bf.schedules import Elapsed

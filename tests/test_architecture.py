@@ -42,10 +42,10 @@ ROOMS = {
         *("own_images", "charts", "report", "from_python", "commands", "cli", "__main__"),
     ),
     "ssl_bf": (
-        *("keyed_random", "intervals", "schedules", "optimizers", "losses", "layers", "parts"),
+        *("keyed_random", "schedules", "optimizers", "losses", "layers", "parts"),
         *("relations", "methods", "pixels", "samplers", "views", "trackers", "health", "config"),
         *("run", "ranks", "saving", "monitor", "build_method", "build", "captured_step"),
-        *("run_health", "captured", "train", "replay", "doctor", "verify", "study", "attention"),
+        *("captured", "train", "replay", "doctor", "verify", "study", "attention"),
         *("commands", "from_python", "cli", "__main__"),
     ),
 }

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from linear_eval.system.distributed import world_size
 from ssl_bf.build import Run
+from ssl_bf.captured.run_health import UnhealthyRun
 from ssl_bf.captured.step_file import StepFacts, StepFile, digest, write
 from ssl_bf.config import config_to_share
 from ssl_bf.health.rules import Finding
@@ -22,7 +23,6 @@ from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.run.log import NonFiniteLoss, RunLog
 from ssl_bf.run.training_state import training_tensors
-from ssl_bf.run_health import UnhealthyRun
 
 MakeStep = Callable[[int, Batch], Tensor]  # from the number of a step and its batch to the loss
 

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from linear_eval.strict_config.intervals import Interval, read_interval
 from linear_eval.system.printable import one_line
 from linear_eval.system.screen import say
 from ssl_bf.config import RunConfig
-from ssl_bf.intervals import Interval, read_interval
 from ssl_bf.run import checkpoint
 from ssl_bf.schedules import Plan
 

@@ -16,6 +16,7 @@ import ssl_bf.health.rules
 import ssl_bf.methods.simsiam
 from linear_eval.strict_config.reader import parse_config
 from ssl_bf.build import Run, build_run
+from ssl_bf.captured.run_health import UnhealthyRun
 from ssl_bf.config import PretrainConfig
 from ssl_bf.health.rules import RULES, Outlook, RuleName, judge
 from ssl_bf.keyed_random import StepContext
@@ -23,7 +24,6 @@ from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.moco_v2 import MoCoV2
 from ssl_bf.relations.surroundings import Samples
-from ssl_bf.run_health import UnhealthyRun
 from ssl_bf.train import train
 
 SMALL: dict[str, Any] = {

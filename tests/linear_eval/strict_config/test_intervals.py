@@ -1,8 +1,8 @@
-"""Tests of ssl_bf.intervals."""
+"""Tests of linear_eval.strict_config.intervals."""
 
 import pytest
 
-from ssl_bf.intervals import Interval, read_interval
+from linear_eval.strict_config.intervals import Interval, read_interval
 
 
 @pytest.mark.parametrize(
