@@ -116,7 +116,7 @@ def _difference(other: Shown, column: Column, found: ModelDifference) -> str:
     if found.interval is None:
         return f"{start}."
     low, high = found.interval
-    meaning = "inside the noise" if low <= 0 <= high else "beyond the noise"
+    meaning = ("inside" if low <= 0 <= high else "beyond") + " the noise of test sampling"
     return f"{start}, 95 % interval {range_text((low, high))}: {meaning}."
 
 

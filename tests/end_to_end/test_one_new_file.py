@@ -108,6 +108,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.relations.two_streams import TwoStreamConfig
 
 
@@ -126,9 +127,16 @@ class BatchMeanConfig(TwoStreamConfig):
 class BatchMean(nn.Module):
     """(N, D) -> (N, D)."""
 
-    def forward(self, features: Tensor, order: Tensor | None, *, dropout: bool) -> Tensor:
-        """The mean of each row and the mean row."""
-        del order, dropout
+    def forward(
+        self,
+        features: Tensor,
+        order: Tensor | None,
+        *,
+        dropout: bool,
+        attention: list[Attention] | None = None,
+    ) -> Tensor:
+        """The mean of each row and the mean row; there is no attention."""
+        del order, dropout, attention
         return (features + features.mean(dim=0)) / 2
 '''
 
