@@ -19,6 +19,7 @@ from bench.options import parse
 from bench.rounds import append, compare, measure
 from bench.step import START
 from linear_eval.backbones.architectures import build_backbone
+from ssl_bf.choices.allocator import keep_freed_memory
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
@@ -29,7 +30,6 @@ from ssl_bf.optimizers import SgdConfig, build_optimizer
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
-from ssl_bf.run.allocator import keep_freed_memory
 
 WIDTH = 512  # of ResNet-18
 BATCH = {"cpu": 256, "cuda": 1024}

@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from bench.options import parse
 from bench.rounds import compare
 from linear_eval.datasets.image_folder import ImageFolderConfig
+from ssl_bf.choices.allocator import keep_freed_memory
 from ssl_bf.pixels.residency import Place, Residency, open_images
 from ssl_bf.pixels.source import Source, open_source
-from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.samplers.sampler import EveryImage, Pool
 from ssl_bf.views.lightly_views import lightly_transform
 from ssl_bf.views.loader import ViewLoader

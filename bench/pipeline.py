@@ -40,7 +40,7 @@ from bench.views import alike
 from linear_eval.datasets.image_formats import image_suffixes
 from linear_eval.strict_config.reader import load_config
 from ssl_bf.build import Run, build_run
-from ssl_bf.captured_step import CapturedStep
+from ssl_bf.captured.cuda_graph import CapturedStep
 from ssl_bf.config import PretrainConfig
 from ssl_bf.views.recipes import ViewsConfig
 

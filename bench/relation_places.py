@@ -18,6 +18,7 @@ from bench.rounds import compare
 from bench.step import START
 from linear_eval.backbones.architectures import build_backbone, feature_dim
 from linear_eval.backbones.stages import places
+from ssl_bf.choices.allocator import keep_freed_memory
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.batch import Batch
@@ -30,7 +31,6 @@ from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer import BatchFormerConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config
 from ssl_bf.relations.no_relation import NoRelationConfig
-from ssl_bf.run.allocator import keep_freed_memory
 
 CASES: dict[str, MethodConfig] = {
     "small_conv": MoCoV2Config(projection_dim=128, hidden_dim=128, queue_size=4096),

@@ -19,11 +19,11 @@ from bench.options import parse
 from bench.own_process import OwnProcess
 from bench.rounds import compare
 from linear_eval.backbones.architectures import build_backbone
+from ssl_bf.choices.allocator import keep_freed_memory
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Start
 from ssl_bf.methods.moco_v2 import MoCoV2, MoCoV2Config
 from ssl_bf.optimizers import SgdConfig, build_optimizer
-from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.schedules import Elapsed
 
 GFLOP_PER_IMAGE = 4.44  # forward and backward of the query, forward of the key

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.options import parse
 from bench.rounds import compare
 from bench.view_peers import peers
-from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.choices.allocator import keep_freed_memory
 from ssl_bf.views.lightly_views import lightly_transform
 from ssl_bf.views.recipes import ViewsConfig, make_view
 from ssl_bf.views.view_draws import ViewDraws

@@ -19,7 +19,16 @@ from linear_eval.system.atomic_file import check_outside
 from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import rank, world_size
 from linear_eval.system.errors import InputError
-from ssl_bf.build_method import build_method, check_room
+from ssl_bf.choices.measured_choices import Choices, choose
+from ssl_bf.choices.pace import time_needed
+from ssl_bf.choices.setting_checks import (
+    check_captured,
+    check_labels,
+    check_machine,
+    check_sampler,
+    check_whole_backbone,
+    setting_notes,
+)
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Method
@@ -29,16 +38,7 @@ from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
 from ssl_bf.ranks.distributed_method import distribute
-from ssl_bf.run.measured_choices import Choices, choose
-from ssl_bf.run.pace import time_needed
-from ssl_bf.run.setting_checks import (
-    check_captured,
-    check_labels,
-    check_machine,
-    check_sampler,
-    check_whole_backbone,
-    setting_notes,
-)
+from ssl_bf.run.build_method import build_method, check_room
 from ssl_bf.samplers.sampler import Pool, Sampler
 from ssl_bf.schedules import Plan
 from ssl_bf.views.loader import ViewLoader

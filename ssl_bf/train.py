@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
 from linear_eval.system.errors import StoppedBySignal
 from ssl_bf.build import Run, Trained
+from ssl_bf.captured.cuda_graph import CapturedStep, Update
 from ssl_bf.captured.recorder import Recorder
 from ssl_bf.captured.run_health import RunHealth
-from ssl_bf.captured_step import CapturedStep, Update
+from ssl_bf.choices.allocator import keep_freed_memory
+from ssl_bf.choices.pace import Pace, adapt_threads
 from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext, key
 from ssl_bf.layers.all_reduce import all_reduce_sum
@@ -27,12 +29,10 @@ from ssl_bf.optimizers import set_learning_rates
 from ssl_bf.pixels.identity import image_identity
 from ssl_bf.ranks.heartbeats import Heartbeats, naming_the_lost
 from ssl_bf.ranks.rank_log import log_to_file
-from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.run.directory import BACKBONE_FILE
 from ssl_bf.run.environment import git_commit
 from ssl_bf.run.hand_over import backbone_info
 from ssl_bf.run.log import RunLog
-from ssl_bf.run.pace import Pace, adapt_threads
 from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import StopSignals
 from ssl_bf.run.training_state import training_tensors

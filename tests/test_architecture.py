@@ -44,9 +44,8 @@ ROOMS = {
     "ssl_bf": (
         *("keyed_random", "schedules", "optimizers", "losses", "layers", "parts"),
         *("relations", "methods", "pixels", "samplers", "views", "trackers", "health", "config"),
-        *("run", "ranks", "saving", "monitor", "build_method", "build", "captured_step"),
-        *("captured", "train", "replay", "doctor", "verify", "study", "attention"),
-        *("commands", "from_python", "cli", "__main__"),
+        *("run", "choices", "ranks", "saving", "monitor", "build", "captured", "train"),
+        *("doctor", "verify", "study", "attention", "commands", "from_python", "cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.

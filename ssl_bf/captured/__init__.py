@@ -1,1 +1,1 @@
-"""One training step on the disk, so that it can be made again: state, batch and outcome."""
+"""One training step held fast: as a CUDA graph, or on the disk, so that it can be made again."""

@@ -46,7 +46,7 @@ def replay_step(path: Path) -> None:
     """
     import torch
 
-    from ssl_bf.replay import replay
+    from ssl_bf.verify.replay import replay
 
     done = replay(path)
     facts = done.facts

@@ -17,7 +17,6 @@ from linear_eval.system.device import choose_device
 from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
-from ssl_bf.build_method import bytes_needed, method_without_memory
 from ssl_bf.config import PretrainConfig
 from ssl_bf.doctor import images, machine, resources, settings
 from ssl_bf.doctor.finding import Finding
@@ -25,6 +24,7 @@ from ssl_bf.health.memory import memory_there
 from ssl_bf.methods.classes import Classes
 from ssl_bf.pixels.source import open_source
 from ssl_bf.pixels.store import DecodedImages
+from ssl_bf.run.build_method import bytes_needed, method_without_memory
 from ssl_bf.run.training_state import training_tensors
 from ssl_bf.train import make_step
 

@@ -15,8 +15,8 @@ from linear_eval.system.device import choose_device
 from linear_eval.system.errors import InputError
 from linear_eval.system.screen import say
 from ssl_bf.build import Run, build_run
+from ssl_bf.choices.measured_choices import choose
 from ssl_bf.config import PretrainConfig
-from ssl_bf.run.measured_choices import choose
 from ssl_bf.study.arms import Arm
 from ssl_bf.study.record import Choices
 from ssl_bf.study.study_file import StudyConfig

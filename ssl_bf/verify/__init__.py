@@ -1,1 +1,1 @@
-"""Proof by trial that a killed run goes on as if it never was."""
+"""Proof by trial: a killed run goes on as if it never was, a captured step repeats itself."""

@@ -18,7 +18,7 @@ import linear_eval.cli
 import ssl_bf.cli
 from linear_eval.strict_config.reader import parse_config
 from ssl_bf.build import build_run
-from ssl_bf.captured_step import WARM_UP
+from ssl_bf.captured.cuda_graph import WARM_UP
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.packed_images import PackedImages
@@ -204,7 +204,7 @@ def test_a_run_and_its_judgement_are_those_of_the_cpu(
 def test_a_run_of_replayed_steps(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl_bf.captured_step.CudaGraph", RecordedGraph)
+    monkeypatch.setattr("ssl_bf.captured.cuda_graph.CudaGraph", RecordedGraph)
     raw = {**RUN, "method": METHODS[method], "optimizer": {"name": "sgd"}}
     losses = []
     for replayed in ("false", "true"):
@@ -227,7 +227,7 @@ def test_a_benchmark_runs_on_the_gpu(
     for peer in ("kornia", "lightly", "sklearn", "pytorch_metric_learning"):
         pytest.importorskip(peer)
     monkeypatch.setattr("bench.rounds._LIMIT_SIZE", {"cpu": 64, "cuda": 64})
-    monkeypatch.setattr("ssl_bf.captured_step.CudaGraph", RecordedGraph)
+    monkeypatch.setattr("ssl_bf.captured.cuda_graph.CudaGraph", RecordedGraph)
     leave_uncompiled(monkeypatch)
     options = ["--quick", "--rounds", "1", "--device", "cuda", "--output", str(tmp_path)]
     with pretended_cuda():

@@ -302,7 +302,7 @@ def test_a_graph_of_one_step_refuses_a_method_that_changes(
     place: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from linear_eval.system.errors import InputError
-    from ssl_bf.run.setting_checks import check_captured
+    from ssl_bf.choices.setting_checks import check_captured
 
     raw = CONFIG | {"method": {"name": "classifier"}, "speed": {"cuda_graph": True}}
     config = parse_config(PretrainConfig, raw, [key]).value

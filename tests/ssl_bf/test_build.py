@@ -385,7 +385,7 @@ def test_the_batch_is_checked_per_device(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_relation_inside_the_backbone_needs_it_stage_by_stage(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl_bf.run.setting_checks.check_compiler", lambda *_: None)
+    monkeypatch.setattr("ssl_bf.choices.setting_checks.check_compiler", lambda *_: None)
     inside = ["relation.name=batchformer_v2", "relation.context=4"]
     key = place.split("=", maxsplit=1)[0]
     with pytest.raises(InputError, match=rf"^{key}: is .*insert_at=tokens.* set {key}=") as refused:
@@ -433,7 +433,7 @@ def test_compile_is_asked_of_the_method_and_warned_of_on_a_cpu(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(moco_v2.MoCoV2, "compile_backbones", lambda self: asked.append("compile"))
-    monkeypatch.setattr("ssl_bf.run.setting_checks.compiler_fault", lambda device: None)
+    monkeypatch.setattr("ssl_bf.choices.setting_checks.compiler_fault", lambda device: None)
     assert not any("speed.compile" in note for note in build("moco_v2").notes)
     assert asked == []
     notes = build("moco_v2", "speed.compile=true").notes

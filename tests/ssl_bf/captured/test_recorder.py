@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import ssl_bf.methods.moco_v2
-import ssl_bf.replay
 import ssl_bf.train
+import ssl_bf.verify.replay
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
-from ssl_bf.build_method import build_method
 from ssl_bf.captured.step_file import read
 from ssl_bf.cli import main
 from ssl_bf.config import PretrainConfig
@@ -24,10 +23,11 @@ from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.info_nce import info_nce
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Method
-from ssl_bf.replay import replay
+from ssl_bf.run.build_method import build_method
 from ssl_bf.run.log import NonFiniteLoss
 from ssl_bf.schedules import Elapsed
 from ssl_bf.train import train
+from ssl_bf.verify.replay import replay
 
 TINY: dict[str, Any] = {
     "data": {"name": "textures", "train_images": 64},
@@ -157,7 +157,7 @@ def test_the_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         method.projector[1] = Squared()  # in place of its ReLU
         return method
 
-    monkeypatch.setattr(ssl_bf.replay, "build_method", with_a_broken_layer)
+    monkeypatch.setattr(ssl_bf.verify.replay, "build_method", with_a_broken_layer)
     done = replay(captured_step)
     assert not done.is_same
     assert done.first_wrong is not None

@@ -31,7 +31,7 @@ def test_a_resumed_run_computes_as_it_began_whatever_is_faster_now(
     def other_seconds(_: PretrainConfig) -> dict[str, float]:
         return {"float32": 1.0, "bf16": 2.0 if precision == "bf16" else 0.5}
 
-    place = "ssl_bf.run.measured_choices.seconds_of_precisions"
+    place = "ssl_bf.choices.measured_choices.seconds_of_precisions"
     monkeypatch.setattr(place, seconds)
     start("precision=auto", "run.directory=whole", "epochs=3")
     assert json.loads(Path("whole/environment.json").read_bytes())["precision"] == precision

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from linear_eval.system.errors import InputError
-from ssl_bf.run.setting_checks import check_trackers
+from ssl_bf.choices.setting_checks import check_trackers
 from ssl_bf.trackers import wandb_run
 from ssl_bf.trackers.choice import TrackerChoice
 

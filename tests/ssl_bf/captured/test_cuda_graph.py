@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.captured_step, with a graph recorded on the CPU: same kernels, same memory."""
+"""Tests of ssl_bf.captured.cuda_graph, with a graph recorded on the CPU: same kernels and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
-from ssl_bf.captured_step import WARM_UP, CapturedStep, Graph
+from ssl_bf.captured.cuda_graph import WARM_UP, CapturedStep, Graph
 from ssl_bf.config import PretrainConfig
 from ssl_bf.run.training_state import training_tensors
 from ssl_bf.train import _update, prepare

@@ -12,13 +12,13 @@ from torch import Tensor
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Trained
-from ssl_bf.build_method import build_method, without_init
 from ssl_bf.captured.first_wrong import FirstWrong, broken_names
 from ssl_bf.captured.step_file import StepFacts, StepFile, digest, read
+from ssl_bf.choices.measured_choices import Choices
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.classes import Classes
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
-from ssl_bf.run.measured_choices import Choices
+from ssl_bf.run.build_method import build_method, without_init
 from ssl_bf.run.training_state import restore, training_tensors
 from ssl_bf.schedules import Plan
 from ssl_bf.train import make_step, prepare
@@ -66,7 +66,7 @@ def replay(path: Path) -> Replayed:
     restore(trained.method, trained.optimizer, state)
     trained.model.train()
     loss = make_step(trained, facts.step, batch)
-    is_same = float(loss).hex() == facts.loss and facts.outcome == digest(
+    is_same = loss.item().hex() == facts.loss and facts.outcome == digest(
         training_tensors(trained.method, trained.optimizer)
     )
     return Replayed(facts, loss.item(), is_same, _first_wrong(captured, device))

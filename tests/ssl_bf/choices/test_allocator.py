@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.run.allocator; in processes of their own, for nothing undoes the setting."""
+"""Tests of ssl_bf.choices.allocator; in processes of their own, for nothing undoes the setting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 MIB = 64
 SCRIPT = f"""
 import pathlib, resource, sys
-from ssl_bf.run.allocator import keep_freed_memory
+from ssl_bf.choices.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()

@@ -14,8 +14,8 @@ import torch
 from linear_eval.features.measured_threads import fastest
 from linear_eval.system.cores import usable_cores
 from linear_eval.system.distributed import world_size
+from ssl_bf.choices.measured_choices import Precision, seconds_of_threads
 from ssl_bf.config import PretrainConfig
-from ssl_bf.run.measured_choices import Precision, seconds_of_threads
 
 AT_START = 20  # steps whose median is taken for normal
 AT_LEAST = 5  # steps make a median

@@ -26,8 +26,8 @@ from linear_eval.features.measured_threads import (
 from linear_eval.system.cores import asked_threads, torch_threads, usable_cores
 from linear_eval.system.distributed import broadcast_from_main, is_main, world_size
 from linear_eval.system.errors import InputError
+from ssl_bf.choices.allocator import keep_freed_memory
 from ssl_bf.config import PretrainConfig
-from ssl_bf.run.allocator import keep_freed_memory
 from ssl_bf.run.checkpoint import load_newest
 
 Precision = Literal["float32", "bf16"]

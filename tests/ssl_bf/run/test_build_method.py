@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.build_method: sizes are counted before anything is allocated."""
+"""Tests of ssl_bf.run.build_method: sizes are counted before anything is allocated."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from linear_eval.strict_config.reader import load_config
 from linear_eval.system.errors import InputError
 from ssl_bf.build import build_run
-from ssl_bf.build_method import build_method, bytes_needed, check_room
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods.classes import Classes
+from ssl_bf.run.build_method import build_method, bytes_needed, check_room
 
 CPU = torch.device("cpu")
 FOUR = Classes.unnamed([5] * 4)

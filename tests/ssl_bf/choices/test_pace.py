@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.run.pace, with made-up seconds."""
+"""Tests of ssl_bf.choices.pace, with made-up seconds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from linear_eval.strict_config.reader import parse_config
+from ssl_bf.choices import pace
+from ssl_bf.choices.pace import AT_START, Pace, adapt_threads
 from ssl_bf.config import PretrainConfig
-from ssl_bf.run import pace
-from ssl_bf.run.pace import AT_START, Pace, adapt_threads
 
 SHORTEST: dict[str, Any] = {
     "data": {"name": "textures"},

@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.run.measured_choices, mostly with times that are made up."""
+"""Tests of ssl_bf.choices.measured_choices, mostly with times that are made up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from torch.multiprocessing.spawn import spawn
 
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
+from ssl_bf.choices import measured_choices
+from ssl_bf.choices.measured_choices import (
+    Choices,
+    choose,
+    seconds_of_precisions,
+    seconds_of_threads,
+)
 from ssl_bf.config import PretrainConfig
-from ssl_bf.run import checkpoint, measured_choices
-from ssl_bf.run.measured_choices import Choices, choose, seconds_of_precisions, seconds_of_threads
+from ssl_bf.run import checkpoint
 
 SHORT: dict[str, Any] = {
     "data": {"name": "textures"},

@@ -1,0 +1,1 @@
+"""What is settled before the first step: settings that fit, precision, threads, pace."""
