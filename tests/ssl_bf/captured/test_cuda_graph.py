@@ -1,4 +1,4 @@
-"""Tests of ssl_bf.captured.cuda_graph, with a graph recorded on the CPU: same kernels and memory."""
+"""Tests of ssl_bf.captured.cuda_graph, with a graph recorded on the CPU: same kernels, memory."""
 
 from __future__ import annotations
 
