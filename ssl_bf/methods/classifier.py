@@ -27,6 +27,7 @@ from ssl_bf.layers.batch_norm import FrozenBatchNorm, set_batch_norm_mode
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.class_loss import ClassLoss
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.optimizers import ParameterGroup
@@ -37,7 +38,7 @@ from ssl_bf.schedules import Elapsed
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierConfig:
+class ClassifierConfig(MethodKeys):
     """Keys of the classifier; the defaults are plain cross-entropy."""
 
     name: Literal["classifier"] = "classifier"
@@ -78,6 +79,16 @@ class ClassifierConfig:
             raise ValueError("margin_scale: does nothing with margin=0; leave it out")
         if self.margin_scale is not None and self.margin_scale <= 0:
             raise ValueError(f"margin_scale: must be > 0, got {self.margin_scale}")
+
+    @property
+    def title(self) -> str:
+        """In a heading: how a backbone was trained."""
+        return f"supervised ({self.name})"
+
+    @property
+    def kept_backbone(self) -> str:
+        """The averaged one, where weights are averaged."""
+        return "backbone" if self.average_from == 1 else "averaged_backbone.average"
 
     def build(self, start: Start) -> "Classifier":
         """Make the method.
@@ -210,11 +221,6 @@ class Classifier(Method):
         right = (logits.argmax(dim=2) == labels).float().mean(dim=1)
         shares = {f"batch_top1/stream_{s}": 100 * share for s, share in enumerate(right.tolist())}
         return super().measurements() | shares
-
-    @property
-    def kept_backbone(self) -> nn.Module:
-        """The averaged one, where weights are averaged."""
-        return self.backbone if self.averaged_backbone is None else self.averaged_backbone.average
 
     def trained_classifier(self) -> TrainedClassifier:
         """The layer as a file holds it, for the kept backbone: its logits are those of `logits`."""

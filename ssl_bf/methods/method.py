@@ -72,6 +72,14 @@ class MethodSettings(Protocol):
     def name(self) -> str:
         """As `method.name` gives it."""
 
+    @property
+    def title(self) -> str:
+        """In a heading: how a backbone was trained; a relation's title follows."""
+
+    @property
+    def kept_backbone(self) -> str:
+        """Name of the submodule that is judged and handed over."""
+
     def build(self, start: Start) -> "Method":
         """Make the method."""
 
@@ -195,7 +203,7 @@ class Method(nn.Module, ABC):
     @property
     def kept_backbone(self) -> nn.Module:
         """The backbone that is judged and handed over."""
-        return self.backbone
+        return self.get_submodule(self.config.kept_backbone)
 
     def hand_over(self, path: Path, info: BackboneInfo) -> dict[str, Path]:
         """Write the stripped backbone to `path`; returns what was written, by its name in words."""

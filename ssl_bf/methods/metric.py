@@ -16,6 +16,7 @@ from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.layers.batch_norm import set_batch_norm_mode
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.metric_losses import MetricLossConfig, PairsConfig, ProxyAnchorConfig
 from ssl_bf.methods.ranges import check_ranges
@@ -25,7 +26,7 @@ from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricConfig:
+class MetricConfig(MethodKeys):
     """Keys of metric learning with labels."""
 
     name: Literal["metric"] = "metric"
@@ -35,6 +36,11 @@ class MetricConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def title(self) -> str:
+        """In a heading: how a backbone was trained."""
+        return f"supervised ({self.name})"
 
     def build(self, start: Start) -> "Metric":
         """Make the method.

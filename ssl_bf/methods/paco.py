@@ -30,6 +30,7 @@ from ssl_bf.losses.paco import Others, paco
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.geometry import Observed
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
@@ -44,7 +45,7 @@ from ssl_bf.schedules import Momentum
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaCoConfig:
+class PaCoConfig(MethodKeys):
     """Keys of PaCo; defaults are the published ones for CIFAR-100-LT."""
 
     name: Literal["moco_v2_paco"] = "moco_v2_paco"
@@ -66,6 +67,11 @@ class PaCoConfig:
             raise ValueError(f"image_weight: must be >= 0, got {self.image_weight}")
         if self.class_weight <= 0:
             raise ValueError(f"class_weight: must be > 0, got {self.class_weight}")
+
+    @property
+    def title(self) -> str:
+        """In a heading: how a backbone was trained."""
+        return f"supervised ({self.name})"
 
     def build(self, start: Start) -> "PaCo":
         """Make the method.
