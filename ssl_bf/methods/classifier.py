@@ -41,6 +41,8 @@ from ssl_bf.schedules import Elapsed
 class ClassifierConfig(MethodKeys):
     """Keys of the classifier; the defaults are plain cross-entropy."""
 
+    needs_labels: ClassVar[bool] = True
+
     name: Literal["classifier"] = "classifier"
     # tau: adds tau * log(share of its images) to a class's logit, in training alone;
     # 0: cross-entropy, 1: balanced softmax, which is logit adjustment
@@ -81,11 +83,6 @@ class ClassifierConfig(MethodKeys):
             raise ValueError(f"margin_scale: must be > 0, got {self.margin_scale}")
 
     @property
-    def title(self) -> str:
-        """In a heading: how a backbone was trained."""
-        return f"supervised ({self.name})"
-
-    @property
     def kept_backbone(self) -> str:
         """The averaged one, where weights are averaged."""
         return "backbone" if self.average_from == 1 else "averaged_backbone.average"
@@ -104,7 +101,6 @@ class Classifier(Method):
     """A backbone, the relation behind it, and one linear layer that all streams share."""
 
     views_per_image: ClassVar[int] = 1
-    needs_labels: ClassVar[bool] = True
 
     config: ClassifierConfig
     answered: tuple[Tensor, Tensor] | None = None  # (S, N, C) logits, labels: for monitoring

@@ -7,7 +7,7 @@ Shapes: N local batch, W devices, S streams, P projection width.
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -29,6 +29,8 @@ from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
 class MetricConfig(MethodKeys):
     """Keys of metric learning with labels."""
 
+    needs_labels: ClassVar[bool] = True
+
     name: Literal["metric"] = "metric"
     loss: MetricLossConfig = field(default_factory=PairsConfig)  # over all pairs of rows
     projection_dim: int = 128  # width of the head, whose output the loss compares
@@ -36,11 +38,6 @@ class MetricConfig(MethodKeys):
 
     def __post_init__(self) -> None:
         check_ranges(self)
-
-    @property
-    def title(self) -> str:
-        """In a heading: how a backbone was trained."""
-        return f"supervised ({self.name})"
 
     def build(self, start: Start) -> "Metric":
         """Make the method.
@@ -62,7 +59,6 @@ class Metric(Method):
     """
 
     views_per_image = 1
-    needs_labels = True
     config: MetricConfig
 
     def __init__(self, config: MetricConfig, start: Start) -> None:

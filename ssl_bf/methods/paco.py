@@ -8,7 +8,7 @@ batch, W devices, S streams, P projection width, C classes, K queue rows.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ from ssl_bf.schedules import Momentum
 class PaCoConfig(MethodKeys):
     """Keys of PaCo; defaults are the published ones for CIFAR-100-LT."""
 
+    needs_labels: ClassVar[bool] = True
+
     name: Literal["moco_v2_paco"] = "moco_v2_paco"
     temperature: float = 0.05  # divides the similarities in the loss
     image_weight: float = 0.01  # of each other image of the class in the loss; alpha in the paper
@@ -68,11 +70,6 @@ class PaCoConfig(MethodKeys):
         if self.class_weight <= 0:
             raise ValueError(f"class_weight: must be > 0, got {self.class_weight}")
 
-    @property
-    def title(self) -> str:
-        """In a heading: how a backbone was trained."""
-        return f"supervised ({self.name})"
-
     def build(self, start: Start) -> "PaCo":
         """Make the method.
 
@@ -92,7 +89,6 @@ class PaCo(Method):
     Differs: queries and keys of all devices are candidates, not those of one.
     """
 
-    needs_labels = True
     config: PaCoConfig
     pending: tuple[Tensor, Tensor] | None = None  # keys and labels of all devices
     log_prior: Tensor
