@@ -23,7 +23,7 @@ from linear_eval.classifiers.classifier_file import (
 )
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.layers.batch_norm import FrozenBatchNorm, set_batch_norm_mode
+from ssl_bf.layers.batch_norm import notes_on_frozen, set_batch_norm_mode
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.class_loss import ClassLoss
@@ -64,8 +64,7 @@ class ClassifierConfig(MethodKeys):
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, and a key that nothing would read."""
-        if self.batch_norm != "frozen":
-            check_ranges(self)
+        check_ranges(self, may_freeze=True)
         for name in ("prior", "margin"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: must be >= 0, got {getattr(self, name)}")
@@ -199,15 +198,7 @@ class Classifier(Method):
 
     def notes(self) -> list[str]:
         """Say where frozen statistics come from no training."""
-        frozen = [each for each in self.backbone.modules() if isinstance(each, FrozenBatchNorm)]
-        if frozen and all(each.is_untrained for each in frozen):
-            return [
-                *super().notes(),
-                "warning: method.batch_norm=frozen keeps the running statistics of a backbone that "
-                "was never trained (mean 0, variance 1); set backbone.init=FILE, or "
-                "method.batch_norm=local",
-            ]
-        return super().notes()
+        return [*super().notes(), *notes_on_frozen(self.backbone)]
 
     def measurements(self) -> dict[str, float]:
         """Also `batch_top1/stream_s`: percent of the last batch that the logits get right."""

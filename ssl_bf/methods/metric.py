@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from linear_eval.system.distributed import all_gather_rows
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.layers.batch_norm import set_batch_norm_mode
+from ssl_bf.layers.batch_norm import notes_on_frozen, set_batch_norm_mode
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.method import Method, Start
@@ -34,10 +34,11 @@ class MetricConfig(MethodKeys):
     name: Literal["metric"] = "metric"
     loss: MetricLossConfig = field(default_factory=PairsConfig)  # over all pairs of rows
     projection_dim: int = 128  # width of the head, whose output the loss compares
-    batch_norm: str = "local"  # local, synchronised (all devices) or groups:G of a device's rows
+    # local, synchronised (all devices), groups:G of a device's rows, or frozen: running statistics
+    batch_norm: str = "local"
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_ranges(self, may_freeze=True)
 
     def build(self, start: Start) -> "Metric":
         """Make the method.
@@ -120,8 +121,8 @@ class Metric(Method):
         ]
 
     def notes(self) -> list[str]:
-        """Say once what means something else without a key side."""
-        notes = super().notes()
+        """Say what means something else without a key side, and what frozen statistics are of."""
+        notes = [*super().notes(), *notes_on_frozen(self.backbone)]
         if any(p.requires_grad for p in self.relation.parameters()):
             notes.append(
                 "metric has no key side: relation.parameters ema and shared both mean trained"
