@@ -1,0 +1,11 @@
+"""The rows, in the order of the table."""
+
+from tests.torture import fuzzed_configs, mutated_files, mutated_images
+
+ROWS = (
+    mutated_files.CHECKPOINTS,
+    mutated_files.BACKBONES,
+    mutated_files.STORES,
+    mutated_images.ROW,
+    fuzzed_configs.ROW,
+)
