@@ -107,7 +107,8 @@ def _equal(one: Any, other: Any) -> bool:
 # ---- a run, with its checkpoints and its backbone
 
 
-def _run(folder: Path) -> Path:
+def trained(folder: Path) -> Path:
+    """The directory of a tiny run that is done."""
     os.chdir(folder)
     Path("tiny.yaml").write_text(yaml.safe_dump({**TINY, "relation": {"name": "none"}}))
     words = ["ssl-bf", "pretrain", "tiny.yaml", "speed.threads=1"]
@@ -116,7 +117,7 @@ def _run(folder: Path) -> Path:
 
 
 def _checkpoints(folder: Path) -> Trials:
-    run = _run(folder)
+    run = trained(folder)
     older, newest = sorted((run / "checkpoints").iterdir())
     shutil.rmtree(older)
 
@@ -129,7 +130,7 @@ def _checkpoints(folder: Path) -> Trials:
 
 
 def _backbones(folder: Path) -> Trials:
-    file = _run(folder) / BACKBONE_FILE
+    file = trained(folder) / BACKBONE_FILE
 
     def read() -> Any:
         backbone, info = load_backbone(file)

@@ -1,6 +1,6 @@
 """The rows, in the order of the table."""
 
-from tests.torture import fuzzed_configs, mutated_files, mutated_images
+from tests.torture import fuzzed_configs, hostile_files, mutated_files, mutated_images
 
 ROWS = (
     mutated_files.CHECKPOINTS,
@@ -8,4 +8,5 @@ ROWS = (
     mutated_files.STORES,
     mutated_images.ROW,
     fuzzed_configs.ROW,
+    hostile_files.ROW,
 )
