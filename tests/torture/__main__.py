@@ -34,7 +34,8 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.rows) - set(names):
         parser.error(f"{', '.join(unknown)}: no such row, expected of {', '.join(names)}")
-    chosen = [row for row in ROWS if row.name in given.rows or not given.rows]
+    named = {row.name: row for row in ROWS}
+    chosen = [named[name] for name in given.rows] or list(ROWS)
     if given.trial is not None:
         for row in chosen:
             print(row.name, *_one(row, given.trial), sep="\n")

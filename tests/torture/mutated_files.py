@@ -40,15 +40,16 @@ class Readable:
     Attributes:
         place: its file or folder.
         read: what it holds, to be compared; raises InputError.
-        is_optional: a refusal is None, for it is made anew.
+        expected: what it holds when it is sound.
     """
 
     place: Path
     read: Callable[[], Any]
+    expected: Any
 
     def tried(self, row: str, number: int) -> Tried:
         """Damage it, read it, and put it back."""
-        expected, chance = self.read(), chance_of(row, number)
+        chance = chance_of(row, number)
         files = [self.place] if self.place.is_file() else sorted(self.place.rglob("*"))
         files = [file for file in files if file.is_file() and file.name != "lock"]
         file = chance.choice(files)
@@ -65,7 +66,7 @@ class Readable:
             if file.is_dir():
                 file.rmdir()
             file.write_bytes(sound)
-        return Tried(() if _equal(found, expected) else (f"{file.name} {what}: accepted",))
+        return Tried(() if _equal(found, self.expected) else (f"{file.name} {what}: accepted",))
 
 
 def _damage(file: Path, sound: bytes, others: list[Path], chance: random.Random) -> str:
@@ -125,7 +126,7 @@ def _checkpoints(folder: Path) -> Trials:
         found = load_newest(run)
         return {"step": found.step, "state": found.state, "tensors": found.tensors}
 
-    each = Readable(newest, read)
+    each = Readable(newest, read, read())
     return Trials(lambda number: each.tried("checkpoints", number))
 
 
@@ -136,7 +137,7 @@ def _backbones(folder: Path) -> Trials:
         backbone, info = load_backbone(file)
         return {"info": info, "tensors": dict(backbone.state_dict())}
 
-    each = Readable(file, read)
+    each = Readable(file, read, read())
     return Trials(lambda number: each.tried("backbones", number))
 
 
@@ -168,8 +169,7 @@ def _packed(folder: Path) -> Readable:
         pixels = [images[torch.tensor([row])].images()[0] for row in range(_NUM_IMAGES)]
         return {"bad": store.bad_images, **dict(enumerate(pixels))}
 
-    read()
-    return Readable(folder / "packed", read)
+    return Readable(folder / "packed", read, read())
 
 
 def _features(folder: Path) -> Readable:
@@ -182,9 +182,9 @@ def _features(folder: Path) -> Readable:
         table = FeatureStore(folder=folder / "features").table("w", embed, batches)
         return {"features": table.features.clone(), "labels": table.labels, "ids": table.ids}
 
-    read()
+    expected = read()
     (place,) = (folder / "features").iterdir()
-    return Readable(place, read)
+    return Readable(place, read, expected)
 
 
 def _stores(folder: Path) -> Trials:

@@ -1,8 +1,17 @@
 """The rows, in the order of the table."""
 
-from tests.torture import fuzzed_configs, hostile_files, mutated_files, mutated_images
+from tests.torture import (
+    checkpoint_entries,
+    fuzzed_configs,
+    hostile_files,
+    kills,
+    mutated_files,
+    mutated_images,
+)
 
 ROWS = (
+    kills.ROW,
+    checkpoint_entries.ROW,
     mutated_files.CHECKPOINTS,
     mutated_files.BACKBONES,
     mutated_files.STORES,
