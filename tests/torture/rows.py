@@ -2,9 +2,12 @@
 
 from tests.torture import (
     checkpoint_entries,
+    drilled_signals,
+    failing_calls,
     fuzzed_configs,
     hostile_files,
     kills,
+    lost_ranks,
     mutated_files,
     mutated_images,
 )
@@ -12,6 +15,10 @@ from tests.torture import (
 ROWS = (
     kills.ROW,
     checkpoint_entries.ROW,
+    failing_calls.ROW,
+    drilled_signals.ROW,
+    lost_ranks.KILLED,
+    lost_ranks.STOPPED,
     mutated_files.CHECKPOINTS,
     mutated_files.BACKBONES,
     mutated_files.STORES,
