@@ -12,6 +12,9 @@ from typing import Any
 from tests.torture.row import Row, Trials, Tried
 
 
+_LONGEST = 400  # characters of what went wrong
+
+
 def tried(row: Row, trials: Trials, first: int, folder: Path) -> dict[str, Any]:
     """Make a chunk of trials from number `first` on; a line for the figures, without the commit."""
     last = first + row.chunk if trials.total is None else min(first + row.chunk, trials.total)
@@ -34,7 +37,7 @@ def tried(row: Row, trials: Trials, first: int, folder: Path) -> dict[str, Any]:
         "trials": len(results),
         "count": sum(each.count for _, each in results),
         "of": trials.total,
-        "bad": [{"trial": n, "bad": bad} for n, each in results for bad in each.bad],
+        "bad": [{"trial": n, "bad": bad[:_LONGEST]} for n, each in results for bad in each.bad],
         **({"facts": facts} if facts else {}),
     }
 
