@@ -7,6 +7,7 @@ Trials go on where the file of figures ends. `--again ROW` forgets its figures a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -40,11 +41,12 @@ def main() -> None:
         for row in chosen:
             print(row.name, *_one(row, given.trial), sep="\n")
         return
+    into = given.into.absolute()
     if given.again:
-        _forget(given.into, {row.name for row in chosen})
+        _forget(into, {row.name for row in chosen})
     for row in chosen if given.minutes > 0 else ():
-        _try(row, given.into, given.minutes * 60)
-    print("\n".join(table(ROWS, figures.read(given.into))))
+        _try(row, into, given.minutes * 60)
+    print("\n".join(table(ROWS, figures.read(into))))
 
 
 def _try(row: Row, into: Path, seconds: float) -> None:
@@ -52,7 +54,7 @@ def _try(row: Row, into: Path, seconds: float) -> None:
     done = figures.read(into).get(row.name, figures.Figures())
     if done.total is not None and done.next_trial >= done.total:
         return
-    with tempfile.TemporaryDirectory(prefix="torture-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="torture-") as scratch, contextlib.chdir(scratch):
         folder = Path(scratch)
         trials = row.prepare(folder)
         number = done.next_trial
@@ -65,7 +67,7 @@ def _try(row: Row, into: Path, seconds: float) -> None:
 
 
 def _one(row: Row, number: int) -> list[str]:
-    with tempfile.TemporaryDirectory(prefix="torture-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="torture-") as scratch, contextlib.chdir(scratch):
         tries = row.prepare(Path(scratch)).trial(number)
     return [*tries.bad, f"{tries.count} tried, {len(tries.bad)} went wrong"]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from tests.torture.row import Row, Trials, Tried
 
-
 _LONGEST = 400  # characters of what went wrong
 
 
