@@ -79,14 +79,16 @@ def _forget(into: Path, names: set[str]) -> None:
 
 
 def _commit() -> str:
-    said = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,  # the present folder may be one of a row that is done
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return said.stdout.strip() or "unknown"
+    """Of the code that is tried, with a mark where it was changed since."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--", "linear_eval", "ssl_bf", "tests/*.py")
+    return f"{commit or 'unknown'}{'-changed' * bool(changed)}"
+
+
+def _git(*words: str) -> str:
+    where = Path(__file__).parents[2]
+    said = subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, check=False)
+    return said.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from tests.torture import (
     checkpoint_entries,
     drilled_signals,
+    extreme_values,
     failing_calls,
     fuzzed_configs,
     hostile_files,
@@ -24,5 +25,6 @@ ROWS = (
     mutated_files.STORES,
     mutated_images.ROW,
     fuzzed_configs.ROW,
+    extreme_values.ROW,
     hostile_files.ROW,
 )

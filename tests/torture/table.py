@@ -25,14 +25,14 @@ def table(rows: Sequence[Row], figures: Mapping[str, Figures]) -> list[str]:
 
 
 def _line(row: Row, found: Figures) -> str:
-    total = "" if found.total is None else f" of {found.total:,}"
-    bound = f"{3 / found.count:.2g}" if found.count and not found.bad else "-"
     is_all = found.total is not None and found.next_trial >= found.total
+    of = "" if found.total is None else f" ({found.next_trial:,} of {found.total:,} trials)"
+    bound = f"{3 / found.count:.2g}" if found.count and not found.bad and not is_all else "-"
     cells = (
         row.says,
-        f"{found.count:,}{total if not is_all else ' (all)'}",
+        f"{found.count:,}{' (all)' if is_all else of}",
         f"{len(found.bad)}",
-        "-" if is_all and not found.bad else bound,
+        bound,
         "every one" if row.must is None else f"{row.must:,}",
         "-" if row.aim is None else f"{row.aim:,}",
     )
