@@ -154,6 +154,11 @@ def fit_logistic_path(
     variance, mean = rows.var_mean()
     scale = (variance + 1e-5 * variance.mean()).rsqrt().nan_to_num(posinf=0.0)
     rows.normalise(mean, scale)
+    basis = None
+    if 2 * len(rows) <= rows.width:
+        # The penalty keeps weights among the rows: rotated, all other unknowns would stay 0.
+        basis = torch.linalg.qr(rows.between(0, len(rows)).T).Q  # (D, M)
+        rows = TrainingRows.of([rows.between(0, len(rows)) @ basis], device)
     decays = torch.tensor(config.weight_decays[::-1], device=rows.device)
     num_strong = max(1, int((decays >= _STRONG).sum()))
     point = torch.zeros(1, num_classes, rows.width + 1, device=rows.device)
@@ -174,7 +179,8 @@ def fit_logistic_path(
             decay = group[-1]
             found.append(point)
     path = torch.cat(found).flip(0).transpose(0, 1)  # (C, L, D + 1)
-    return LinearClassifiers(mean, scale, path[:, :, :-1].contiguous(), path[:, :, -1].contiguous())
+    weight = path[:, :, :-1] if basis is None else path[:, :, :-1] @ basis.T
+    return LinearClassifiers(mean, scale, weight.contiguous(), path[:, :, -1].contiguous())
 
 
 @dataclass(frozen=True, eq=False)

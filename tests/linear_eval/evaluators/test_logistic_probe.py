@@ -51,6 +51,25 @@ def test_every_point_of_the_path_is_the_optimum_that_scikit_learn_finds(decay: f
     assert not torch.allclose(logits[:, 1].softmax(dim=0).T.double(), expected, atol=2e-2)
 
 
+def test_few_rows_of_wide_features_have_the_optimum_that_scikit_learn_finds() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is the oracle")
+    table, decay = blobs(60, seed=0), 0.01
+    wide = torch.randn(8, 200, generator=torch.Generator().manual_seed(1))
+    table = replace(table, features=torch.tanh(table.features @ wide / 20))
+    few = table.select(torch.arange(40))
+    config = LogisticProbeConfig(weight_decays=(decay,), max_iterations=500, tolerance=1e-7)
+    path = fit_logistic_path([few], config, num_classes=5)
+    assert path.weight.shape == (5, 1, 200)
+    oracle = linear_model.LogisticRegression(C=1 / (decay * 40), tol=1e-10, max_iter=10_000)
+    variance, mean = torch.var_mean(few.features.double(), dim=0, correction=0)
+    scale = (variance + 1e-5 * variance.mean()).sqrt()
+    oracle.fit(((few.features.double() - mean) / scale).numpy(), few.labels.numpy())
+    [logits] = path.in_chunks(table.features)
+    expected = oracle.predict_proba(((table.features.double() - mean) / scale).numpy())
+    found = logits[:, 0].softmax(dim=0).T.double()
+    assert torch.allclose(found, torch.from_numpy(expected), atol=1e-3)
+
+
 @pytest.mark.parametrize("decay", [1e-4, 1e-3, 0.1])
 def test_a_decay_fitted_alone_is_that_point_of_the_path(decay: float) -> None:
     table = blobs(300, seed=0)
