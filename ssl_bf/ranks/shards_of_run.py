@@ -31,8 +31,8 @@ def shards_of(config: PretrainConfig, begun: Mapping[str, Any] | None = None) ->
     if count % world_size():
         fitting = [n for n in range(1, count + 1) if count % n == 0]
         raise InputError(
-            f"shards: {count} cannot be shared by {world_size()} processes; start "
-            f"{' or '.join(map(str, fitting))}"
+            f"shards: {count} cannot be shared by {world_size()} processes; start torchrun with "
+            f"--nproc-per-node {' or '.join(map(str, fitting))}"
             + (", or set shards to a multiple of their number" if begun is None else "")
         )
     if config.batch_size % count:
