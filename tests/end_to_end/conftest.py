@@ -1,8 +1,13 @@
-"""A pretraining run that takes a second: the quickstart, cut down by overrides."""
+"""A pretraining run that takes a second: the quickstart, cut down by overrides.
 
-from collections.abc import Callable
+And two processes, which are started once.
+"""
+
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.two_gloo_processes import TwoProcesses, started
 
 TINY = [
     "data.train_images=128",
@@ -46,3 +51,9 @@ RELATIONS = {
 def tiny() -> Callable[[str, str], list[str]]:
     """(method, relation) -> overrides of the quickstart: 118 images and 10 held out, 6 steps."""
     return lambda method, relation: [*TINY, *METHODS[method], *RELATIONS[relation]]
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProcesses]:
+    with started(tmp_path_factory.mktemp("processes") / "store") as processes:
+        yield processes

@@ -35,12 +35,10 @@ from tests.end_to_end.test_two_processes import (
     SIMSIAM,
     STEPS,
     WIDTH,
-    Result,
-    TwoProcesses,
     assert_same,
     backbone,
 )
-from tests.end_to_end.test_two_processes import two_processes as two_processes  # the fixture
+from tests.two_gloo_processes import Result, TwoProcesses
 
 pytestmark = pytest.mark.dist
 N, LOCAL = 16, 4  # images of a batch, and of one of four shards
