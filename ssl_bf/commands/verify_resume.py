@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 EXAMPLE = """\
 example:
   ssl-bf verify-resume quickstart data.train_images=128 batch_size=32 epochs=5 --kills 30
-  ssl-bf verify-resume quickstart data.train_images=128 batch_size=32 epochs=9 --walk 1,2,4
+  ssl-bf verify-resume quickstart data.train_images=128 batch_size=32 epochs=9 --walk 1,2,4,1
 
 Trains once to the end, and again while it is killed (SIGKILL) at random instants, a third of them
 while a checkpoint is written, and goes on each time by run.resume=auto. Compares every tensor,
 every logged number and the backbone; exit code 1 where anything differs. On the CPU with one
 thread, in a temporary folder. Make the run short: every kill makes it lose some steps.
 
-With --walk it is not killed: it is stopped whenever it has saved, and goes on with the next of
-these numbers of processes, round and round; shards and speed.reduction=ordered make that possible.
+With --walk it is not killed: it is stopped once it has saved, and goes on with the next of these
+numbers of processes, the last to the end; shards and speed.reduction=ordered make that possible.
 """
 # A run that can be forked, and saves often.
 FIXED = ("run.resume=auto", "speed.device=cpu", "speed.threads=1", "run.tensorboard=false")
@@ -48,7 +48,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for pretrain")
     parser.add_argument("--kills", type=int, help=f"how many; default: {KILLS}")
     parser.add_argument("--seed", type=int, default=0, help="of the instants; default: 0")
-    parser.add_argument("--walk", metavar="1,2,4", help="numbers of processes instead of kills")
+    parser.add_argument(
+        "--walk", metavar="1,2,4", help="other numbers of processes instead of kills"
+    )
     parser.set_defaults(command=_verify_resume)
 
 

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ssl_bf.run.checkpoint import published_steps
 from ssl_bf.verify.lives import begin_fork, code_of, ended_badly
 from ssl_bf.verify.same_runs import differences
 
-_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.001
 _NUM_NAMED = 5  # differences in the message
 Command = Callable[[Path], None]
 
@@ -34,7 +33,7 @@ def try_walk(command: Command, sizes: Sequence[int]) -> None:
 
     Args:
         command: trains in a directory, or goes on there.
-        sizes: numbers of processes, in whose order the run goes on, round and round.
+        sizes: numbers of processes, with which the run goes on one after another.
 
     Raises:
         RunFailed: anything differs (both runs are kept), the run is too short for the walk, or ends
@@ -47,7 +46,7 @@ def try_walk(command: Command, sizes: Sequence[int]) -> None:
         store = kinds.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         legs = _Legs(command, folder, store.port)
         legs.whole(folder / "whole")
-        walked = legs.walk(folder / "walked", sizes)
+        legs.walk(folder / "walked", sizes)
         found = differences(folder / "walked", folder / "whole", but=("world_size",))
         keeps = bool(found)
     finally:
@@ -56,12 +55,12 @@ def try_walk(command: Command, sizes: Sequence[int]) -> None:
     if found:
         named = ", ".join(found[:_NUM_NAMED])
         raise RunFailed(
-            f"after {len(walked)} legs the run is not the one on one process: {len(found)} "
+            f"after {len(sizes)} legs the run is not the one on one process: {len(found)} "
             f"differences ({named}); both runs are kept in {folder}"
         )
     rows = [
-        ("processes of each leg", " ".join(map(str, walked))),
-        ("changes of their number", str(len(walked) - 1)),
+        ("processes of each leg", " ".join(map(str, sizes))),
+        ("changes of their number", str(len(sizes) - 1)),
         ("tensors, logged numbers and bytes that differ", "0"),
     ]
     for line in aligned(("one process against several in turn", ""), rows):
@@ -79,19 +78,15 @@ class _Legs:
         """One process, to the end."""
         self._leg(directory, 1, stops=False)
 
-    def walk(self, directory: Path, sizes: Sequence[int]) -> list[int]:
-        """Leg after leg, to the end of the run; how many processes each had."""
-        walked = []
-        for size in cycle(sizes):
-            walked.append(size)
-            if self._leg(directory, size, stops=True):
-                break
-        if len(walked) < len(sizes):
-            raise RunFailed(
-                f"the run ended after {len(walked)} of {len(sizes)} legs; make it longer, or "
-                "have it save more often (run.save_every)"
-            )
-        return walked
+    def walk(self, directory: Path, sizes: Sequence[int]) -> None:
+        """Leg after leg; the last goes to the end of the run."""
+        for number, size in enumerate(sizes, 1):
+            is_last = number == len(sizes)
+            if self._leg(directory, size, stops=not is_last) and not is_last:
+                raise RunFailed(
+                    f"the run ended in leg {number} of {len(sizes)}; make it longer, or have it "
+                    "save more often (run.save_every)"
+                )
 
     def _leg(self, directory: Path, size: int, *, stops: bool) -> bool:
         """Whether the run is done."""
