@@ -48,9 +48,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for pretrain")
     parser.add_argument("--kills", type=int, help=f"how many; default: {KILLS}")
     parser.add_argument("--seed", type=int, default=0, help="of the instants; default: 0")
-    parser.add_argument(
-        "--walk", metavar="1,2,4", help="other numbers of processes instead of kills"
-    )
+    parser.add_argument("--walk", metavar="1,2,4", help="numbers of processes, instead of kills")
     parser.set_defaults(command=_verify_resume)
 
 
