@@ -123,7 +123,7 @@ def draw_relations(
     with joined_processes(config):
         run, saved = restored(config, directory, goes_on=False)
         with run.loader:
-            related = relate_one_batch(run, saved.step, processes=saved_shards(saved.state))
+            related = relate_one_batch(run, saved.step, shards=saved_shards(saved.state))
     chosen = chosen_rows(related, rows)
     relation: RelationSettings = config.relation
     description: dict[str, Any] = {
