@@ -38,9 +38,12 @@ from ssl_bf.pixels.residency import open_images
 from ssl_bf.pixels.source import Source, open_source
 from ssl_bf.pixels.store import ImageStore
 from ssl_bf.ranks.distributed_method import distribute
+from ssl_bf.ranks.sharded_step import ShardedStep
+from ssl_bf.ranks.shards_of_run import check_shards, shards_note, shards_of
 from ssl_bf.run.build_method import build_method, check_room
 from ssl_bf.samplers.sampler import Pool, Sampler
 from ssl_bf.schedules import Plan
+from ssl_bf.shards.shard import computing
 from ssl_bf.views.loader import ViewLoader
 
 
@@ -55,6 +58,12 @@ class Trained:
     model: nn.Module  # the method, inside DDP when there are several processes
     optimizer: torch.optim.Optimizer
     plan: Plan
+    sharded: ShardedStep | None  # makes the steps where a shard is not a process
+
+    @property
+    def num_shards(self) -> int:
+        """Into which a batch is cut."""
+        return world_size() if self.sharded is None else self.sharded.shards.count
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +95,9 @@ def build_run(
     device = choose_device(config.speed.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())  # as its tensors name it
+    shards = shards_of(config, begun)
     check_machine(config, device)
+    check_shards(config, shards)
     source = open_source(config.data)
     if directory is not None:
         check_outside(directory, source.split.folder, "run.directory")
@@ -106,14 +117,12 @@ def build_run(
     check_whole_backbone(config, method)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
-    if config.batch_size % world_size():
-        raise InputError(
-            f"batch_size: {config.batch_size} is not divisible by {world_size()} devices"
-        )
-    method.check_batch(config.batch_size // world_size(), world_size())
-    method.relation.make_room(config.batch_size // world_size())
+    local_batch = config.batch_size // shards.count
+    with computing(shards.first()):
+        method.check_batch(local_batch, shards.count)
+        method.relation.make_room(local_batch)
+        method.compute_in_parts(config.accumulate, local_batch)
     check_captured(config, method)
-    method.compute_in_parts(config.accumulate, config.batch_size // world_size())
     method.backward_per_view = config.speed.per_view_backward
     if config.speed.compile:
         method.compile_backbones()
@@ -127,6 +136,7 @@ def build_run(
         f"{len(train)} training images, {len(holdout)} held out; {loader.steps_per_epoch} steps "
         f"per epoch, {plan.total_steps} in all; peak learning rate {plan.peak_learning_rate:.4g}; "
         f"{world_size()} process(es) on {device.type}",
+        *shards_note(config, shards, begun),
         images.note,
         *method.notes(),
         *setting_notes(config, device),
@@ -140,12 +150,21 @@ def build_run(
     torch.set_num_threads(choices.threads)
     notes += choices.notes
     notes += time_needed(config, plan.total_steps, choices.seconds_per_view)
+    is_sharded = shards.count != world_size() or config.speed.reduction == "ordered"
+    sharded = ShardedStep(
+        method,
+        optimizer,
+        shards,
+        in_bf16=choices.precision == "bf16",
+        is_ordered=config.speed.reduction == "ordered",
+    )
     return Run(
         config=config,
         device=device,
         choices=choices,
         method=method,
-        model=distribute(method, device),
+        model=method if is_sharded else distribute(method, device),
+        sharded=sharded if is_sharded else None,
         optimizer=optimizer,
         plan=plan,
         loader=loader,

@@ -46,6 +46,8 @@ class TrainingSpeedConfig:
     cuda_graph: bool = False  # launch each step as a whole; pays for small networks and images
     compile: bool = False  # torch.compile of backbone and views; pays on GPUs, costs on CPUs
     per_view_backward: bool = False  # half the activations of MoCo-v3 and symmetric MoCo-v2
+    # of gradients: ordered: in the order of the shards, equal to the bit on any number of processes
+    reduction: Literal["fast", "ordered"] = "fast"
     deterministic: bool = False  # equal to the bit from run to run on one machine; slower
 
     def __post_init__(self) -> None:
@@ -146,6 +148,8 @@ class PretrainConfig:
     optimizer: OptimizerConfig  # and the course of its learning rate
     epochs: int  # passes over the images
     batch_size: int  # of all devices together
+    # of the batch: what BatchNorm, shuffles and context=local see; auto: as many as processes
+    shards: Literal["auto"] | int = "auto"
     accumulate: int = 1  # parts of the batch that the backbone computes one after another
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: on a CPU the faster, measured
     seed: int = 0  # of initial values, views, order, dropout
@@ -162,6 +166,8 @@ class PretrainConfig:
             )
         if self.accumulate < 1:
             raise ValueError(f"accumulate: must be >= 1, got {self.accumulate}")
+        if self.shards != "auto" and self.shards < 1:
+            raise ValueError(f"shards: must be >= 1, got {self.shards}")
         if self.seed < 0:
             raise ValueError(f"seed: must be >= 0, got {self.seed}")
         if self.speed.like is not None and "auto" not in (self.precision, self.speed.threads):

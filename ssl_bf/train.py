@@ -167,8 +167,10 @@ def prepare(run: Trained, step: int) -> tuple[StepContext, Elapsed]:
 
 
 def update_of(run: Run) -> Update:
-    """What makes a step of the run; on a GPU perhaps as one graph."""
+    """What makes a step of the run; perhaps shard by shard, or on a GPU as one graph."""
     update = partial(_update, run)
+    if run.sharded is not None:
+        return run.sharded.update
     return CapturedStep(run, update) if run.config.speed.cuda_graph else update
 
 
@@ -208,12 +210,13 @@ def _may_save(run: Run, step: int, loss: Tensor, health: RunHealth) -> bool:
 
 
 def _values(run: Run, step: int, loss: Tensor) -> dict[str, float | Tensor]:
+    # Of the global batch; a process by itself knows its share only.
+    mean = all_reduce_sum(loss.detach()) / world_size() if run.sharded is None else loss
     return {
-        # Of the global batch; a process by itself knows its share only.
-        "loss": all_reduce_sum(loss.detach()) / world_size(),
+        "loss": mean,
         "learning_rate": run.plan.learning_rate(step),
         **run.method.scheduled_values(run.plan.progress(step)),
-        **run.method.measurements(),
+        **(run.sharded or run.method).measurements(),
         **gradient_norm(run.method),
         **gradient_norms(run.method.backbone),  # of this step: the next one clears them first
     }
@@ -225,6 +228,7 @@ def _save(run: Run, saver: Saver, done: int, log: RunLog) -> None:
         return
     state = {
         "world_size": world_size(),
+        "shards": run.num_shards,
         "seed": run.config.seed,
         **IMAGE_ORDER,
         **image_identity(run.images),

@@ -42,7 +42,7 @@ ROOMS = {
         *("own_images", "charts", "report", "from_python", "commands", "cli", "__main__"),
     ),
     "ssl_bf": (
-        *("keyed_random", "schedules", "optimizers", "losses", "layers", "parts"),
+        *("keyed_random", "shards", "schedules", "optimizers", "losses", "layers", "parts"),
         *("relations", "methods", "pixels", "samplers", "views", "trackers", "health", "config"),
         *("run", "choices", "ranks", "saving", "monitor", "build", "captured", "train"),
         *("doctor", "verify", "study", "attention", "commands", "from_python", "cli", "__main__"),

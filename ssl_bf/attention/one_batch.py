@@ -44,7 +44,7 @@ class RelatedBatch:
     notes: list[str]
 
 
-def relate_one_batch(run: Run, step: int, *, processes: int = 1) -> RelatedBatch:
+def relate_one_batch(run: Run, step: int, *, shards: int = 1) -> RelatedBatch:
     """The batch that the next step of the run would see, the next one after its end.
 
     Views, groups, BatchNorm by the batch and precision are those of training; the relation's
@@ -53,7 +53,7 @@ def relate_one_batch(run: Run, step: int, *, processes: int = 1) -> RelatedBatch
     Args:
         run: restored, with all its images.
         step: updates done.
-        processes: that trained it; the share of the first is looked at.
+        shards: of its batches; the share of the first is looked at.
 
     Raises:
         InputError: the run has no relation.
@@ -73,9 +73,9 @@ def relate_one_batch(run: Run, step: int, *, processes: int = 1) -> RelatedBatch
     if not start <= elapsed < end:
         notes.append(f"the relation acts in {[start, end]} of training only, and is asked here too")
         elapsed = start
-    local = run.config.batch_size // (1 if relation.context == "global" else processes)
+    local = run.config.batch_size // (1 if relation.context == "global" else shards)
     if local < run.config.batch_size:
-        notes.append(f"the share of the first of {processes} processes")
+        notes.append(f"the share of the first of {shards} shards")
     batch = _first(run.loader.batch(step), local)
     torch.manual_seed(key(run.config.seed, "dropout", step, 0))
     in_bf16 = run.choices.precision == "bf16"

@@ -28,7 +28,7 @@ MakeStep = Callable[[int, Batch], Tensor]  # from the number of a step and its b
 
 
 class Recorder:
-    """Captures steps of one run; of several processes or CUDA graphs, none.
+    """Captures steps of one run; of several processes or shards, or CUDA graphs, none.
 
     A context manager around the steps, which writes the step of a failure that ends them.
     """
@@ -38,7 +38,8 @@ class Recorder:
         self._run, self._directory, self._make_step = run, directory, make_step
         self._log = log
         settings = run.config
-        self._is_able = world_size() == 1 and not settings.speed.cuda_graph
+        is_one = world_size() == 1 and run.sharded is None
+        self._is_able = is_one and not settings.speed.cuda_graph
         self._keeps = self._is_able and settings.run.capture_failures
         self._wanted = settings.run.capture_step if self._is_able else None
         self._reason = "run.capture_step asks for it"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from linear_eval.system.distributed import broadcast_from_main, is_main, world_size
+from linear_eval.system.distributed import broadcast_from_main, is_main
 from linear_eval.system.errors import RunFailed
 from ssl_bf.build import Run
 from ssl_bf.health.rules import Finding, Outlook
@@ -88,7 +88,7 @@ class RunHealth:
 def outlook(run: Run) -> Outlook:
     """What the rules know of a run beside its numbers, once it has made a step."""
     config, plan = run.config, run.plan
-    rows = config.batch_size // world_size()
+    rows = config.batch_size // run.num_shards
     if run.method.needs_labels:
         rows = min(rows, len(run.images.class_names))
     return Outlook(

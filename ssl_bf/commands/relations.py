@@ -107,6 +107,7 @@ def draw_relations(
     from ssl_bf.attention.picture import draw
     from ssl_bf.commands.resume import config_to_go_on, restored
     from ssl_bf.ranks.processes import joined_processes
+    from ssl_bf.ranks.shards_of_run import saved_shards
     from ssl_bf.relations.relation import RelationSettings
 
     config = config_to_go_on(directory, overrides)
@@ -122,7 +123,7 @@ def draw_relations(
     with joined_processes(config):
         run, saved = restored(config, directory, goes_on=False)
         with run.loader:
-            related = relate_one_batch(run, saved.step, processes=saved.state["world_size"])
+            related = relate_one_batch(run, saved.step, shards=saved_shards(saved.state))
     chosen = chosen_rows(related, rows)
     relation: RelationSettings = config.relation
     description: dict[str, Any] = {

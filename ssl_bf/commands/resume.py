@@ -115,9 +115,9 @@ def restored(
     from ssl_bf.run.training_state import restore
 
     saved = load_agreed(config, directory)
-    if goes_on:
-        _check_processes(saved, directory)
     _check_settings(saved, config, directory)
+    if goes_on:
+        _check_processes(saved, config, directory)
     # The weights come from the checkpoint; the file that the run began with may be gone.
     without_init = config
     if not isinstance(config.backbone, GivenBackboneConfig):
@@ -137,20 +137,18 @@ def restored(
     return run, saved
 
 
-def _check_processes(saved: Checkpoint, directory: Path) -> None:
-    """Refuse to go on with another number of processes.
+def _check_processes(saved: Checkpoint, config: PretrainConfig, directory: Path) -> None:
+    """Refuse to go on with processes that cannot share the shards of the run.
 
     Raises:
-        InputError: there are more or fewer.
+        InputError: their number does not divide that of the shards.
     """
-    from linear_eval.system.distributed import world_size
+    from ssl_bf.ranks.shards_of_run import shards_of
 
-    then = saved.state["world_size"]
-    if then != world_size():
-        raise InputError(
-            f"{directory}: was trained by {then} process(es) and resumes on {world_size()}, which "
-            f"would change its batches; start it with torchrun --nproc-per-node {then}"
-        )
+    try:
+        shards_of(config, saved.state)
+    except InputError as error:
+        raise InputError(f"{directory}: {error}") from error
 
 
 def _check_settings(saved: Checkpoint, config: PretrainConfig, directory: Path) -> None:

@@ -14,7 +14,6 @@ from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.splits import open_splits
 from linear_eval.datasets.tiny_imagenet import TinyImagenetConfig
 from linear_eval.system.device import choose_device
-from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run, build_run
 from ssl_bf.config import PretrainConfig
@@ -24,6 +23,7 @@ from ssl_bf.health.memory import memory_there
 from ssl_bf.methods.classes import Classes
 from ssl_bf.pixels.source import open_source
 from ssl_bf.pixels.store import DecodedImages
+from ssl_bf.ranks.shards_of_run import shards_of
 from ssl_bf.run.build_method import bytes_needed, method_without_memory
 from ssl_bf.run.training_state import training_tensors
 from ssl_bf.train import make_step
@@ -52,7 +52,7 @@ def _of_settings(config: PretrainConfig) -> Iterator[Finding]:
     optimizer, method = config.optimizer, config.method
     yield settings.learning_rate(optimizer.name, optimizer.base_learning_rate, config.batch_size)
     yield settings.warm_up(optimizer.warmup_epochs, config.epochs)
-    yield settings.batch_norm(config.batch_size, world_size(), method.batch_norm)
+    yield settings.batch_norm(config.batch_size, shards_of(config).count, method.batch_norm)
 
 
 def _of_images(config: PretrainConfig) -> Generator[Finding, None, ImageSplit]:

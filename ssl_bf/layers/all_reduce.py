@@ -1,21 +1,20 @@
-"""A sum over all processes that passes gradients on."""
+"""A sum over all shards of the batch that passes gradients on."""
 
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from linear_eval.system.distributed import world_size
+from ssl_bf.shards.shard import num_shards, sum_over_shards
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum over all processes, element by element, with gradient; for one process `x` itself.
+    """Sum over all shards, element by element, with gradient; for one shard `x` itself.
 
-    The gradient is that of the sum of all processes' losses: `x` of this process is a part of
-    the result of every process.
+    The gradient is that of the sum of all shards' losses: `x` of this shard is a part of the result
+    of every shard.
     """
-    if world_size() == 1:
+    if num_shards() == 1:
         return x
     summed: Tensor = _AllReduceSum.apply(x)
     return summed
@@ -25,9 +24,7 @@ class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         del ctx
-        summed = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(summed)
-        return summed
+        return sum_over_shards(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

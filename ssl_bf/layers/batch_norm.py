@@ -1,7 +1,7 @@
-"""What BatchNorm normalises over: this device's rows, all devices' rows, or groups of rows.
+"""What BatchNorm normalises over: a shard's rows, those of all shards, or groups of rows.
 
-torch's SyncBatchNorm refuses the CPU; this one runs anywhere and equals one process with the
-whole batch. `groups:G` gives every G-th part of the batch its own statistics, as G devices would.
+torch's SyncBatchNorm refuses the CPU; this one runs anywhere and equals one shard with the whole
+batch. `groups:G` gives every G-th part of the batch its own statistics, as G devices would.
 `frozen` keeps those of an earlier training.
 """
 
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from linear_eval.system.distributed import world_size
 from ssl_bf.layers.all_reduce import all_reduce_sum
 from ssl_bf.losses.unit_length import full_precision
+from ssl_bf.shards.shard import num_shards
 
 
 class _StatisticsOverBatch(_BatchNorm):
@@ -43,11 +43,11 @@ class SynchronisedBatchNorm(_StatisticsOverBatch):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """Normalise over W * N rows in training; every device must hold the same N."""
-        if not self.training or world_size() == 1:
+        if not self.training or num_shards() == 1:
             return super().forward(input)
         axes = [axis for axis in range(input.dim()) if axis != 1]
         x = full_precision(input)
-        count = x.numel() // x.shape[1] * world_size()
+        count = x.numel() // x.shape[1] * num_shards()
         shape = [1, -1] + [1] * (x.dim() - 2)
         mean = all_reduce_sum(x.sum(dim=axes)) / count
         # Two passes: E[x^2] - E[x]^2 would lose the digits when the mean is large.

@@ -6,8 +6,8 @@ Source: Cai et al. 2021 (arXiv 2009.03294). Shapes: B graphs, g nodes each, D wi
 import torch
 from torch import Tensor, nn
 
-from linear_eval.system.distributed import world_size
 from ssl_bf.layers.all_reduce import all_reduce_sum
+from ssl_bf.shards.shard import num_shards
 
 EPSILON = 1e-5
 
@@ -36,4 +36,4 @@ class GraphNorm(nn.Module):
 
     def _mean(self, nodes: Tensor) -> Tensor:
         mean = nodes.mean(dim=1, keepdim=True)
-        return all_reduce_sum(mean) / world_size() if self.over_devices else mean
+        return all_reduce_sum(mean) / num_shards() if self.over_devices else mean

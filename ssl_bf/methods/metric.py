@@ -11,7 +11,6 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from linear_eval.system.distributed import all_gather_rows
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.layers.batch_norm import notes_on_frozen, set_batch_norm_mode
@@ -23,6 +22,7 @@ from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.gathered_rows import gather_rows
 from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
+from ssl_bf.shards.shard import all_gather_rows
 
 
 @dataclass(frozen=True, kw_only=True)

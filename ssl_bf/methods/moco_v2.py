@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.layers.batch_norm import num_groups, set_batch_norm_mode
@@ -33,6 +32,7 @@ from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
 from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Momentum
+from ssl_bf.shards.shard import all_gather_rows, num_shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +149,11 @@ class MoCoV2(Method):
         """(N, 3, H, W) -> keys (S, W * N, P) of all devices, computed in a shuffled batch."""
         order = None
         if self._shuffles:
-            total = len(view) * world_size()
+            total = len(view) * num_shards()
             order = context.global_permutation(f"shuffle/{number}", total)
             view = shuffle_rows(view, order)
             # For a picture, which one process draws, it costs nothing; several would gather ids.
-            if self.relation.surroundings is not None or world_size() == 1:
+            if self.relation.surroundings is not None or num_shards() == 1:
                 samples = samples.map(partial(shuffle_rows, order=order))
         relation = self.relation
         relate = partial(relation.keys, samples=samples, context=context, view=number)
@@ -236,7 +236,7 @@ class MoCoV2(Method):
     def _shuffles(self) -> bool:
         # BatchNorm over part of the batch leaks which images share that part.
         mode = self.config.batch_norm
-        return self.training and (num_groups(mode) > 1 or (mode == "local" and world_size() > 1))
+        return self.training and (num_groups(mode) > 1 or (mode == "local" and num_shards() > 1))
 
     @property
     def _key_streams(self) -> int:

@@ -21,7 +21,6 @@ from linear_eval.classifiers.classifier_file import (
     backbone_digest,
     save_classifier,
 )
-from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.layers.batch_norm import num_groups, set_batch_norm_mode
@@ -42,6 +41,7 @@ from ssl_bf.parts.slow_copy import make_slow_copy
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row
 from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Momentum
+from ssl_bf.shards.shard import all_gather_rows, num_shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,7 @@ class PaCo(Method):
         """
         order = None
         if self._shuffles:
-            order = context.global_permutation("shuffle/2", len(view) * world_size())
+            order = context.global_permutation("shuffle/2", len(view) * num_shards())
             view = shuffle_rows(view, order)
             if self.relation.surroundings is not None:
                 samples = samples.map(partial(shuffle_rows, order=order))
@@ -235,7 +235,7 @@ class PaCo(Method):
     @property
     def _shuffles(self) -> bool:
         mode = self.config.batch_norm
-        return self.training and (num_groups(mode) > 1 or (mode == "local" and world_size() > 1))
+        return self.training and (num_groups(mode) > 1 or (mode == "local" and num_shards() > 1))
 
 
 def _itself(of_stream: Tensor, labels: Tensor) -> Tensor:

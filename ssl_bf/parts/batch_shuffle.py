@@ -6,8 +6,8 @@ Without it, BatchNorm statistics leak which images share a device (He et al. 202
 
 from torch import Tensor
 
-from linear_eval.system.distributed import all_gather_rows
 from ssl_bf.parts.gathered_keys import own_keys
+from ssl_bf.shards.shard import all_gather_rows
 
 
 def shuffle_rows(rows: Tensor, order: Tensor) -> Tensor:

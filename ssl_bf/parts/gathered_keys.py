@@ -6,7 +6,7 @@ Shapes: N local batch, W devices, P projection width.
 import torch
 from torch import Tensor
 
-from linear_eval.system.distributed import all_gather_rows, rank
+from ssl_bf.shards.shard import all_gather_rows, shard_number
 
 
 def gather_keys(keys: Tensor, order: Tensor | None = None) -> Tensor:
@@ -28,4 +28,4 @@ def gather_keys(keys: Tensor, order: Tensor | None = None) -> Tensor:
 
 def own_keys(count: int) -> slice:
     """Where the `count` rows of this device stand among those of all devices."""
-    return slice(rank() * count, (rank() + 1) * count)
+    return slice(shard_number() * count, (shard_number() + 1) * count)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linear_eval.system.distributed import all_gather_rows, world_size
 from ssl_bf.layers.all_reduce import all_reduce_sum
 from ssl_bf.parts.gathered_keys import own_keys
+from ssl_bf.shards.shard import all_gather_rows, num_shards
 
 
 def gather_rows(x: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def gather_rows(x: Tensor) -> Tensor:
 
     The gradient is that of the sum of all processes' losses: every process may use every row.
     """
-    if world_size() == 1:
+    if num_shards() == 1:
         return x
     rows: Tensor = _GatherRows.apply(x)
     return rows
@@ -34,7 +34,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.own = own_keys(len(x))
-        return all_gather_rows(x)
+        return all_gather_rows(x).clone()  # what is gathered belongs to all shards
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ Shapes: N local batch, W devices, B groups of g rows, D width, C clusters.
 import torch
 from torch import Tensor
 
-from linear_eval.system.distributed import all_gather_rows
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.parts.gathered_keys import own_keys
 from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
+from ssl_bf.shards.shard import all_gather_rows
 
 SHARPNESS = 20.0  # of the assignment to clusters, per unit of cosine
 BALANCING = 3  # rounds of Sinkhorn's algorithm

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from linear_eval.system.distributed import world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.layers.graph_norm import GraphNorm
@@ -35,6 +34,7 @@ from ssl_bf.relations.batch_graphs import (
 from ssl_bf.relations.keys import OnOff
 from ssl_bf.relations.surroundings import Beside, Surroundings
 from ssl_bf.relations.two_streams import TrainedRelationConfig
+from ssl_bf.shards.shard import num_shards
 
 Graph = Literal["none", "teacher_knn", "cluster", "instance", "label"]
 # Keys that act with some graphs only, and what they are there unless given.
@@ -196,7 +196,7 @@ class BGFormer(nn.Module):
         if self.config.graph == "none":
             return None
         if self.config.graph == "instance":
-            size = group * (world_size() if is_global else 1)
+            size = group * (num_shards() if is_global else 1)
             own = torch.eye(size, dtype=torch.bool, device=rows.device)
             return own.expand(count, -1, -1)
         assert beside is not None

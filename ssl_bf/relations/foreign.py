@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from linear_eval.system.distributed import all_gather_rows, world_size
 from linear_eval.system.errors import InputError
 from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.layers.batch_transformer_layer import BatchTransformerLayer
@@ -19,6 +18,7 @@ from ssl_bf.parts.groups import check_group, collect, deal
 from ssl_bf.parts.key_queue import NO_IMAGE
 from ssl_bf.relations.batchformer import BatchTransformer, BatchTransformerConfig, batch_transformer
 from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
+from ssl_bf.shards.shard import all_gather_rows, num_shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class PreviousBatch(Surroundings):
         """Take the size of a batch of all devices."""
         for side in self.sides:
             rows, images = self._of(side)
-            size = local_batch * world_size()
+            size = local_batch * num_shards()
             self.register_buffer(f"rows_{side}", rows.new_zeros(size, rows.shape[1]))
             self.register_buffer(f"images_{side}", images.new_full((size,), NO_IMAGE))
 
@@ -129,7 +129,7 @@ class PreviousBatch(Surroundings):
         """The previous step's rows (M, D), whichever view they show; no row sees its own image."""
         del view
         rows, images = self._of(side)
-        assert len(rows) == len(features) * world_size(), "no room was made for such a batch"
+        assert len(rows) == len(features) * num_shards(), "no room was made for such a batch"
         if not self.of_all_devices:
             rows, images = rows[own_keys(len(features))], images[own_keys(len(features))]
         seen = (images != NO_IMAGE) & (images != samples.image_ids[:, None])

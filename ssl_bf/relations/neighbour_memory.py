@@ -7,11 +7,11 @@ M rows of the memory, m neighbours, D width.
 import torch
 from torch import Tensor
 
-from linear_eval.system.distributed import all_gather_rows
 from linear_eval.system.errors import InputError
 from ssl_bf.losses.unit_length import full_precision, unit_length
 from ssl_bf.parts.key_queue import NO_IMAGE, KeyQueue
 from ssl_bf.relations.surroundings import Beside, Samples, Side, Surroundings
+from ssl_bf.shards.shard import all_gather_rows
 
 MEMORY = 4096
 

@@ -47,6 +47,11 @@ def bytes_needed(config: PretrainConfig, classes: Classes) -> int:
         for p in method.parameters()
     ) + sum(b.numel() * b.element_size() for b in method.buffers())
     images = config.batch_size // world_size()
+    others = 0 if config.shards == "auto" else max(0, config.shards // world_size() - 1)
+    # of each further shard of this process: gradients, slow copies, buffers
+    tensors += others * sum(
+        each.numel() * each.element_size() for each in (*method.parameters(), *method.buffers())
+    )
     return tensors + method.views_per_image * images * 3 * config.views.size**2 * 4
 
 

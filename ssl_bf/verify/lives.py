@@ -109,23 +109,7 @@ class Lives:
         return True
 
     def _begin(self, directory: Path) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._child = os.fork()
-        if self._child:
-            return
-        code = 1
-        try:
-            descriptor = os.open(self._printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            for stream in (1, 2):
-                os.dup2(descriptor, stream)
-            # whatever stands for the streams here, such as a test's, is the parent's
-            sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
-            code = run_command(lambda: self._command(directory), if_interrupted="")
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)  # what the parent has to clear up is the parent's
+        self._child = begin_fork(lambda: self._command(directory), self._printed)
 
     def _wait(self) -> int:
         while (code := self._ended()) is None:
@@ -134,16 +118,46 @@ class Lives:
 
     def _ended(self) -> int | None:
         """Exit code of the fork, minus the signal that killed it; None as long as it runs."""
-        number, status = os.waitpid(self._child, os.WNOHANG)
-        if not number:
-            return None
-        self._child = 0
-        return os.waitstatus_to_exitcode(status)
+        code = code_of(self._child)
+        self._child = self._child if code is None else 0
+        return code
 
     def _check(self, code: int) -> None:
         if code != EXIT_DONE:
-            said = self._printed.read_text(errors="replace").strip().splitlines()
-            raise RunFailed(f"the run ended by itself with exit code {code}: {''.join(said[-1:])}")
+            raise RunFailed(ended_badly(code, self._printed))
+
+
+def begin_fork(act: Callable[[], None], printed: Path) -> int:
+    """Number of a new process that acts as a command does; what it prints goes to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        descriptor = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        for stream in (1, 2):
+            os.dup2(descriptor, stream)
+        # whatever stands for the streams here, such as a test's, is the parent's
+        sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+        code = run_command(act, if_interrupted="")
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)  # what the parent has to clear up is the parent's
+
+
+def code_of(child: int) -> int | None:
+    """Exit code of a fork, minus the signal that killed it; None as long as it runs."""
+    number, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if number else None
+
+
+def ended_badly(code: int, printed: Path) -> str:
+    """A line that says how a fork ended, and what it said last."""
+    said = printed.read_text(errors="replace").strip().splitlines()
+    return f"the run ended by itself with exit code {code}: {''.join(said[-1:])}"
 
 
 def _half_written(directory: Path) -> set[tuple[str, int]]:

@@ -97,6 +97,7 @@ def _rebuilt(captured: StepFile, device: torch.device) -> Trained:
         model=method,
         optimizer=build_optimizer(config.optimizer, method.parameter_groups()),
         plan=plan,
+        sharded=None,
     )
 
 

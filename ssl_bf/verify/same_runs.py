@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,22 @@ from ssl_bf.run.checkpoint import load_newest
 from ssl_bf.run.directory import BACKBONE_FILE
 
 
-def differences(ours: Path, theirs: Path) -> list[str]:
-    """Names of what differs; empty where nothing does."""
+def differences(ours: Path, theirs: Path, *, but: Sequence[str] = ()) -> list[str]:
+    """Names of what differs; empty where nothing does.
+
+    Args:
+        ours: directory of a run.
+        theirs: of the other.
+        but: entries of `state.json` that may.
+    """
     one, other = load_newest(ours), load_newest(theirs)
     found = [] if one.step == other.step else [f"step {one.step} and {other.step}"]
     for name in dict.fromkeys((*one.tensors, *other.tensors)):
         pair = (one.tensors.get(name), other.tensors.get(name))
         if pair[0] is None or pair[1] is None or not _are_same(pair[0], pair[1]):
             found.append(name)
-    if one.state != other.state:
+    states = [{k: v for k, v in each.state.items() if k not in but} for each in (one, other)]
+    if states[0] != states[1]:
         found.append("state.json")
     lines = (_logged(ours), _logged(theirs))
     for number, (line, expected) in enumerate(zip(*lines, strict=False), 1):

@@ -1,23 +1,17 @@
 """Two gloo processes with batch N / 2 equal one process with batch N, where mathematics says so.
 
 Everything is float64, so that only another order of summation separates the two: 1e-9 relative.
-The processes are started once; each test sends them a function of this file.
+The processes are started once; a test sends them a function of this file.
 """
 
-import io
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -53,6 +47,7 @@ from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.nearest_keys import NearestKeysConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.surroundings import Samples
+from tests.two_gloo_processes import Result, TwoProcesses
 
 pytestmark = pytest.mark.dist
 
@@ -60,66 +55,7 @@ N, WIDTH, OUT, QUEUE = 8, 8, 8, 64
 SAMPLES = Samples(torch.arange(N))
 LOCAL = N // 2
 STEPS = 3
-Result = dict[str, Tensor]
 CLASSES = Classes(("a", "b", "c", "d"), (4, 3, 2, 1))
-Work = Callable[..., Result]
-
-
-# The two processes
-
-
-def serve(number: int, store: str, connection: Connection) -> None:
-    """Body of a process: run what is asked for until nothing more is."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=2)
-    while (request := connection.recv()) is not None:
-        work, arguments = request
-        try:
-            data = io.BytesIO()
-            torch.save(work(*arguments), data)
-            connection.send((data.getvalue(), ""))
-        except Exception:  # whatever it is, the test shows it
-            connection.send((b"", traceback.format_exc()))
-    dist.destroy_process_group()
-
-
-@dataclass
-class TwoProcesses:
-    """Runs a function in both processes at once and returns both results."""
-
-    processes: Sequence[BaseProcess]
-    connections: Sequence[Connection]
-
-    def __call__(self, work: Work, *arguments: Any) -> list[Result]:
-        for connection in self.connections:
-            connection.send((work, arguments))
-        answers = []
-        for number, connection in enumerate(self.connections):
-            assert connection.poll(120), f"process {number} does not answer"
-            answers.append(connection.recv())
-        for number, (_, error) in enumerate(answers):
-            assert not error, f"process {number}: {error}"
-        return [torch.load(io.BytesIO(data), weights_only=True) for data, _ in answers]
-
-
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProcesses]:
-    store: Path = tmp_path_factory.mktemp("processes") / "store"
-    spawn = mp.get_context("spawn")
-    processes, connections = [], []
-    for number in range(2):
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=serve, args=(number, str(store), theirs), daemon=True)
-        process.start()
-        processes.append(process)
-        connections.append(ours)
-    yield TwoProcesses(processes, connections)
-    for connection in connections:
-        connection.send(None)
-    for process in processes:
-        process.join(30)
-        if process.is_alive():
-            process.kill()
 
 
 def own_rows(rows: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 import yaml
 from torch import Tensor
 
-import ssl_bf.build
 from linear_eval.backbones.backbone_file import load_backbone, save_backbone
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.selection import open_selected_train, split_holdout
@@ -27,6 +26,7 @@ from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.method import Start
 from ssl_bf.methods.simsiam import SimSiam, SimSiamConfig
 from ssl_bf.parts.batch_shuffle import shuffle_rows
+from ssl_bf.ranks import shards_of_run
 from ssl_bf.run.hand_over import backbone_info
 from ssl_bf.schedules import Momentum
 
@@ -367,13 +367,13 @@ def test_cuda_is_refused_where_there_is_none_and_auto_does_without(
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssl_bf.build, "world_size", lambda: 3)
+    monkeypatch.setattr(shards_of_run, "world_size", lambda: 3)
     with pytest.raises(InputError, match="^batch_size: 16 is not divisible by 3 devices"):
         build("simsiam")
 
 
 def test_the_batch_is_checked_per_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssl_bf.build, "world_size", lambda: 4)
+    monkeypatch.setattr(shards_of_run, "world_size", lambda: 4)
     with pytest.raises(InputError, match="relation.context: groups of 8 .* the 4 images per"):
         build("simsiam", *RELATED)
 
@@ -407,7 +407,7 @@ def test_accumulate_reaches_the_method_and_is_checked_per_device(
         build("moco_v2", "accumulate=4")
     with pytest.raises(InputError, match="^method.batch_norm: groups:3 does not cut the 16"):
         build("moco_v2", "method.batch_norm=groups:3", "accumulate=2")
-    monkeypatch.setattr(ssl_bf.build, "world_size", lambda: 4)
+    monkeypatch.setattr(shards_of_run, "world_size", lambda: 4)
     with pytest.raises(InputError, match="accumulate: 4 does not cut the 4 images"):
         build("moco_v3", "accumulate=4")
 

@@ -138,13 +138,13 @@ def test_outside_its_share_of_training_the_relation_is_asked_all_the_same() -> N
     assert found.layers
 
 
-def test_of_several_processes_the_share_of_the_first_is_shown() -> None:
+def test_of_several_shards_the_share_of_the_first_is_shown() -> None:
     run = build("batchformer")
     with run.loader:
-        found = relate_one_batch(run, 2, processes=2)
+        found = relate_one_batch(run, 2, shards=2)
         whole = run.loader.batch(2).image_ids
     assert torch.equal(found.images, whole[:8])
-    assert found.notes[-1] == "the share of the first of 2 processes"
+    assert found.notes[-1] == "the share of the first of 2 shards"
 
 
 def test_without_relation_there_is_nothing_to_see(tmp_path: Path) -> None:

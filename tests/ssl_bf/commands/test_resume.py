@@ -110,15 +110,15 @@ def test_a_run_can_be_moved_before_it_goes_on(
     assert not Path("run").exists()
 
 
-def test_another_number_of_processes_is_refused(
+def test_processes_that_cannot_share_its_shards_are_refused(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start()
     before = snapshot(Path("run"))
-    monkeypatch.setattr("linear_eval.system.distributed.world_size", lambda: 2)
-    with pytest.raises(InputError, match="was trained by 1 process.* resumes on 2") as refused:
+    monkeypatch.setattr("ssl_bf.ranks.shards_of_run.world_size", lambda: 2)
+    with pytest.raises(InputError, match="^run: shards: 1 cannot be shared by 2 pro") as refused:
         resume(Path("run"))
-    assert "torchrun --nproc-per-node 1" in str(refused.value)
+    assert str(refused.value).endswith("start torchrun with --nproc-per-node 1")
     assert snapshot(Path("run")) == before
 
 

@@ -33,6 +33,13 @@ def test_the_count_is_that_of_what_is_built(method: str) -> None:
     assert bytes_needed(config, FOUR) == expected + 2 * 128 * 3 * 32 * 32 * 4
 
 
+def test_each_further_shard_has_its_own_gradients_and_slow_copies() -> None:
+    built = build_method(quickstart(), FOUR)
+    one = sum(t.numel() * t.element_size() for t in (*built.parameters(), *built.buffers()))
+    more = bytes_needed(quickstart("shards=4"), FOUR) - bytes_needed(quickstart(), FOUR)
+    assert more == 3 * one
+
+
 HUGE: list[Any] = [
     (["method.queue_size=1048576000"], "GiB"),
     (["method.queue_size=100000000000000000000"], "a size that no tensor can have"),

@@ -1,0 +1,1 @@
+"""The logical shards that a batch is cut into, and the processes that hold them."""
