@@ -14,9 +14,11 @@ from linear_eval.results.results_file import Results
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.atomic_folder import atomic_folder
 from linear_eval.system.screen import say
+from ssl_bf.worth.fit import supervised_epochs_with
 from ssl_bf.worth.found import HOLDOUT, TRAIN
 from ssl_bf.worth.judging import KNN, Judge
-from ssl_bf.worth.plan import Plan, supervised_epochs_with
+from ssl_bf.worth.plan import Plan
+from ssl_bf.worth.quality import UnlabelledJudge
 from ssl_bf.worth.recipes import SUPERVISED, Candidate
 from ssl_bf.worth.scan import IMAGES, Scan
 from ssl_bf.worth.training import Wanted, backbone_of, train
@@ -68,17 +70,19 @@ class Contest:
 
     def baselines(self, part: str) -> list[Contestant]:
         """Pixels, a random network, frozen files, and the supervised network, judged."""
-        plain = {PIXELS: PIXELS, RANDOM: RANDOM} | {_named(each): each for each in self.frozen}
+        plain = {PIXELS: PIXELS, RANDOM: RANDOM} | {named(each): each for each in self.frozen}
         found = [Contestant(name=name) for name in plain]
         for each in found:
             each.results[part] = [self._judged(each.name, plain[each.name], part)]
         return [*found, self._supervised(part)]
 
-    def choose(self, note: Callable[[], None]) -> Candidate:
-        """Rounds of pretraining, judged on the hold-out by k-NN; ties by the order of the plan.
+    def choose(self, note: Callable[[dict[str, float]], None]) -> Candidate:
+        """Rounds of pretraining, judged on the hold-out; ties by the order of the plan.
+
+        By k-NN, or without labels by RankMe.
 
         Args:
-            note: called after each round.
+            note: takes the last number of every candidate after each round.
         """
         kept = list(self.plan.candidates)
         rounds: list[dict[str, float]] = []
@@ -92,16 +96,21 @@ class Contest:
             for candidate, run in zip(kept, wanted, strict=True):
                 if run in done:
                     path = str(backbone_of(self.output, run))
-                    found = self.judge.look(run.name, path, HOLDOUT, probes=False)
-                    scores[candidate.name] = found.metrics[KNN]
+                    scores[candidate.name] = self._score(run.name, path)
             rounds.append(scores)
             kept = [each for each in kept if each.name in scores]
             kept.sort(key=lambda each: -scores[each.name])
-            say(f"round {number}: " + ", ".join(f"{e.name} {scores[e.name]:.1f} %" for e in kept))
+            say(f"round {number}: " + ", ".join(f"{e.name} {scores[e.name]:.1f}" for e in kept))
             with atomic_file(self.output / ROUNDS_FILE) as file:
                 file.write(json.dumps(rounds, indent=2).encode() + b"\n")
-            note()
+            note({name: value for each in rounds for name, value in each.items()})
         return kept[0]
+
+    def _score(self, name: str, path: str) -> float:
+        if self.scan.is_labelled:
+            return self.judge.look(name, path, HOLDOUT, probes=False).metrics[KNN]
+        judge = UnlabelledJudge(output=self.output, setting=self.plan.setting)
+        return judge.look(name, path, HOLDOUT).rankme
 
     def finalist(self, winner: Candidate) -> list[Wanted]:
         """Train the winner once more, with every seed; these are the ones that are trained."""
@@ -184,5 +193,6 @@ class Contest:
         )
 
 
-def _named(frozen: str) -> str:
+def named(frozen: str) -> str:
+    """Frozen weights, for the reader and of files."""
     return frozen if frozen.startswith("timm:") else Path(frozen).stem

@@ -1,41 +1,16 @@
-"""Stage 2: what fits into the time that was given, from a few measured steps."""
+"""Stage 2: what is fixed before the first run."""
 
 from __future__ import annotations
 
 import json
-import math
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from linear_eval.system.atomic_file import atomic_file
-from linear_eval.system.cores import asked_threads, torch_threads, usable_cores
-from linear_eval.system.errors import InputError
-from linear_eval.system.screen import say
-from ssl_bf.build import build_run
-from ssl_bf.study.budget import seconds_per_step
-from ssl_bf.worth.recipes import CANDIDATES, Candidate, Setting
-from ssl_bf.worth.scan import Scan
+from ssl_bf.worth.recipes import Candidate, Setting
 
 PLAN_FILE = "plan.json"
-BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # labels per class
-# best first; the last is what any machine takes
-_ON_GPU = (({"name": "resnet50", "stem": "imagenet"}, 128), ({"name": "resnet18"}, 96))
-_ON_CPU = (({"name": "small_conv"}, 64), ({"name": "small_conv"}, 32))
-# of the time; what is left is for judging and for surprises
-_FIRST, _SECOND, _FINAL, _SUPERVISED = 0.15, 0.10, 0.35, 0.15
-_BATCHES = (128, 64, 32, 16)
-_LEAST_EPOCHS = 20  # in the end, for a larger network or larger images to be worth it
-_LEAST_STEPS = 50  # of any run: fewer tell nothing
-_SUPERVISED_STEP = 0.5  # of a step of pretraining: one view of each image, no slow copy
-_SUPERVISED_STEPS = 200  # at most, with few labels
-_SLOWER = 1.2  # than in a short measurement: logs, checkpoints, other processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +65,16 @@ class Plan:
         halving = f"rounds that choose by the hold-out: {rungs}; then" if rungs else "no round to "
         halving += "" if rungs else "choose in, so"
         one = "one seed: its noise is taken from experience" if self.seeds == 1 else "seeds each"
+        supervised = [
+            f"supervised from scratch: {self.supervised_epochs} epochs; both with "
+            f"{self.seeds if self.seeds > 1 else ''} {one}".replace("  ", " ")
+        ]
         return [
             f"{setting.backbone['name']} at {setting.size} px, batches of {setting.batch_size}, "
             f"{setting.threads} thread(s), {self.jobs} run(s) at a time",
             f"pretraining: {names}",
             f"{halving} the winner for {self.epochs} epochs",
-            f"supervised from scratch: {self.supervised_epochs} epochs; both with "
-            f"{self.seeds if self.seeds > 1 else ''} {one}".replace("  ", " "),
+            *(supervised if self.budgets else []),
             f"about {self.seconds / 60:.0f} minutes from here on",
         ]
 
@@ -113,171 +91,3 @@ def read_plan(output: Path) -> Plan | None:
     for key in ("budgets", "supervised_budgets"):
         found[key] = tuple(found[key])
     return Plan(**found)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How fast this machine is.
-
-    Attributes:
-        step: seconds of a step of pretraining.
-        start: seconds until a run makes its first.
-    """
-
-    step: float
-    start: float
-
-
-def make_plan(
-    scan: Scan, root: Path, *, deadline: float, jobs: int | None, starts: Sequence[Candidate] = ()
-) -> Plan:
-    """Measure, and choose the best that fits.
-
-    Args:
-        scan: of the images.
-        root: where they are.
-        deadline: on the monotonic clock.
-        jobs: runs at a time; None: one per core, or one on a GPU.
-        starts: candidates besides those from scratch.
-
-    Raises:
-        InputError: nothing fits; says what would.
-    """
-    on_gpu = torch.cuda.is_available()
-    jobs = jobs or (1 if on_gpu else min(4, usable_cores()))
-    threads = asked_threads() or (usable_cores() if on_gpu else max(1, usable_cores() // jobs))
-    start = _seconds_to_start()
-    plan, needed, seconds = None, math.inf, 0.0
-    for backbone, size in _ON_GPU if on_gpu else _ON_CPU:
-        setting = Setting(
-            root=str(root.absolute()),
-            backbone=backbone,
-            size=size,
-            precision="bf16" if on_gpu else "float32",
-            threads=threads,
-            batch_size=_batch_size(scan.parts["train"]),
-        )
-        pace = _measured(setting, scan.parts["train"], start)
-        say(f"plan: {backbone['name']} at {size} px takes {pace.step:.2g} s a step")
-        seconds = deadline - time.monotonic()
-        plan = fitting(setting, scan, pace, seconds=seconds, jobs=jobs, starts=starts)
-        if plan is not None and plan.epochs >= _LEAST_EPOCHS:
-            return plan
-        needed = least_seconds(pace)
-    if plan is None:
-        raise InputError(
-            f"--minutes: {seconds / 60:.1f} are left after the scan, too few to train anything "
-            f"here; --minutes {math.ceil((needed + 30) / 60)} would fit"
-        )
-    return plan
-
-
-def least_seconds(pace: Pace) -> float:
-    """Time for the smallest plan: one short run with labels, one without."""
-    return (pace.start + _LEAST_STEPS * pace.step * _SLOWER) / min(_FINAL, _SUPERVISED)
-
-
-def fitting(
-    setting: Setting,
-    scan: Scan,
-    pace: Pace,
-    *,
-    seconds: float,
-    jobs: int,
-    starts: Sequence[Candidate] = (),
-) -> Plan | None:
-    """The plan for one network and image size; None where nothing fits.
-
-    Shares of the time are fixed: rounds that choose, the winner, the supervised baseline.
-    """
-    steps = scan.parts["train"] // setting.batch_size
-    epoch = steps * pace.step * _SLOWER
-
-    def epochs_in(share: float, runs: int) -> int:
-        """Epochs of each of `runs` runs."""
-        own = share * seconds / math.ceil(runs / jobs) - pace.start
-        return math.floor(own / epoch)
-
-    def is_enough(epochs: int) -> bool:
-        return epochs >= 1 and epochs * steps >= _LEAST_STEPS
-
-    # starts first: whoever names a file wants to know
-    everyone = (*starts, *CANDIDATES)
-    counts = [n for n in range(len(everyone), 1, -1) if is_enough(epochs_in(_FIRST, n))]
-    count = counts[0] if counts else 1
-    rungs = []
-    final = _FINAL
-    if count > 1:
-        rungs.append(Rung(kept=count, epochs=epochs_in(_FIRST, count)))
-    else:
-        final += _FIRST
-    if count > 3 and epochs_in(_SECOND, 2) > rungs[0].epochs:
-        rungs.append(Rung(kept=2, epochs=epochs_in(_SECOND, 2)))
-    else:
-        final += _SECOND
-    seeds = next((n for n in (3, 2) if epochs_in(final, n) >= _LEAST_EPOCHS), 1)
-    if seeds == 1 and is_enough(epochs_in(final, 2)):
-        seeds = 2
-    epochs = epochs_in(final, seeds)
-    few = _supervised_budgets(scan, pace, seconds=seconds, jobs=jobs) if scan.is_labelled else ()
-    own = _SUPERVISED * seconds / math.ceil(seeds / jobs) - pace.start
-    supervised = min(epochs, math.floor(own / (epoch * _SUPERVISED_STEP)))
-    if not is_enough(epochs) or (scan.is_labelled and supervised < 1):
-        return None
-    return Plan(
-        setting=setting,
-        jobs=jobs,
-        candidates=everyone[:count],
-        rungs=tuple(rungs),
-        epochs=epochs,
-        seeds=seeds,
-        supervised_epochs=max(1, supervised),
-        budgets=budgets_of(scan),
-        supervised_budgets=few,
-        draws=3,
-        seconds=seconds,
-    )
-
-
-def budgets_of(scan: Scan) -> tuple[int, ...]:
-    """Labels per class that at least half of the classes have in train."""
-    share = scan.parts["train"] / scan.images
-    counts = sorted(scan.classes.values())
-    middle = share * counts[len(counts) // 2] if counts else 0
-    return tuple(budget for budget in BUDGETS if budget < middle)
-
-
-def _supervised_budgets(scan: Scan, pace: Pace, *, seconds: float, jobs: int) -> tuple[int, ...]:
-    """As many as fit into a tenth of the time, spread over all."""
-    each = pace.start + _SUPERVISED_STEPS * pace.step * _SUPERVISED_STEP
-    fit = math.floor(0.1 * seconds / each) * jobs
-    budgets = budgets_of(scan)
-    if fit >= len(budgets):
-        return budgets
-    return tuple(budgets[round((i + 0.5) * len(budgets) / fit - 0.5)] for i in range(fit))
-
-
-def supervised_epochs_with(images: int, batch_size: int) -> int:
-    """Epochs of a network that learns from so few images."""
-    return max(1, min(100, _SUPERVISED_STEPS // max(1, images // batch_size)))
-
-
-def _batch_size(images: int) -> int:
-    return next((size for size in _BATCHES if images >= 8 * size), _BATCHES[-1])
-
-
-def _measured(setting: Setting, images: int, start: float) -> Pace:
-    began = time.monotonic()
-    config = setting.pretraining(CANDIDATES[0], 10, images)
-    with torch_threads(setting.threads):
-        run = build_run(config)
-        step = seconds_per_step(run, warm_up=2, steps=4)
-    # a run reads the images as this one did, but for its few steps
-    reading = max(0.0, time.monotonic() - began - 6 * step)
-    return Pace(step=step, start=start + reading)
-
-
-def _seconds_to_start() -> float:
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import torchvision, ssl_bf.train"], check=True)
-    return time.monotonic() - began

@@ -43,17 +43,30 @@ _METHODS: dict[str, dict[str, Any]] = {
 _QUEUE = 1024  # of MoCo-v2, or as many as there are images
 _CONTEXT = 32  # of BatchFormer, the paper's group of images
 _RATES = {"small_conv": 0.02, "resnet18": 4e-3, "resnet50": 2e-3}  # of AdamW, per 256 images
+_LEAST_RATE = 2e-3
 _RATE_FROM_WEIGHTS = 0.25  # of that where weights are there already
 SUPERVISED = "supervised"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A way to pretrain: a method, with or without BatchFormer, from scratch or from a file."""
+    """A way to pretrain.
+
+    Attributes:
+        method: its name.
+        with_relation: whether with BatchFormer.
+        init: weights to start from, a file or `timm:NAME`; None: from scratch.
+        backbone: section of the config that takes them; None: that of the setting.
+        size: of its views in pixels; None: that of the setting.
+        slower: how many times as long an epoch takes as from scratch; it gets as many fewer.
+    """
 
     method: str
     with_relation: bool = False
     init: str | None = None
+    backbone: dict[str, Any] | None = None
+    size: int | None = None
+    slower: float = 1.0
 
     @property
     def name(self) -> str:
@@ -99,8 +112,9 @@ class Setting:
         return _whole(self._common("simsiam", 1)).backbone.architecture
 
     def pretraining(self, candidate: Candidate, epochs: int, train_images: int) -> PretrainConfig:
-        """Pretraining on train, without labels."""
-        found = self._common(candidate.method, epochs)
+        """Pretraining on train, without labels, for the time that `epochs` take from scratch."""
+        own = max(1, round(epochs / candidate.slower))
+        found = self._common(candidate.method, own)
         found["method"] = dict(_METHODS[candidate.method])
         found["relation"] = {"name": "none"}
         if candidate.method == "moco_v2":
@@ -118,8 +132,11 @@ class Setting:
             if candidate.method == "simsiam":
                 found["relation"]["batch_norm"] = "split"
         if candidate.init is not None:
-            found["backbone"] = {**found["backbone"], "init": candidate.init}
-            found["optimizer"]["base_learning_rate"] *= _RATE_FROM_WEIGHTS
+            section = candidate.backbone or self.backbone
+            found["backbone"] = {**section, "init": candidate.init}
+            found["views"]["size"] = candidate.size or self.size
+            rate = _RATES.get(section["name"], _LEAST_RATE)
+            found["optimizer"]["base_learning_rate"] = _RATE_FROM_WEIGHTS * rate
         return _whole(found)
 
     def supervised(

@@ -14,13 +14,14 @@ from linear_eval.system.atomic_file import atomic_file, check_new
 from linear_eval.system.errors import InputError, StoppedBySignal
 from linear_eval.system.folder_lock import InUseError, sole_use
 from linear_eval.system.screen import say
-from ssl_bf.worth.contest import Contest, Contestant
-from ssl_bf.worth.found import HOLDOUT, TEST
-from ssl_bf.worth.judging import ALL_LABELS, KNN
-from ssl_bf.worth.outcome import Outcome, Shown, longer_command, write_outcome
-from ssl_bf.worth.plan import Plan, make_plan, read_plan
+from ssl_bf.worth.contest import Contest
+from ssl_bf.worth.fit import make_plan
+from ssl_bf.worth.labelled import with_labels
+from ssl_bf.worth.outcome import Outcome, longer_command, write_outcome
+from ssl_bf.worth.plan import Plan, read_plan
 from ssl_bf.worth.scan import IMAGES, Scan, scan_folder, scan_lines
-from ssl_bf.worth.verdict import Answer, accuracy, answers, sentences
+from ssl_bf.worth.starts import check_frozen, starts
+from ssl_bf.worth.unlabelled import without_labels
 
 ASKED_FILE = "asked.json"
 _SIDE = 128  # of the copies, in pixels
@@ -63,6 +64,7 @@ def worth(asked: Asked, plan: Plan | None = None) -> Outcome:
         StoppedBySignal: a signal asked for it; the verdict so far is written.
     """
     began = time.monotonic()
+    check_frozen(asked.frozen)
     with _claimed(asked):
         try:
             return _stages(asked, plan, began)
@@ -84,15 +86,7 @@ def _stages(asked: Asked, plan: Plan | None, began: float) -> Outcome:
         say(f"plan: {line}")
     show.plan = plan
     contest = Contest(output=asked.output, scan=scan, plan=plan, frozen=asked.frozen)
-    baselines = contest.baselines(HOLDOUT)
-    show(_so_far(baselines, {}))
-    winner = contest.choose(lambda: show(_so_far(baselines, _rounds(asked.output))))
-    runs = contest.finalist(winner)
-    # the test images are seen from here on: nothing is left to choose
-    tested = [_joined(*pair) for pair in zip(baselines, contest.baselines(TEST), strict=True)]
-    finalist = contest.judged_finalist(winner, runs, TEST)
-    found = answers(finalist, tested, plan.budgets)
-    outcome = _outcome(finalist, tested, found, scan)
+    outcome = with_labels(contest, show) if scan.is_labelled else without_labels(contest, show)
     show(outcome)
     print("\n".join(outcome.sentences))
     print(f"to go on, in four times the time: {show.command}")
@@ -106,7 +100,14 @@ def _planned(asked: Asked, scan: Scan, plan: Plan | None, began: float) -> Plan:
     found = read_plan(asked.output)
     if found is None:
         deadline = began + 60 * asked.minutes
-        found = plan or make_plan(scan, Path(root), deadline=deadline, jobs=asked.jobs)
+        if plan is None:
+            candidates, notes = starts(asked.frozen)
+            for note in notes:
+                say(f"plan: {note}")
+            plan = make_plan(
+                scan, Path(root), deadline=deadline, jobs=asked.jobs, starts=candidates
+            )
+        found = plan
         found.write(asked.output)
     return replace(found, setting=replace(found.setting, root=root))
 
@@ -128,81 +129,6 @@ class _Shower:
         write_outcome(
             self.asked.output, outcome, command=self.command, scan=self.scan, plan=self.plan
         )
-
-
-def _so_far(baselines: list[Contestant], rounds: dict[str, float]) -> Outcome:
-    shown = [_shown(each, HOLDOUT, ()) for each in baselines]
-    shown += [Shown(name=name, metrics={KNN: value}) for name, value in rounds.items()]
-    best = max(shown, key=lambda each: each.metrics[KNN])
-    return Outcome(
-        sentences=[
-            "No verdict yet: the test images have not been looked at.",
-            f"On the hold-out {best.name} leads, k-NN {best.metrics[KNN]:.1f} %.",
-        ],
-        contestants=shown,
-    )
-
-
-def _rounds(output: Path) -> dict[str, float]:
-    """The last k-NN of every candidate."""
-    found: list[dict[str, float]] = json.loads((output / "rounds.json").read_text("utf-8"))
-    return {name: value for each in found for name, value in each.items()}
-
-
-def _outcome(
-    finalist: Contestant, tested: list[Contestant], found: list[Answer], scan: Scan
-) -> Outcome:
-    budgets = tuple(each.labels for each in found if each.labels is not None)
-    said = sentences(
-        finalist.name,
-        found,
-        test_images=scan.parts[TEST],
-        seeds=len(finalist.results[TEST]),
-    )
-    per_class = round(scan.parts["train"] / len(scan.classes))
-    return Outcome(
-        sentences=said,
-        interval=found[0].found.interval,
-        clear=found[0].found.is_clear,
-        contestants=[_shown(each, TEST, budgets, per_class) for each in (finalist, *tested)],
-        differences=[
-            {
-                "labels": each.labels,
-                "rival": each.rival,
-                "points": each.found.points,
-                "interval": each.found.interval,
-                "clear": each.found.is_clear,
-            }
-            for each in found
-        ],
-        is_final=True,
-    )
-
-
-def _shown(
-    each: Contestant, part: str, budgets: tuple[int, ...], per_class: int | None = None
-) -> Shown:
-    results = each.results[part]
-    curve = {budget: accuracy(each, part, budget) for budget in budgets if each.at(part, budget)}
-    if per_class is not None:
-        curve[per_class] = accuracy(each, part, None)
-    return Shown(
-        name=each.name,
-        metrics={
-            key: sum(one.metrics[key] for one in results) / len(results)
-            for key in (ALL_LABELS, KNN)
-        },
-        label_budget=curve,
-        seconds=each.seconds or None,
-    )
-
-
-def _joined(held: Contestant, tested: Contestant) -> Contestant:
-    return replace(
-        tested,
-        results=held.results | tested.results,
-        with_few=held.with_few | tested.with_few,
-    )
 
 
 @contextmanager
