@@ -27,6 +27,7 @@ _ON_GPU = (({"name": "resnet50", "stem": "imagenet"}, 128), ({"name": "resnet18"
 _ON_CPU = (({"name": "small_conv"}, 64), ({"name": "small_conv"}, 32))
 # of the time; what is left is for judging and for surprises
 _FIRST, _SECOND, _FINAL, _SUPERVISED = 0.15, 0.10, 0.35, 0.15
+_UNHURRIED = 900.0  # seconds from which on labels are drawn several times
 _BATCHES = (128, 64, 32, 16)
 _LEAST_EPOCHS = 20  # in the end, for a larger network or larger images to be worth it
 _LEAST_STEPS = 50  # of any run: fewer tell nothing
@@ -156,26 +157,27 @@ def fitting(
         epochs=epochs,
         seeds=seeds,
         supervised_epochs=max(1, supervised),
-        budgets=budgets_of(scan),
+        budgets=budgets_of(scan, seconds),
         supervised_budgets=few,
-        draws=3,
+        draws=3 if seconds >= _UNHURRIED else 1,
         seconds=seconds,
     )
 
 
-def budgets_of(scan: Scan) -> tuple[int, ...]:
-    """Labels per class that at least half of the classes have in train."""
+def budgets_of(scan: Scan, seconds: float) -> tuple[int, ...]:
+    """Labels per class that at least half of the classes have in train; in a hurry fewer."""
     share = scan.parts["train"] / scan.images
     counts = sorted(scan.classes.values())
     middle = share * counts[len(counts) // 2] if counts else 0
-    return tuple(budget for budget in BUDGETS if budget < middle)
+    budgets = BUDGETS if seconds >= _UNHURRIED else BUDGETS[::2]
+    return tuple(budget for budget in budgets if budget < middle)
 
 
 def _supervised_budgets(scan: Scan, pace: Pace, *, seconds: float, jobs: int) -> tuple[int, ...]:
     """As many as fit into a tenth of the time, spread over all."""
     each = pace.start + _SUPERVISED_STEPS * pace.step * _SUPERVISED_STEP
     fit = math.floor(0.1 * seconds / each) * jobs
-    budgets = budgets_of(scan)
+    budgets = budgets_of(scan, seconds)
     if fit >= len(budgets):
         return budgets
     return tuple(budgets[round((i + 0.5) * len(budgets) / fit - 0.5)] for i in range(fit))

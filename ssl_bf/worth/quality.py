@@ -15,7 +15,11 @@ from torch import Tensor
 from linear_eval.backbones.backbone_header import IMAGENET_MEAN, IMAGENET_STD
 from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.evaluation.config import RANDOM
-from linear_eval.evaluation.random_backbone import calibrate_batch_norm, random_backbone
+from linear_eval.evaluation.random_backbone import (
+    CALIBRATION_BATCH,
+    calibrate_batch_norm,
+    random_backbone,
+)
 from linear_eval.features.rows import unit_rows
 from linear_eval.from_python import Backbone, load
 from linear_eval.images.batches import EvalImages, ImageBatches
@@ -88,7 +92,7 @@ class UnlabelledJudge:
         size = setting.size
         train = ImageFolderConfig(root=str(self.output / IMAGES / TRAIN)).open_train()
         batches = ImageBatches(
-            split=train, images=EvalImages(resize=size, crop=size), batch_size=256
+            split=train, images=EvalImages(resize=size, crop=size), batch_size=CALIBRATION_BATCH
         )
         calibrate_batch_norm(
             network,
