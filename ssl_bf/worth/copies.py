@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image as PilImage
 from torch import Tensor
 from torch.nn import functional
 
@@ -81,12 +83,12 @@ def _look(image: Image, side: int) -> Looked:
 
 
 def _smaller(pixels: Tensor, side: int) -> bytes:
-    from torchvision.io import encode_jpeg
-
     scale = side / min(pixels.shape[-2:])
     height, width = (max(side, round(scale * length)) for length in pixels.shape[-2:])
     small = functional.interpolate(
         pixels[None].float(), size=(height, width), mode="bilinear", antialias=True
     )[0]
-    encoded = encode_jpeg(small.round().clamp(0, 255).to(torch.uint8), quality=_QUALITY)
-    return bytes(encoded.numpy())
+    rows = small.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+    with io.BytesIO() as file:
+        PilImage.fromarray(rows.numpy()).save(file, "JPEG", quality=_QUALITY)
+        return file.getvalue()

@@ -16,7 +16,7 @@ from linear_eval.results.intervals import Interval
 from linear_eval.results.worth_file import WORTH_FILE
 from linear_eval.system.atomic_file import atomic_file
 from ssl_bf.worth.plan import Plan
-from ssl_bf.worth.scan import Scan
+from ssl_bf.worth.scan import Scan, scan_lines
 
 _FORMAT = 1
 _MORE = 4  # times the minutes of a longer try
@@ -75,6 +75,10 @@ def write_outcome(
         "contestants": [asdict(each) for each in outcome.contestants],
         "differences": list(outcome.differences),
         "command": command,
+        "said": {
+            "The images": scan_lines(scan),
+            "What was tried": [] if plan is None else plan.lines(),
+        },
         "scan": asdict(scan),
         "plan": None if plan is None else asdict(plan),
     }
