@@ -45,17 +45,8 @@ ROOMS = {
         *("keyed_random", "schedules", "optimizers", "losses", "layers", "parts"),
         *("relations", "methods", "pixels", "samplers", "views", "trackers", "health", "config"),
         *("run", "choices", "ranks", "saving", "monitor", "build", "captured", "train"),
-        *(
-            "doctor",
-            "verify",
-            "study",
-            "worth",
-            "attention",
-            "commands",
-            "from_python",
-            "cli",
-            "__main__",
-        ),
+        *("doctor", "verify", "study", "worth", "attention", "commands", "from_python"),
+        *("cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.
