@@ -1,6 +1,9 @@
 """What commands print: text of others that moves no cursor, aligned tables, notes."""
 
-from collections.abc import Sequence
+import math
+import shutil
+import sys
+from collections.abc import Callable, Sequence
 
 SHOWN = 5  # lines
 
@@ -28,14 +31,38 @@ def shortened(lines: Sequence[str], *, verbose: bool) -> list[str]:
     return [*shown, f"note: {len(lines) - len(shown)} more lines like these: add --verbose"]
 
 
-def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with the first column at the left, the others at the right; nothing without rows."""
+def aligned(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None
+) -> list[str]:
+    """Lines with the first column at the left, the others at the right; nothing without rows.
+
+    A table wider than the terminal is parted between columns; every part has the first one.
+
+    Args:
+        headings: one per column.
+        rows: of as many cells.
+        width: in characters; None: that of the terminal, without end where there is none.
+    """
     if not rows:
         return []
-    rows = [headings, *rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    return lines
+    room = width or _terminal_width()
+    columns = list(zip(headings, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    first = _padded(columns[0], widths[0], str.ljust)
+    parts: list[list[list[str]]] = []
+    used = 0
+    for column, needed in zip(columns[1:], widths[1:], strict=True):
+        used += 2 + needed
+        if not parts or widths[0] + used > room:
+            parts.append([first])
+            used = 2 + needed
+        parts[-1].append(_padded(column, needed, str.rjust))
+    return ["  ".join(cells) for part in parts or [[first]] for cells in zip(*part, strict=True)]
+
+
+def _padded(cells: Sequence[str], width: int, pad: Callable[[str, int], str]) -> list[str]:
+    return [pad(cell, width) for cell in cells]
+
+
+def _terminal_width() -> float:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,8 @@ from linear_eval.system.distributed import is_main, world_size
 from linear_eval.system.screen import say
 from ssl_bf.run.latest_value import LatestValue
 from ssl_bf.schedules import Plan
+
+BAR = 8  # columns
 
 
 class Progress:
@@ -47,7 +49,7 @@ class Progress:
             name = "loss" if world_size() == 1 else "loss here"  # a logged one is that of all
             self._shown[0] = f"{name} {arrived:.4g}"
         self._shown[1] = f"learning_rate {self._plan.learning_rate(step - 1):.4g}"
-        self._bar.set_postfix_str("  ".join(filter(None, self._shown)), refresh=False)
+        self._bar.set_postfix_str(_fitting(self._bar, self._shown), refresh=False)
         self._bar.update(step - self._bar.n)
 
     def show(
@@ -69,7 +71,7 @@ class Progress:
             parts.append(f"{images_per_second:,.0f} images/s")
             if self._bar is not None:
                 self._shown = parts
-                self._bar.set_postfix_str("  ".join(parts))  # the bar shows step and ETA itself
+                self._bar.set_postfix_str(_fitting(self._bar, parts))  # it shows step and ETA
                 return
             seconds_left = (self._plan.total_steps - step) * seconds_per_step
             parts.append(f"ETA {tqdm.format_interval(seconds_left)}")
@@ -81,3 +83,16 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _fitting(bar: tqdm[Any], parts: Sequence[str]) -> str:
+    """As many of the parts, from the first, as the terminal has room for beside a short bar."""
+    facts = bar.format_dict
+    columns = facts["ncols"]  # None: nobody knows
+    while parts:
+        text = "  ".join(filter(None, parts))
+        width = len(tqdm.format_meter(**{**facts, "ncols": 0, "postfix": text}))
+        if columns is None or width + BAR <= columns:
+            return text
+        parts = parts[:-1]
+    return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from collections.abc import Sequence
 
@@ -19,9 +18,8 @@ def study_lines(results: StudyResults, *, width: int | None = None) -> list[str]
 
     Args:
         results: of the study.
-        width: in characters; None: that of the terminal.
+        width: in characters; None: that of the terminal, if there is one.
     """
-    width = width or shutil.get_terminal_size().columns
     lines = _arm_lines(results)
     pairs = dict.fromkeys((each.asked.arm, each.asked.against) for each in results.verdicts)
     for arm, against in pairs:
@@ -47,17 +45,15 @@ def _arm_lines(results: StudyResults) -> list[str]:
     return aligned(headings, rows)
 
 
-def _contrast_lines(verdicts: Sequence[Verdict], results: StudyResults, width: int) -> list[str]:
+def _contrast_lines(
+    verdicts: Sequence[Verdict], results: StudyResults, width: int | None
+) -> list[str]:
     asked = verdicts[0].asked
     headings = ["percent", asked.arm, "sd", asked.against, "sd", "difference", "95 % interval"]
     rows = [_row(each, results) for each in verdicts]
     tests = [_tests(each) for each in verdicts]
-    whole = aligned(
-        [*headings, *_TESTS], [[*row, *more] for row, more in zip(rows, tests, strict=True)]
-    )
-    if max(map(len, whole)) > width:
-        named = [[row[0], *more] for row, more in zip(rows, tests, strict=True)]
-        whole = [*aligned(headings, rows), *aligned(["", *_TESTS], named)]
+    cells = [[*row, *more] for row, more in zip(rows, tests, strict=True)]
+    whole = aligned([*headings, *_TESTS], cells, width=width)
     said = [f"{each.asked.metric}: {each.sentence}" for each in verdicts]
     return [f"{asked.name}, {_when(verdicts)}, {verdicts[0].test.pairs} pairs", *whole, *said]
 

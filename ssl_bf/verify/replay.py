@@ -66,7 +66,7 @@ def replay(path: Path) -> Replayed:
     restore(trained.method, trained.optimizer, state)
     trained.model.train()
     loss = make_step(trained, facts.step, batch)
-    is_same = loss.item().hex() == facts.loss and facts.outcome == digest(
+    is_same = float(loss.item()).hex() == facts.loss and facts.outcome == digest(
         training_tensors(trained.method, trained.optimizer)
     )
     return Replayed(facts, loss.item(), is_same, _first_wrong(captured, device))

@@ -1,4 +1,6 @@
-from linear_eval.system.printable import one_line, printable
+import pytest
+
+from linear_eval.system.printable import aligned, one_line, printable
 
 
 def test_names_are_printed_in_one_line() -> None:
@@ -15,3 +17,29 @@ def test_every_character_is_itself_or_an_escape_that_prints() -> None:
         shown = printable(chr(code))
         assert shown.isprintable()
         assert shown == chr(code) or shown.encode().decode("unicode_escape") == chr(code)
+
+
+HEADINGS = ("percent", "k-NN", "recall@1", "mAP")
+ROWS = (("raw pixels", "12.1", "9.0", "5.5"), ("random", "31.3", "-", "10.0"))
+
+
+def test_a_table_has_its_first_column_at_the_left_and_the_others_at_the_right() -> None:
+    assert aligned(HEADINGS, ROWS) == [
+        "percent     k-NN  recall@1   mAP",
+        "raw pixels  12.1       9.0   5.5",
+        "random      31.3         -  10.0",
+    ]
+    assert aligned(HEADINGS, []) == []
+    assert aligned(["only"], [["x"]]) == ["only", "x   "]
+
+
+@pytest.mark.parametrize("width", [1, 17, 27, 31, 32])
+def test_a_table_wider_than_the_terminal_is_parted_between_columns(width: int) -> None:
+    lines = aligned(HEADINGS, ROWS, width=width)
+    cells = [line.split() for line in "\n".join(lines).replace("raw ", "raw_").splitlines()]
+    parts = [cells[start : start + 3] for start in range(0, len(cells), 3)]
+    assert all(part[0][0] == "percent" for part in parts)
+    joined = [[cell for part in parts for cell in part[row][1:]] for row in range(3)]
+    assert joined == [list(HEADINGS[1:]), *(list(row[1:]) for row in ROWS)]
+    assert len(parts) == {1: 3, 17: 3, 27: 2, 31: 2, 32: 1}[width]
+    assert width < 22 or max(map(len, lines)) <= width

@@ -55,6 +55,23 @@ def test_a_terminal_gets_a_bar_with_step_loss_rate_speed_and_time_left(
     assert captured.err.endswith("the end\n")
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (120, "loss 1.235  learning_rate 0.05  1,234 images/s"),
+        (95, "loss 1.235  learning_rate 0.05"),
+        (70, "loss 1.235"),
+        (50, ""),
+    ],
+)
+def test_what_a_narrow_terminal_has_no_room_for_is_left_out_whole(columns: int, shown: str) -> None:
+    with terminal(columns) as screen:
+        run(first_step=0)
+    bar = next(line for line in screen.lines if "20/40" in line)
+    assert len(bar) <= columns
+    assert bar.endswith(f"step/s{', ' if shown else ''}{shown}]"), bar
+
+
 def test_other_processes_stay_silent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
