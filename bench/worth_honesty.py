@@ -19,12 +19,12 @@ from typing import Any
 
 from linear_eval.comparison.student_t import welch_interval
 from linear_eval.system.screen import say
+from ssl_bf.scan.found import TEST, TRAIN
+from ssl_bf.scan.scan import IMAGES, scan_folder
 from ssl_bf.worth.contest import Contest
-from ssl_bf.worth.found import TEST, TRAIN
 from ssl_bf.worth.judging import ALL_LABELS
 from ssl_bf.worth.plan import Plan, Rung
 from ssl_bf.worth.recipes import CANDIDATES, SUPERVISED, Setting
-from ssl_bf.worth.scan import IMAGES, scan_folder
 from ssl_bf.worth.worth import Asked, worth
 
 SIZES = {"small": (5, 80), "large": (10, 200)}  # classes, and images of each at most

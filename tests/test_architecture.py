@@ -45,7 +45,7 @@ ROOMS = {
         *("keyed_random", "schedules", "optimizers", "losses", "layers", "parts"),
         *("relations", "methods", "pixels", "samplers", "views", "trackers", "health", "config"),
         *("run", "choices", "ranks", "saving", "monitor", "build", "captured", "train"),
-        *("doctor", "verify", "study", "worth", "attention", "commands", "from_python"),
+        *("doctor", "verify", "study", "scan", "worth", "attention", "commands", "from_python"),
         *("cli", "__main__"),
     ),
 }

@@ -14,13 +14,13 @@ from linear_eval.results.results_file import Results
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.atomic_folder import atomic_folder
 from linear_eval.system.screen import say
+from ssl_bf.scan.found import HOLDOUT, TRAIN
+from ssl_bf.scan.scan import IMAGES, Scan
 from ssl_bf.worth.fit import supervised_epochs_with
-from ssl_bf.worth.found import HOLDOUT, TRAIN
 from ssl_bf.worth.judging import KNN, Judge
 from ssl_bf.worth.plan import Plan
 from ssl_bf.worth.quality import UnlabelledJudge
 from ssl_bf.worth.recipes import SUPERVISED, Candidate
-from ssl_bf.worth.scan import IMAGES, Scan
 from ssl_bf.worth.training import Wanted, backbone_of, train
 
 ROUNDS_FILE = "rounds.json"

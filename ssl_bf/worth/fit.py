@@ -16,10 +16,10 @@ from linear_eval.system.cores import asked_threads, torch_threads, usable_cores
 from linear_eval.system.errors import InputError
 from linear_eval.system.screen import say
 from ssl_bf.build import build_run
+from ssl_bf.scan.scan import Scan
 from ssl_bf.study.budget import seconds_per_step
 from ssl_bf.worth.plan import Plan, Rung
 from ssl_bf.worth.recipes import CANDIDATES, Candidate, Setting
-from ssl_bf.worth.scan import Scan
 
 BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # labels per class
 # best first; the last is what any machine takes

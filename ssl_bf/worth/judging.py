@@ -21,8 +21,8 @@ from linear_eval.results.per_image import read_per_image
 from linear_eval.results.results_file import Results, read_results
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.screen import say, silenced
+from ssl_bf.scan.scan import IMAGES
 from ssl_bf.worth.plan import Plan
-from ssl_bf.worth.scan import IMAGES
 
 JUDGED = "judged"
 KNN = "knn/k=20/top1"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ssl_bf.scan.found import HOLDOUT, TEST, TRAIN
+from ssl_bf.scan.scan import Scan
 from ssl_bf.worth.contest import Contest, Contestant
-from ssl_bf.worth.found import HOLDOUT, TEST, TRAIN
 from ssl_bf.worth.judging import ALL_LABELS, KNN
 from ssl_bf.worth.outcome import Outcome, Shown
-from ssl_bf.worth.scan import Scan
 from ssl_bf.worth.verdict import Answer, accuracy, answers, sentences
 
 Show = Callable[[Outcome], None]

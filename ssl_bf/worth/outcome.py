@@ -15,8 +15,8 @@ from linear_eval.report.page import PAGE_FILE, ReportOptions, report
 from linear_eval.results.intervals import Interval
 from linear_eval.results.worth_file import WORTH_FILE
 from linear_eval.system.atomic_file import atomic_file
+from ssl_bf.scan.scan import Scan, scan_lines
 from ssl_bf.worth.plan import Plan
-from ssl_bf.worth.scan import Scan, scan_lines
 
 _FORMAT = 1
 _MORE = 4  # times the minutes of a longer try

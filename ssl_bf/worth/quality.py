@@ -26,10 +26,10 @@ from linear_eval.images.batches import EvalImages, ImageBatches
 from linear_eval.own_images.feature_quality import alignment, rank_me, uniformity
 from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.screen import say
-from ssl_bf.worth.found import TRAIN
+from ssl_bf.scan.found import TRAIN
+from ssl_bf.scan.scan import IMAGES
 from ssl_bf.worth.judging import JUDGED
 from ssl_bf.worth.recipes import Setting
-from ssl_bf.worth.scan import IMAGES
 
 _NEIGHBOURS = 10  # k
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from statistics import fmean
 
 from linear_eval.evaluation.config import RANDOM
+from ssl_bf.scan.found import HOLDOUT, TEST
 from ssl_bf.worth.contest import Contest, named
-from ssl_bf.worth.found import HOLDOUT, TEST
 from ssl_bf.worth.outcome import Outcome, Shown
 from ssl_bf.worth.quality import Quality, UnlabelledJudge
 from ssl_bf.worth.training import backbone_of

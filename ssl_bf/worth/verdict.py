@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from linear_eval.evaluation.config import PIXELS
 from linear_eval.results.intervals import Array
+from ssl_bf.scan.found import HOLDOUT, TEST
 from ssl_bf.worth.contest import Contestant
 from ssl_bf.worth.difference import Difference, difference
-from ssl_bf.worth.found import HOLDOUT, TEST
 from ssl_bf.worth.judging import ALL_LABELS, scores_of, with_labels
 from ssl_bf.worth.recipes import SUPERVISED
 

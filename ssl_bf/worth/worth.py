@@ -14,12 +14,12 @@ from linear_eval.system.atomic_file import atomic_file, check_new
 from linear_eval.system.errors import InputError, StoppedBySignal
 from linear_eval.system.folder_lock import InUseError, sole_use
 from linear_eval.system.screen import say
+from ssl_bf.scan.scan import IMAGES, Scan, scan_folder, scan_lines
 from ssl_bf.worth.contest import Contest
 from ssl_bf.worth.fit import make_plan
 from ssl_bf.worth.labelled import with_labels
 from ssl_bf.worth.outcome import Outcome, longer_command, write_outcome
 from ssl_bf.worth.plan import Plan, read_plan
-from ssl_bf.worth.scan import IMAGES, Scan, scan_folder, scan_lines
 from ssl_bf.worth.starts import check_frozen, starts
 from ssl_bf.worth.unlabelled import without_labels
 

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssl_bf.scan.scan import Scan
 from ssl_bf.worth.fit import Pace, budgets_of, fitting, least_seconds
 from ssl_bf.worth.recipes import CANDIDATES, Candidate, Setting
-from ssl_bf.worth.scan import Scan
 
 SETTING = Setting(
     root="",

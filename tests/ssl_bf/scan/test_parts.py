@@ -1,4 +1,4 @@
-"""Parts, copies and duplicates. Run: pytest tests/ssl_bf/worth."""
+"""Parts, copies and duplicates. Run: pytest tests/ssl_bf/scan."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from ssl_bf.worth.duplicates import same_images, thumbnail
-from ssl_bf.worth.parts import divide
-from ssl_bf.worth.scan import scan_folder
+from ssl_bf.scan.duplicates import same_images, thumbnail
+from ssl_bf.scan.parts import divide
+from ssl_bf.scan.scan import scan_folder
 from tests.ssl_bf.worth.conftest import save_folder
 
 PARTS = ("train", "holdout", "test")

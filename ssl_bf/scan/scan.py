@@ -18,10 +18,10 @@ from linear_eval.system.atomic_folder import atomic_folder
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import printable
 from linear_eval.system.screen import say
-from ssl_bf.worth.copies import Looked, look_at
-from ssl_bf.worth.duplicates import same_images
-from ssl_bf.worth.found import HOLDOUT, TEST, TRAIN, Found, find_images
-from ssl_bf.worth.parts import divide
+from ssl_bf.scan.copies import Looked, look_at
+from ssl_bf.scan.duplicates import same_images
+from ssl_bf.scan.found import HOLDOUT, TEST, TRAIN, Found, find_images
+from ssl_bf.scan.parts import divide
 
 SCAN_FILE = "scan.json"
 IMAGES = "images"

@@ -17,8 +17,8 @@ from torch.nn import functional
 from linear_eval.datasets.decode import BadImageError
 from linear_eval.system.cores import usable_cores
 from linear_eval.system.screen import progress_bar
-from ssl_bf.worth.duplicates import thumbnail
-from ssl_bf.worth.found import Image
+from ssl_bf.scan.duplicates import thumbnail
+from ssl_bf.scan.found import Image
 
 _QUALITY = 95
 

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ssl_bf.worth.found import HOLDOUT, TEST, TRAIN
+from ssl_bf.scan.found import HOLDOUT, TEST, TRAIN
 
 _TEST_SHARE = 0.2
 _HOLDOUT_SHARE = 0.15  # of the whole folder
