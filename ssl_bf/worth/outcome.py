@@ -15,7 +15,7 @@ from linear_eval.report.page import PAGE_FILE, ReportOptions, report
 from linear_eval.results.intervals import Interval
 from linear_eval.results.worth_file import WORTH_FILE
 from linear_eval.system.atomic_file import atomic_file
-from ssl_bf.scan.scan import Scan, scan_lines
+from ssl_bf.scan.scan import IMAGES, Scan, scan_lines
 from ssl_bf.worth.plan import Plan
 
 _FORMAT = 1
@@ -42,6 +42,7 @@ class Outcome:
         clear: whether it has one sign.
         contestants: all of them.
         differences: with so many labels, as JSON has them.
+        results: files of what was judged on test, the finalist's last; the page shows them too.
         is_final: whether nothing is left to do.
     """
 
@@ -50,6 +51,7 @@ class Outcome:
     clear: bool = False
     contestants: Sequence[Shown] = ()
     differences: Sequence[dict[str, Any]] = ()
+    results: Sequence[Path] = ()
     is_final: bool = False
 
 
@@ -85,7 +87,8 @@ def write_outcome(
     with atomic_file(output / WORTH_FILE) as file:
         file.write(json.dumps(found, indent=2, allow_nan=False).encode() + b"\n")
     with contextlib.redirect_stdout(io.StringIO()):
-        report([output], ReportOptions(output=output / PAGE_FILE))
+        options = ReportOptions(output=output / PAGE_FILE, data_root=output / IMAGES)
+        report([output, *outcome.results], options)
 
 
 def longer_command(folder: Path, output: Path, minutes: float, frozen: Sequence[str]) -> str:
