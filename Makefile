@@ -4,11 +4,13 @@
 # make bench        measure everything beside its peers on the CPU (quiet machine, 15 minutes)
 # make bench-gpu    the same on a GPU; make bench-judge: the evaluation alone
 # make venv         create the environment only
+# make torture      try what must survive anything, a minute per row, and print the table
 # make check-gpu    all that wants a GPU in 12 minutes, without installing; PYTHON=name WHEELS=folder
 #
 # SEED=n sets the seed of data and runs of the quickstart; VENV=folder the environment's place;
 # PYTHON=name the interpreter it is made from; REQUIRE='package>=1' adds to what is installed;
 # JOBS=n the processes that run the tests (auto: one per core, 8 at most);
+# ROWS='name ...' of the torture (all), MINUTES=n for each of them; 0 only prints;
 # ROUNDS=n of the benchmarks (7 is what to report from); DATA=folder: CIFAR-10 for the GPU's.
 # check-gpu runs PYTHON itself, which has torch; WHEELS=folder: of what it lacks, for this run alone;
 # CHECK_ARGS=--tiny tries it on a CPU; bench/README.md says more.
@@ -20,10 +22,12 @@ REQUIRE ?=
 PYTEST_ARGS ?=
 JOBS ?= auto
 ROUNDS ?= 1
+ROWS ?=
+MINUTES ?= 1
 CHECK_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-gpu bench-judge check-gpu quickstart whole-number-seed test check lint format-check types venv
+.PHONY: help bench bench-gpu bench-judge check-gpu quickstart whole-number-seed test torture check lint format-check types venv
 
 help:
 	@sed -n '/^# make /s/^# //p' Makefile
@@ -73,6 +77,11 @@ types: $(STAMP)
 
 test: $(STAMP)
 	"$(VENV)/bin/python" -m pytest -n $(JOBS) --maxprocesses 8 $(PYTEST_ARGS)
+
+# ---- what must survive anything; figures add up in tests/torture/figures.jsonl
+
+torture: $(STAMP)
+	OMP_NUM_THREADS=1 "$(VENV)/bin/python" -m tests.torture $(ROWS) --minutes $(MINUTES)
 
 # ---- the benchmarks
 

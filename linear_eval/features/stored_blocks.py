@@ -73,9 +73,10 @@ class Block:
             block = replace(block, skipped=tuple(block.skipped))
         except (ValueError, TypeError):
             return None
-        numbers = (block.rows, block.width, *block.skipped)
-        is_whole = block.line() == line and all(type(n) is int and n >= 0 for n in numbers)
-        return block if is_whole else None
+        numbers = (block.rows, block.width, block.image_height, block.image_width, block.end)
+        are_numbers = all(type(n) is int and n >= 0 for n in (*numbers, *block.skipped))
+        are_texts = type(block.sha256) is type(block.digests_sha256) is str
+        return block if are_numbers and are_texts and block.line() == line else None
 
     def follows(self, previous: Block | None) -> bool:
         """Whether the block begins where the previous one ends, with rows of the same kind."""

@@ -110,6 +110,13 @@ def _is_no_page(path: Path) -> str:
     return "" if is_page else "exists already and is no page of this command"
 
 
+def _without_controls(value: object) -> object:
+    """A text whose control characters are escaped, for a page may be looked at on a terminal."""
+    if type(value) is not str:  # what a macro made is markup, of texts that were looked at
+        return value
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in value)
+
+
 def _rendered(page: Page) -> str:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -124,6 +131,7 @@ def _rendered(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=_without_controls,
     )
     environment.filters |= {"points": points_text, "range": range_text}
     return environment.get_template("page.html").render(

@@ -58,12 +58,13 @@ def read_run(folder: Path) -> Run:
         InputError: a file of it is damaged.
     """
     lines = _read_metrics(folder / METRICS)
-    seconds = lines[-1].get(_TIMING, {}).get("seconds") if lines else None
+    timing = lines[-1].get(_TIMING) if lines else None
+    seconds = timing.get("seconds") if isinstance(timing, dict) else None
     return Run(
         path=folder,
         config=_read_config(folder / CONFIG),
         lines=tuple(_numbers(line) for line in lines),
-        seconds=seconds,
+        seconds=seconds if isinstance(seconds, (int, float)) else None,
         status=_read_object(folder / "status.json"),
         environment=_read_object(folder / "environment.json"),
     )

@@ -25,7 +25,7 @@ def seal_problem(found: dict[str, Any]) -> str | None:
 def unprintable(found: dict[str, Any]) -> str | None:
     """What is wrong with names that are printed: control characters would write elsewhere."""
     for key in _NAMED:
-        if not _is_plain(found.get(key)):
+        if not is_plain(found.get(key)):
             return f"has control characters in '{key}'"
     return None
 
@@ -35,11 +35,12 @@ def _digest(results: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether no text in a JSON value, keys included, has control characters."""
     if isinstance(value, str):
         return value.isprintable()
     if isinstance(value, dict):
-        return all(_is_plain(key) and _is_plain(inner) for key, inner in value.items())
+        return all(is_plain(key) and is_plain(inner) for key, inner in value.items())
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return True

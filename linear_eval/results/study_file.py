@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linear_eval.results.intervals import Interval
+from linear_eval.results.seal import is_plain
 from linear_eval.system.errors import InputError
 from linear_eval.system.user_text import TextError, read_text
 
@@ -70,6 +71,8 @@ def read_study(path: Path) -> Study:
     path = path / STUDY_FILE if path.is_dir() else path
     try:
         found = json.loads(read_text(path))
+        if not is_plain(found):
+            raise ValueError("has control characters in its texts")
         return Study(
             path=path,
             runs=tuple(map(_run, found["runs"])),
@@ -77,7 +80,7 @@ def read_study(path: Path) -> Study:
         )
     except TextError as error:
         raise InputError(f"{path}: {error}, expected a study of `ssl-bf ablate`") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise _not_a_study(path, str(error)) from error
     except KeyError as error:
         raise _not_a_study(path, f"has no {error}") from error

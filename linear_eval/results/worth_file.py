@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linear_eval.results.intervals import Interval
+from linear_eval.results.seal import is_plain
 from linear_eval.system.errors import InputError
 from linear_eval.system.user_text import TextError, read_text
 
@@ -86,6 +87,8 @@ def read_worth(path: Path) -> Worth:
     path = path / WORTH_FILE if path.is_dir() else path
     try:
         found = json.loads(read_text(path))
+        if not is_plain(found):
+            raise ValueError("has control characters in its texts")
         interval = found.get("interval")
         return Worth(
             path=path,

@@ -34,7 +34,17 @@ _ONLY_IN = {
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader; scalars without quotes become `Plain`, repeated keys are errors."""
+    """PyYAML's safe loader; scalars without quotes become `Plain`, repeated keys are errors.
+
+    Of tags only those of text, null, lists and mappings are known: the field decides on the type,
+    and the constructors of numbers and dates raise whatever a wrong text makes Python raise.
+    """
+
+    yaml_constructors = {  # noqa: RUF012 - the class attribute that PyYAML reads
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("null", "seq", "map")
+    }
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the class attribute that PyYAML reads
         first: [("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"))]
@@ -51,12 +61,17 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that is given twice; PyYAML would keep the last one without a word."""
         seen = set()
-        for key_node, _ in node.value:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()  # PyYAML refuses others
+        for key_node, _ in pairs:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a list or a mapping", key_node.start_mark
+                )
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
                 )
-            seen.add(key_node.value if isinstance(key_node.value, str) else None)
+            seen.add(key_node.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 

@@ -126,11 +126,11 @@ def _natural(value: Any) -> Any:
         return [_natural(each) for each in value]
     if not isinstance(value, Plain):
         return value
-    for kind in (bool, int, float, str):
+    for kind in (bool, int, float):
         natural = _SCALARS[kind](value)
         if natural is not None:
             return natural
-    return value
+    return str(value)
 
 
 def _as_bool(value: Any) -> bool | None:

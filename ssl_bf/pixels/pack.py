@@ -20,6 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from linear_eval.datasets.bad_images import check_bad_images
+from linear_eval.results.seal import sealed
 from linear_eval.system.atomic_file import atomic_file, check_outside
 from linear_eval.system.atomic_folder import put_in_place
 from linear_eval.system.errors import InputError
@@ -194,7 +195,8 @@ def _publish(
         "blocks": [[block.num_bytes, block.sha256] for block in blocks],
         "bad_images": {name: text for block in blocks for name, text in block.bad_images.items()},
     }
-    for name, content in ((INDEX, index), (MANIFEST, json.dumps(manifest, indent=1).encode())):
+    text = json.dumps(sealed(manifest), indent=1)
+    for name, content in ((INDEX, index), (MANIFEST, text.encode())):
         with atomic_file(partial / name) as file:
             file.write(content)
     put_in_place(partial, place)  # what is there is empty, or `open_store` would have complained

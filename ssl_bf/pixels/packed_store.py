@@ -3,7 +3,8 @@
 `images.bin` holds one image after the other: its bytes height x width x 3, or, if the preparation
 says so, a JPEG. `index.safetensors` says where each begins, how large it is, and which id it has.
 `manifest.json` comes last and says what the images are: of which source (its fingerprint), how
-they were prepared, how many bytes, and checksums of the index and of every block of images.
+they were prepared, how many bytes, and checksums of the index, of every block of images, and of
+itself.
 
 A store is used for every split of its source, whatever was held out of it. When it is opened,
 sizes and the index are checked; the blocks by `check`, which reads all of it.
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.image_files import few
+from linear_eval.results.seal import seal_problem
 from linear_eval.system.errors import InputError
 from linear_eval.system.sealed_blocks import Seal, are_sound
 from ssl_bf.pixels.packed_images import PackedImages
@@ -146,7 +148,7 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
         ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{place}: is no store of the format '{FORMAT}'; pack into another folder")
-    if not all(isinstance(manifest.get(key), kind) for key, kind in _ENTRIES.items()):
+    if not _is_whole(manifest):
         raise InputError(f"{place}: {MANIFEST} is damaged, expected it as it was packed; {ANEW}")
     check_preparation(place, manifest, preparation)
     if size != manifest["bytes"]:
@@ -173,6 +175,18 @@ def open_store(place: Path, source: Source, preparation: Preparation) -> PackedS
         bad_images=manifest["bad_images"],
         blocks=tuple((length, digest) for length, digest in manifest["blocks"]),
         is_checked=is_checked,
+    )
+
+
+def _is_whole(manifest: dict[str, Any]) -> bool:
+    """Whether it has all entries, and is what was written where it says (digest) what that was."""
+    return (
+        all(key in manifest and isinstance(manifest[key], kind) for key, kind in _ENTRIES.items())
+        and all(
+            isinstance(each, list) and list(map(type, each)) == [int, str]
+            for each in manifest["blocks"]
+        )
+        and seal_problem(manifest) is None
     )
 
 

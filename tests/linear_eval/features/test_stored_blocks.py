@@ -104,6 +104,8 @@ def test_rows_of_another_header_are_refused(tmp_path: Path, header: dict[str, ob
         Block(-1, 2, 3, 4, 5, ()).line(),
         Block(1.5, 2, 3, 4, 5, ()).line(),  # type: ignore[arg-type]
         Block(1, 2, 3, 4, 5, ("0",)).line(),  # type: ignore[arg-type]
+        Block(1, 2, 3, 4, "5", ()).line(),  # type: ignore[arg-type]
+        Block(1, 2, 3, 4, 5, (), 6).line(),  # type: ignore[arg-type]
     ],
 )
 def test_only_what_a_block_writes_is_read_as_one(line: bytes) -> None:

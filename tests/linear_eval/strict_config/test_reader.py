@@ -424,3 +424,8 @@ def test_yaml_keeps_the_order_of_the_fields_and_short_lists_on_one_line() -> Non
     lines = to_yaml(Config(data=Textures())).splitlines()
     assert lines[:2] == ["data: {name: textures, seed: 0}", "method:"]
     assert "mean: [0.0, 0.0, 0.0]" in lines
+
+
+def test_text_with_a_nul_in_the_place_of_a_section_is_shown() -> None:
+    with pytest.raises(ConfigError, match=r"method: is a section, got '\\x00' \(str\)"):
+        parse_config(Config, {}, ["method=\0"])

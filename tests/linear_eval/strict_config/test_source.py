@@ -109,6 +109,12 @@ def test_a_config_of_the_other_command_names_that_command(packaged: Path, source
     ("content", "message"),
     [
         (b"a: 1\na: 2\n", ":2:1: not valid YAML (key 'a' is given twice)"),
+        (b"? [a]\n: 1\n", ":1:3: not valid YAML (a key is a list or a mapping)"),
+        (b"a: {[b]: 1}\n", ":1:5: not valid YAML (a key is a list or a mapping)"),
+        (b"a: !!int x\n", ":1:4: not valid YAML (could not determine a constructor for the tag"),
+        (b"a: !!timestamp x\n", ":1:4: not valid YAML (could not determine a constructor"),
+        (b"a: !!map x\n", ":1:4: not valid YAML (expected a mapping node, but found scalar)"),
+        (b"a: !!seq x\n", ":1:4: not valid YAML (expected a sequence node, but found scalar)"),
         (b"a: {b: 1, b: 2}\n", ":1:11: not valid YAML (key 'b' is given twice)"),
         (b"a: [1, 2\n", ":2:1: not valid YAML (expected ',' or ']', but got '<stream end>')"),
         (b"a: &x [1]\nb: *x\n", ":2:4: not valid YAML (aliases (*name) are not supported)"),

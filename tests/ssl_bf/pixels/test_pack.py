@@ -196,6 +196,9 @@ def change_manifest(key: str, value: Any) -> Callable[[Path], None]:
         (other_format, "is no store of the format"),
         (change_manifest("bytes", "many"), "manifest.json is damaged"),
         (change_manifest("blocks", None), "manifest.json is damaged"),
+        (change_manifest("blocks", [3.5]), "manifest.json is damaged"),
+        (change_manifest("blocks", [["a", 1]]), "manifest.json is damaged"),
+        (change_manifest("bad_images", {"folder/1.jpg": "is bad"}), "manifest.json is damaged"),
     ],
 )
 def test_a_damaged_or_foreign_store_is_refused_and_left_alone(
