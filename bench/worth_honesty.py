@@ -79,7 +79,6 @@ def small_plan(epochs: int) -> Plan:
         rungs=(Rung(kept=2, epochs=max(1, epochs // 4)),),
         epochs=epochs,
         seeds=2,
-        supervised_epochs=epochs,
         budgets=(5,),
         supervised_budgets=(5,),
         draws=1,

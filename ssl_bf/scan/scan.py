@@ -76,7 +76,7 @@ def scan_folder(folder: Path, output: Path, *, labels: bool, side: int) -> Scan:
     """
     path = output / SCAN_FILE
     if path.is_file():
-        return _scan_of(json.loads(path.read_text(encoding="utf-8")))
+        return _read_scan(path)
     found = find_images(folder, labels=labels)
     sample, notes = _limited(found)
     _refuse_few(folder, len(sample.images), "images")
@@ -191,5 +191,12 @@ def _write_images(output: Path, good: Sequence[Looked], parts: Sequence[str]) ->
             each.write(place / f"{number:06d}{suffix}")
 
 
-def _scan_of(found: dict[str, Any]) -> Scan:
-    return Scan(**{**found, "sides": tuple(found["sides"]), "notes": tuple(found["notes"])})
+def _read_scan(path: Path) -> Scan:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Scan(**{**found, "sides": tuple(found["sides"]), "notes": tuple(found["notes"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is damaged or of another version ({error}), expected what a scan found; name "
+            "another --output"
+        ) from error

@@ -135,7 +135,7 @@ class Contest:
 
     def _supervised(self, part: str) -> Contestant:
         setting, plan = self.plan.setting, self.plan
-        config = setting.supervised(plan.supervised_epochs, batch_size=setting.batch_size)
+        config = setting.supervised(plan.epochs, batch_size=setting.batch_size)
         runs = [Wanted(name=SUPERVISED, seed=seed + 1, config=config) for seed in range(plan.seeds)]
         few = {budget: self._with_few(budget) for budget in plan.supervised_budgets}
         done = train(self.output, runs, jobs=plan.jobs)

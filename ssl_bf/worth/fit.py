@@ -26,7 +26,7 @@ BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # labels per class
 _ON_GPU = (({"name": "resnet50", "stem": "imagenet"}, 128), ({"name": "resnet18"}, 96))
 _ON_CPU = (({"name": "small_conv"}, 64), ({"name": "small_conv"}, 32))
 # of the time; what is left is for judging and for surprises
-_FIRST, _SECOND, _FINAL, _SUPERVISED = 0.15, 0.10, 0.35, 0.15
+_FIRST, _SECOND, _FINAL, _FEW_LABELS = 0.15, 0.10, 0.45, 0.1
 _UNHURRIED = 900.0  # seconds from which on labels are drawn several times
 _BATCHES = (128, 64, 32, 16)
 _LEAST_EPOCHS = 20  # in the end, for a larger network or larger images to be worth it
@@ -88,7 +88,7 @@ def make_plan(
         plan = fitting(setting, scan, pace, seconds=seconds, jobs=jobs, starts=slowed)
         if plan is not None and plan.epochs >= _LEAST_EPOCHS:
             return plan
-        needed = least_seconds(pace)
+        needed = least_seconds(pace, train // setting.batch_size)
     if plan is None:
         raise InputError(
             f"--minutes: {seconds / 60:.1f} are left after the scan, too few to train anything "
@@ -97,9 +97,11 @@ def make_plan(
     return plan
 
 
-def least_seconds(pace: Pace) -> float:
+def least_seconds(pace: Pace, steps_per_epoch: int) -> float:
     """Time for the smallest plan: one short run with labels, one without."""
-    return (pace.start + _LEAST_STEPS * pace.step * _SLOWER) / min(_FINAL, _SUPERVISED)
+    steps = steps_per_epoch * math.ceil(_LEAST_STEPS / steps_per_epoch)
+    training = 2 * pace.start + (1 + _SUPERVISED_STEP) * steps * pace.step * _SLOWER
+    return training / (_FIRST + _SECOND + _FINAL)
 
 
 def fitting(
@@ -113,15 +115,16 @@ def fitting(
 ) -> Plan | None:
     """The plan for one network and image size; None where nothing fits.
 
-    Shares of the time are fixed: rounds that choose, the winner, the supervised baseline.
+    Shares of the time are fixed: rounds that choose; the winner, and with it the network from
+    scratch, which gets as many passes over the images.
     """
     steps = scan.parts["train"] // setting.batch_size
     epoch = steps * pace.step * _SLOWER
 
-    def epochs_in(share: float, runs: int) -> int:
-        """Epochs of each of `runs` runs."""
-        own = share * seconds / math.ceil(runs / jobs) - pace.start
-        return math.floor(own / epoch)
+    def epochs_in(share: float, runs: int, *, both: bool = False) -> int:
+        """Epochs of each of `runs` runs; `both`: each beside one that learns from labels."""
+        own = share * seconds / math.ceil(runs / jobs) - (1 + both) * pace.start
+        return math.floor(own / (epoch * (1 + _SUPERVISED_STEP * both)))
 
     def is_enough(epochs: int) -> bool:
         return epochs >= 1 and epochs * steps >= _LEAST_STEPS
@@ -131,7 +134,7 @@ def fitting(
     counts = [n for n in range(len(everyone), 1, -1) if is_enough(epochs_in(_FIRST, n))]
     count = counts[0] if counts else 1
     rungs = []
-    final = _FINAL
+    final, labelled = _FINAL, scan.is_labelled
     if count > 1:
         rungs.append(Rung(kept=count, epochs=epochs_in(_FIRST, count)))
     else:
@@ -140,23 +143,18 @@ def fitting(
         rungs.append(Rung(kept=2, epochs=epochs_in(_SECOND, 2)))
     else:
         final += _SECOND
-    seeds = next((n for n in (3, 2) if epochs_in(final, n) >= _LEAST_EPOCHS), 1)
-    if seeds == 1 and is_enough(epochs_in(final, 2)):
-        seeds = 2
-    epochs = epochs_in(final, seeds)
-    few = _supervised_budgets(scan, pace, seconds=seconds, jobs=jobs) if scan.is_labelled else ()
-    own = _SUPERVISED * seconds / math.ceil(seeds / jobs) - pace.start
-    supervised = min(epochs, math.floor(own / (epoch * _SUPERVISED_STEP)))
-    if not is_enough(epochs) or (scan.is_labelled and supervised < 1):
+    in_each = {seeds: epochs_in(final, seeds, both=labelled) for seeds in (3, 2, 1)}
+    seeds = 3 if in_each[3] >= _LEAST_EPOCHS else 2 if is_enough(in_each[2]) else 1
+    if not is_enough(in_each[seeds]):
         return None
+    few = _supervised_budgets(scan, pace, seconds=seconds, jobs=jobs) if labelled else ()
     return Plan(
         setting=setting,
         jobs=jobs,
         candidates=everyone[:count],
         rungs=tuple(rungs),
-        epochs=epochs,
+        epochs=in_each[seeds],
         seeds=seeds,
-        supervised_epochs=max(1, supervised),
         budgets=budgets_of(scan, seconds),
         supervised_budgets=few,
         draws=3 if seconds >= _UNHURRIED else 1,
@@ -176,7 +174,7 @@ def budgets_of(scan: Scan, seconds: float) -> tuple[int, ...]:
 def _supervised_budgets(scan: Scan, pace: Pace, *, seconds: float, jobs: int) -> tuple[int, ...]:
     """As many as fit into a tenth of the time, spread over all."""
     each = pace.start + _SUPERVISED_STEPS * pace.step * _SUPERVISED_STEP
-    fit = math.floor(0.1 * seconds / each) * jobs
+    fit = math.floor(_FEW_LABELS * seconds / each) * jobs
     budgets = budgets_of(scan, seconds)
     if fit >= len(budgets):
         return budgets

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linear_eval.system.atomic_file import atomic_file
+from linear_eval.system.errors import InputError
 from ssl_bf.worth.recipes import Candidate, Setting
 
 PLAN_FILE = "plan.json"
@@ -30,9 +31,8 @@ class Plan:
         jobs: runs at a time.
         candidates: of pretraining.
         rungs: rounds that choose among them.
-        epochs: of the winner, from its start once more.
+        epochs: of the winner, from its start once more, and of the supervised baseline.
         seeds: of it, and of the supervised baseline.
-        supervised_epochs: of that.
         budgets: labels per class at which all are judged.
         supervised_budgets: those at which a network is trained with these labels alone.
         draws: of labels, per budget.
@@ -45,7 +45,6 @@ class Plan:
     rungs: tuple[Rung, ...]
     epochs: int
     seeds: int
-    supervised_epochs: int
     budgets: tuple[int, ...]
     supervised_budgets: tuple[int, ...]
     draws: int
@@ -66,7 +65,7 @@ class Plan:
         halving += "" if rungs else "choose in, so"
         one = "one seed: its noise is taken from experience" if self.seeds == 1 else "seeds each"
         supervised = [
-            f"supervised from scratch: {self.supervised_epochs} epochs; both with "
+            f"supervised from scratch: as many epochs; both with "
             f"{self.seeds if self.seeds > 1 else ''} {one}".replace("  ", " ")
         ]
         return [
@@ -80,14 +79,24 @@ class Plan:
 
 
 def read_plan(output: Path) -> Plan | None:
-    """What an earlier command planned."""
+    """What an earlier command planned; None where there is no plan yet.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     path = output / PLAN_FILE
     if not path.is_file():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    found["setting"] = Setting(**found["setting"])
-    found["candidates"] = tuple(Candidate(**each) for each in found["candidates"])
-    found["rungs"] = tuple(Rung(**each) for each in found["rungs"])
-    for key in ("budgets", "supervised_budgets"):
-        found[key] = tuple(found[key])
-    return Plan(**found)
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found["setting"] = Setting(**found["setting"])
+        found["candidates"] = tuple(Candidate(**each) for each in found["candidates"])
+        found["rungs"] = tuple(Rung(**each) for each in found["rungs"])
+        for key in ("budgets", "supervised_budgets"):
+            found[key] = tuple(found[key])
+        return Plan(**found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is damaged or of another version ({error}), expected the plan of a worth; "
+            "name another --output"
+        ) from error

@@ -47,7 +47,6 @@ def tiny_plan() -> Plan:
         rungs=(Rung(kept=2, epochs=1),),
         epochs=1,
         seeds=2,
-        supervised_epochs=1,
         budgets=(1, 5),
         supervised_budgets=(5,),
         draws=1,

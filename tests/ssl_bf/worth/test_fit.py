@@ -46,7 +46,7 @@ def test_half_an_hour_tries_all_and_has_seeds() -> None:
 def test_little_time_tries_one_and_too_little_is_refused() -> None:
     assert [each.name for each in planned(200).candidates] == ["moco_v2"]
     assert planned(20) is None
-    assert planned(least_seconds(PACE) * 1.05) is not None
+    assert planned(least_seconds(PACE, 20) * 1.001) is not None
 
 
 @given(seconds=st.floats(100, 20_000), step=st.floats(0.01, 2), jobs=st.integers(1, 4))
@@ -59,8 +59,8 @@ def test_the_training_of_a_plan_takes_no_longer_than_its_shares(
         return
     steps = SCAN.parts["train"] // SETTING.batch_size
     runs = [rung.epochs for rung in plan.rungs for _ in range(rung.kept)]
-    runs += [plan.epochs] * plan.seeds
-    assert sum(pace.start + each * steps * step for each in runs) <= 0.61 * seconds * jobs
+    runs += [plan.epochs * share for share in (1, 0.5) for _ in range(plan.seeds)]
+    assert sum(pace.start + each * steps * step for each in runs) <= 0.71 * seconds * jobs
     assert all(each.epochs <= plan.epochs for each in plan.rungs)
 
 

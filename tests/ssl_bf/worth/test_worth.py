@@ -173,3 +173,6 @@ def test_json_of_a_contest_is_plain(asked: Asked, tiny_plan: Plan) -> None:
     tiny_plan.write(tmp := asked.folder)
     assert read_plan(tmp) == tiny_plan
     assert json.loads((tmp / "plan.json").read_text())["jobs"] == 1
+    (tmp / "plan.json").write_text('{"jobs": 1}')
+    with pytest.raises(InputError, match="is damaged or of another version"):
+        read_plan(tmp)
