@@ -141,8 +141,7 @@ def scan_lines(scan: Scan) -> list[str]:
     )
     parts = ", ".join(f"{count} {name}" for name, count in scan.parts.items() if count)
     return [
-        f"{scan.images} images{of_classes}; short side {low} to {high} px, half of them below "
-        f"{middle + 1}",
+        f"{scan.images} images{of_classes}; short side {low} to {high} px, median {middle}",
         f"{scan.exact_copies} exact and {scan.near_copies} near copies of other images, kept on "
         f"one side each; {scan.unreadable} unreadable",
         f"parts: {parts}",

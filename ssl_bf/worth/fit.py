@@ -163,12 +163,12 @@ def fitting(
 
 
 def budgets_of(scan: Scan, seconds: float) -> tuple[int, ...]:
-    """Labels per class that at least half of the classes have in train; in a hurry fewer."""
+    """Labels per class, clearly fewer than half of the classes have; in a hurry fewer numbers."""
     share = scan.parts["train"] / scan.images
     counts = sorted(scan.classes.values())
     middle = share * counts[len(counts) // 2] if counts else 0
     budgets = BUDGETS if seconds >= _UNHURRIED else BUDGETS[::2]
-    return tuple(budget for budget in budgets if budget < middle)
+    return tuple(budget for budget in budgets if 1.5 * budget <= middle)
 
 
 def _supervised_budgets(scan: Scan, pace: Pace, *, seconds: float, jobs: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.evaluation.run import run
 from linear_eval.results.intervals import Array
 from linear_eval.results.per_image import read_per_image
-from linear_eval.results.results_file import Results, read_results
+from linear_eval.results.results_file import RESULTS_FILE, Results, read_results
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.screen import say, silenced
 from ssl_bf.scan.scan import IMAGES
@@ -63,7 +63,7 @@ class Judge:
         """Judge, or read what was found before.
 
         Args:
-            name: of the file of results.
+            name: of the folder of results.
             backbone: a file, `timm:NAME`, pixels or random.
             part: holdout or test.
             probes: whether a probe with all labels is fitted, besides k-NN.
@@ -74,10 +74,10 @@ class Judge:
         Raises:
             InputError: the backbone or an image cannot be read.
         """
-        path = self.output / JUDGED / f"{name}.{part}.json"
+        path = self.output / JUDGED / part / name / RESULTS_FILE
         if path.is_file():
             return read_results(path)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         say(f"judge {name} on {part}")
         evaluators = ["knn"] + ["logistic_probe"] * probes + ["low_shot"] * bool(budgets)
         size = self._size(backbone)
@@ -107,7 +107,7 @@ class Judge:
         if backbone == RANDOM:
             found["architecture"] = self.plan.setting.architecture
         config = parse_config(EvaluateConfig, found).value
-        log = path.with_suffix(".log")
+        log = path.with_name("judge.log")
         with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), silenced():
             run(config, [], overwrite=True)
         return read_results(path)

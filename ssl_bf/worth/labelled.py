@@ -71,7 +71,7 @@ def _outcome(
             }
             for each in found
         ],
-        results=[each.results[TEST][0].path for each in (*tested, finalist)],
+        results=[each.results[TEST][0].path.parent for each in (*tested, finalist)],
         is_final=True,
     )
 

@@ -42,7 +42,7 @@ class Outcome:
         clear: whether it has one sign.
         contestants: all of them.
         differences: with so many labels, as JSON has them.
-        results: files of what was judged on test, the finalist's last; the page shows them too.
+        results: folders of what was judged on test, the finalist's last; the page shows them too.
         is_final: whether nothing is left to do.
     """
 

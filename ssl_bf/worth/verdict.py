@@ -2,7 +2,8 @@
 
 Stated before any run: the difference in test accuracy, with all labels and with each number of
 labels per class, between the pretrained finalist and the best of all others, both as the hold-out
-chose them.
+chose them. A rival that the finalist beats clearly may have been lucky on the hold-out: then the
+one counts that comes nearest, so that pretraining pays only where it beats each of them clearly.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Answer:
     Attributes:
         labels: per class; None: all.
         accuracy: of the finalist in percent.
-        rival: who was best on the hold-out.
+        rival: who was best on the hold-out; where that one is clearly beaten, who comes nearest.
         found: the difference.
     """
 
@@ -51,21 +52,27 @@ def answers(
     found = []
     for budget in (None, *budgets):
         rivals = [each for each in others if each.at(HOLDOUT, budget) and each.at(TEST, budget)]
-        rival = max(rivals, key=lambda each: accuracy(each, HOLDOUT, budget))
-        found.append(
-            Answer(
-                labels=budget,
-                accuracy=accuracy(finalist, TEST, budget),
-                rival=rival.name,
-                found=difference(
-                    _scores(finalist, budget),
-                    _scores(rival, budget),
-                    ours_vary=True,
-                    theirs_vary=rival.name == SUPERVISED,
-                ),
-            )
-        )
+        chosen = max(rivals, key=lambda each: accuracy(each, HOLDOUT, budget))
+        answer = _against(finalist, chosen, budget)
+        if answer.found.interval[0] > 0:
+            everyone = [_against(finalist, each, budget) for each in rivals]
+            answer = min(everyone, key=lambda each: each.found.interval[0])
+        found.append(answer)
     return found
+
+
+def _against(finalist: Contestant, rival: Contestant, budget: int | None) -> Answer:
+    return Answer(
+        labels=budget,
+        accuracy=accuracy(finalist, TEST, budget),
+        rival=rival.name,
+        found=difference(
+            _scores(finalist, budget),
+            _scores(rival, budget),
+            ours_vary=True,
+            theirs_vary=rival.name == SUPERVISED,
+        ),
+    )
 
 
 def accuracy(contestant: Contestant, part: str, budget: int | None) -> float:
@@ -102,8 +109,8 @@ def sentences(name: str, found: Sequence[Answer], *, test_images: int, seeds: in
     noise = "one seed, its noise taken from experience" if seeds == 1 else f"{seeds} seeds"
     of_images = round(100 * first.found.of_images)
     said.append(
-        f"The interval holds the noise of training ({noise}) and of the test images, which is "
-        f"{of_images} % of it."
+        f"The interval holds the noise of training ({noise}) and that of the test images: "
+        f"{of_images} % of the variance come from these."
     )
     return said
 

@@ -1,10 +1,14 @@
 """Differences, intervals and what they are called. Run: pytest tests/ssl_bf/worth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import ssl_bf.worth.verdict
+from ssl_bf.worth.contest import Contestant
 from ssl_bf.worth.difference import PRIOR_SPREAD, Difference, difference
-from ssl_bf.worth.verdict import Answer, few_labels, sentences
+from ssl_bf.worth.verdict import Answer, answers, few_labels, sentences
 
 NUMBERS = (1, 2, 5, 10, 50)
 
@@ -65,6 +69,27 @@ def answer(labels: int | None, points: float, half: float = 1.0) -> Answer:
 def test_the_crossing_in_words(points: tuple[float, ...], says: str) -> None:
     found = few_labels([answer(n, p) for n, p in zip(NUMBERS, points, strict=True)])
     assert says in found
+
+
+@pytest.mark.parametrize(
+    ("against", "rival", "points"),
+    [
+        ({"lucky": 8.0, "better": 0.5}, "better", 0.5),  # the lucky one proves nothing
+        ({"lucky": 0.5, "better": -3.0}, "lucky", 0.5),
+        ({"lucky": -3.0, "better": 8.0}, "lucky", -3.0),
+    ],
+)
+def test_who_was_lucky_on_the_holdout_is_not_the_only_rival(
+    against: dict[str, float], rival: str, points: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compared(finalist: Contestant, other: Contestant, budget: int | None) -> Answer:
+        return replace(answer(budget, against[other.name]), rival=other.name)
+
+    monkeypatch.setattr(ssl_bf.worth.verdict, "_against", compared)
+    monkeypatch.setattr(ssl_bf.worth.verdict, "accuracy", lambda each, *_: each.name == "lucky")
+    monkeypatch.setattr(Contestant, "at", lambda *_: [None])
+    [found] = answers(Contestant(name="moco_v2"), [Contestant(name=n) for n in against], ())
+    assert (found.rival, found.found.points) == (rival, points)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def test_a_stopped_contest_says_what_is_known_and_goes_on_to_its_verdict(
     assert so_far.verdict.startswith("No verdict yet")
     assert so_far.interval is None
     assert {each.name for each in so_far.contestants} == {"pixels", "random", "supervised"}
-    assert not any((asked.output / "judged").glob("*.test.json"))
+    assert (asked.output / "judged" / "holdout").is_dir()
+    assert not (asked.output / "judged" / "test").exists()
 
     first, InThisProcess.stop_at, InThisProcess.started = InThisProcess.started, None, []
     capsys.readouterr()
