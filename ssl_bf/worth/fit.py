@@ -22,9 +22,10 @@ from ssl_bf.worth.plan import Plan, Rung
 from ssl_bf.worth.recipes import CANDIDATES, Candidate, Setting
 
 BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # labels per class
-# best first; the last is what any machine takes
-_ON_GPU = (({"name": "resnet50", "stem": "imagenet"}, 128), ({"name": "resnet18"}, 96))
-_ON_CPU = (({"name": "small_conv"}, 64), ({"name": "small_conv"}, 32))
+# from small to large
+_ON_GPU = (({"name": "resnet18"}, 96), ({"name": "resnet50", "stem": "imagenet"}, 128))
+_ON_CPU = (({"name": "small_conv"}, 32), ({"name": "small_conv"}, 64))
+_ROOM = 2.5  # times the least epochs: only then is the next one measured, which takes time itself
 # of the time; what is left is for judging and for surprises
 _FIRST, _SECOND, _FINAL, _FEW_LABELS = 0.15, 0.10, 0.45, 0.1
 _UNHURRIED = 900.0  # seconds from which on labels are drawn several times
@@ -50,14 +51,21 @@ class Pace:
 
 
 def make_plan(
-    scan: Scan, root: Path, *, deadline: float, jobs: int | None, starts: Sequence[Candidate] = ()
+    scan: Scan,
+    root: Path,
+    *,
+    minutes: float,
+    deadline: float,
+    jobs: int | None,
+    starts: Sequence[Candidate] = (),
 ) -> Plan:
     """Measure, and choose the best that fits.
 
     Args:
         scan: of the images.
         root: where they are.
-        deadline: on the monotonic clock.
+        minutes: in all.
+        deadline: when they end, on the monotonic clock.
         jobs: runs at a time; None: one per core, or one on a GPU.
         starts: candidates besides those from scratch.
 
@@ -68,7 +76,7 @@ def make_plan(
     jobs = jobs or (1 if on_gpu else min(4, usable_cores()))
     threads = asked_threads() or (usable_cores() if on_gpu else max(1, usable_cores() // jobs))
     start, train = _seconds_to_start(), scan.parts["train"]
-    plan, needed, seconds = None, math.inf, 0.0
+    plan: Plan | None = None
     for backbone, size in _ON_GPU if on_gpu else _ON_CPU:
         setting = Setting(
             root=str(root.absolute()),
@@ -85,15 +93,20 @@ def make_plan(
             replace(each, slower=_measured(setting, each, train, start).step / pace.step)
             for each in starts
         ]
-        plan = fitting(setting, scan, pace, seconds=seconds, jobs=jobs, starts=slowed)
-        if plan is not None and plan.epochs >= _LEAST_EPOCHS:
-            return plan
-        needed = least_seconds(pace, train // setting.batch_size)
-    if plan is None:
-        raise InputError(
-            f"--minutes: {seconds / 60:.1f} are left after the scan, too few to train anything "
-            f"here; --minutes {math.ceil((needed + 30) / 60)} would fit"
-        )
+        larger = fitting(setting, scan, pace, seconds=seconds, jobs=jobs, starts=slowed)
+        if plan is not None and (larger is None or larger.epochs < _LEAST_EPOCHS):
+            break
+        if larger is None:
+            needed = least_seconds(pace, train // setting.batch_size)
+            would_fit = math.ceil((60 * minutes - seconds + needed) / 60)
+            raise InputError(
+                f"--minutes: of {minutes:g} {max(0.0, seconds) / 60:.1f} are left now, too few to "
+                f"train anything here; --minutes {would_fit} would fit"
+            )
+        plan = larger
+        if plan.epochs < _ROOM * _LEAST_EPOCHS:
+            break
+    assert plan is not None
     return plan
 
 

@@ -105,7 +105,12 @@ def _planned(asked: Asked, scan: Scan, plan: Plan | None, began: float) -> Plan:
             for note in notes:
                 say(f"plan: {note}")
             plan = make_plan(
-                scan, Path(root), deadline=deadline, jobs=asked.jobs, starts=candidates
+                scan,
+                Path(root),
+                minutes=asked.minutes,
+                deadline=deadline,
+                jobs=asked.jobs,
+                starts=candidates,
             )
         found = plan
         found.write(asked.output)

@@ -1,12 +1,17 @@
 """What fits into how much time. Run: pytest tests/ssl_bf/worth."""
 
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linear_eval.system.errors import InputError
 from ssl_bf.scan.scan import Scan
+from ssl_bf.worth import fit
 from ssl_bf.worth.fit import Pace, budgets_of, fitting, least_seconds
 from ssl_bf.worth.recipes import CANDIDATES, Candidate, Setting
 
@@ -40,7 +45,7 @@ def test_half_an_hour_tries_all_and_has_seeds() -> None:
     plan = planned(1800)
     assert len(plan.candidates) == plan.rungs[0].kept == len(CANDIDATES)
     assert plan.seeds >= 2
-    assert plan.budgets == (1, 2, 5, 10, 20, 50, 100, 200)
+    assert plan.budgets == (1, 2, 5, 10, 20, 50, 100)
 
 
 def test_little_time_tries_one_and_too_little_is_refused() -> None:
@@ -76,3 +81,22 @@ def test_labels_are_counted_as_half_of_the_classes_have_them() -> None:
     assert budgets_of(rare, 1800.0) == (1, 2, 5)
     assert budgets_of(rare, 180.0) == (1, 5)
     assert budgets_of(replace(SCAN, classes={}), 1800.0) == ()
+
+
+def test_a_larger_network_or_image_is_taken_where_there_is_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paces = {32: 0.05, 64: 0.2}
+    monkeypatch.setattr(
+        fit, "_measured", lambda setting, *_: Pace(step=paces[setting.size], start=6.0)
+    )
+    monkeypatch.setattr(fit, "_seconds_to_start", lambda: 6.0)
+
+    def size(minutes: float) -> int:
+        deadline = time.monotonic() + 60 * minutes
+        plan = fit.make_plan(SCAN, tmp_path, minutes=minutes, deadline=deadline, jobs=1)
+        return plan.setting.size
+
+    assert (size(5), size(60)) == (32, 64)
+    with pytest.raises(InputError, match=r"--minutes: of 0.1 0.1 are left now.* 1 would fit"):
+        size(0.1)
