@@ -108,6 +108,11 @@ def scan_folder(folder: Path, output: Path, *, labels: bool, side: int) -> Scan:
         groups,
         [each.image.name for each in good],
     )
+    if empty := [name for name in (TRAIN, HOLDOUT, TEST) if name not in parts]:
+        raise InputError(
+            f"{printable(str(folder))}: no image is left for {' and '.join(empty)} ({leaked} are "
+            "also in an earlier part), expected some of each class; give other images to judge on"
+        )
     if leaked:
         notes.append(
             f"leakage: {leaked} images that judge are also in an earlier part, and are left out"

@@ -140,6 +140,11 @@ class _Shower:
 def _claimed(asked: Asked) -> Iterator[None]:
     """Make the folder ours, and keep others out of it."""
     output = asked.output
+    if output.absolute().is_relative_to(asked.folder.absolute()):
+        raise InputError(
+            f"--output: {output} lies in {asked.folder}, where it would be taken for images; name "
+            "a folder elsewhere"
+        )
     now = {
         "folder": str(asked.folder.absolute()),
         "minutes": asked.minutes,
@@ -175,7 +180,12 @@ def _refuse_other(output: Path, now: dict[str, object]) -> None:
                 "none; name another"
             )
         return
-    then = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        then = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: is damaged ({error}), expected what a worth was asked; name another --output"
+        ) from error
     for key, value in now.items():
         if then.get(key) != value:
             raise InputError(

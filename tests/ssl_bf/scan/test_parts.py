@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from linear_eval.system.errors import InputError
 from ssl_bf.scan.duplicates import same_images, thumbnail
 from ssl_bf.scan.parts import divide
 from ssl_bf.scan.scan import scan_folder
@@ -91,3 +93,11 @@ def test_a_scan_names_leaks_damage_and_rare_classes(tmp_path: Path) -> None:
     assert all(path.is_symlink() for path in links)
     assert sum(scan.parts.values()) == scan.images == len(links) + 1
     assert scan_folder(tmp_path / "gone", tmp_path, labels=True, side=32) == scan
+
+
+def test_a_test_part_that_was_all_trained_on_is_refused(tmp_path: Path) -> None:
+    save_folder(tmp_path / "photos" / "train")
+    save_folder(tmp_path / "photos" / "test")
+    with pytest.raises(InputError, match="no image is left for test .120 are also in an earlier"):
+        scan_folder(tmp_path / "photos", tmp_path, labels=True, side=32)
+    assert not (tmp_path / "images").exists()

@@ -160,7 +160,8 @@ def test_wrong_words_are_one_line(
         (["--jobs", "0"], "--jobs: 0, expected"),
         (["--frozen", str(tmp_path / "no.safetensors")], "--frozen: "),
         (["--output", str(tmp_path / "other")], "holds letter.txt and no worth"),
-        (["--output", str(photos / "plain" / "0.png")], "is a file, expected a folder"),
+        (["--output", str(photos / "out")], "where it would be taken for images"),
+        (["--output", str(tmp_path / "other" / "letter.txt")], "is a file, expected a folder"),
     ):
         code = main(["worth", str(photos), "--output", out, *words])
         error = capsys.readouterr().err
