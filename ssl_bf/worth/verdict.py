@@ -110,7 +110,7 @@ def sentences(name: str, found: Sequence[Answer], *, test_images: int, seeds: in
     of_images = round(100 * first.found.of_images)
     said.append(
         f"The interval holds the noise of training ({noise}) and that of the test images: "
-        f"{of_images} % of the variance come from these."
+        f"{of_images} % of the variance comes from these."
     )
     return said
 
