@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from linear_eval.backbones.architectures import build_backbone
+from linear_eval.backbones.backbone_file import save_backbone
+from linear_eval.backbones.backbone_header import IMAGENET_MEAN, IMAGENET_STD, BackboneInfo
 from ssl_bf.worth.plan import Plan, Rung
 from ssl_bf.worth.recipes import CANDIDATES, Setting
 
@@ -52,3 +55,11 @@ def tiny_plan() -> Plan:
         draws=1,
         seconds=60.0,
     )
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Path:
+    path = tmp_path / "frozen.safetensors"
+    info = BackboneInfo("small_conv", 128, 16, IMAGENET_MEAN, IMAGENET_STD, {})
+    save_backbone(path, build_backbone("small_conv"), info)
+    return path

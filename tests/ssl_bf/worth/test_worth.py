@@ -14,6 +14,7 @@ from linear_eval.system.folder_lock import sole_use
 from ssl_bf.cli import main
 from ssl_bf.study.tasks import Task
 from ssl_bf.worth.plan import Plan, read_plan
+from ssl_bf.worth.starts import starts
 from ssl_bf.worth.worth import Asked, worth
 from tests.ssl_bf.worth.conftest import save_folder
 from tests.tiny_run import snapshot
@@ -109,15 +110,18 @@ def _check_refusals(asked: Asked) -> None:
         worth(asked)
 
 
-def test_without_labels_no_accuracy_is_claimed(asked: Asked, tiny_plan: Plan) -> None:
-    plan = replace(tiny_plan, budgets=(), supervised_budgets=(), seeds=1)
-    outcome = worth(replace(asked, labels=False), plan)
+def test_without_labels_no_accuracy_is_claimed(asked: Asked, tiny_plan: Plan, frozen: Path) -> None:
+    start, *_ = starts([str(frozen)])[0]
+    candidates = (start, *tiny_plan.candidates[:1])
+    plan = replace(tiny_plan, candidates=candidates, budgets=(), supervised_budgets=(), seeds=1)
+    outcome = worth(replace(asked, labels=False, frozen=(str(frozen),)), plan)
     assert outcome.interval is None
     assert not outcome.clear
     assert "nobody can know" in outcome.sentences[0]
     assert "labels a class" in outcome.sentences[1]
-    [finalist, random] = outcome.contestants
-    assert random.name == "random"
+    [finalist, random, given] = outcome.contestants
+    assert (random.name, given.name) == ("random", "frozen")
+    assert finalist.name in {each.name for each in candidates}
     keys = {"rankme", "alignment", "uniformity", "neighbours_kept"}
     assert finalist.metrics.keys() == random.metrics.keys() == keys
     assert not any("top1" in text for text in (asked.output / "worth.json").read_text().split('"'))
