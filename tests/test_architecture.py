@@ -45,7 +45,8 @@ ROOMS = {
         *("keyed_random", "shards", "schedules", "optimizers", "losses", "layers", "parts"),
         *("relations", "methods", "pixels", "samplers", "views", "trackers", "health", "config"),
         *("run", "choices", "ranks", "saving", "monitor", "build", "captured", "train"),
-        *("doctor", "verify", "study", "attention", "commands", "from_python", "cli", "__main__"),
+        *("doctor", "verify", "study", "scan", "worth", "attention", "commands", "from_python"),
+        *("cli", "__main__"),
     ),
 }
 # Files that hold a member of a union: all of these rooms that define a class ...Config with a name.

@@ -67,7 +67,7 @@ def verdict_of(
         first = worths[-1]
         ends = first.interval
         said = () if ends is None else (f"95 % interval {range_text(ends)} points.",)
-        return Verdict(first.verdict, said)
+        return Verdict(first.verdict, (*said, *first.notes))
     if studies and studies[-1].contrasts:
         sentences = [f"{each.name}: {each.sentence}" for each in studies[-1].contrasts]
         return Verdict(sentences[0], tuple(sentences[1:]))

@@ -14,10 +14,11 @@ from ssl_bf.commands import (
     replay,
     resume,
     verify_resume,
+    worth,
 )
 
 COMMANDS = (
-    *(pretrain, resume, doctor, replay, ablate, export, relations, pack, configs),
+    *(pretrain, resume, doctor, replay, ablate, worth, export, relations, pack, configs),
     verify_resume,
 )
 """In the order of `ssl-bf --help`."""

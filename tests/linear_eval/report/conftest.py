@@ -116,6 +116,11 @@ WORTH = {
         {"name": "<s>scratch", "metrics": {"knn/k=20/top1": 40}, "label_budget": {"1": 10, "5": 30}}
     ],
     "command": "ssl-bf worth FOLDER --minutes 60",
+    "differences": [
+        {"labels": 5, "rival": "<s>pixels", "points": 2.0, "interval": [-1, 5], "clear": False}
+    ],
+    "notes": ["<u>The noise is that of two seeds."],
+    "said": {"The images": ["12 images of <u>cats"], "What was tried": []},
 }
 
 

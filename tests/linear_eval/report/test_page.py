@@ -136,6 +136,10 @@ def test_a_study_and_a_verdict_have_their_sections(
     assert parts.ids == {"verdict", "study", "worth", "again"}
     assert "<em>Pretraining pays</em> below 40" in parts.words
     assert "stated after the first run" in parts.words
+    for said in ("<s>pixels", "<u>The noise is", "The images", "12 images of <u>cats"):
+        assert said in parts.words
+    assert "\N{MINUS SIGN}1.0 to +5.0" in parts.words
+    assert "What was tried" not in parts.words
     assert "+0.5 [\N{MINUS SIGN}0.3 to +1.3]" in parts.words
     assert not {"em", "u", "s"} & set(parts.tags)
 

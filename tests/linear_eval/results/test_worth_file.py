@@ -12,12 +12,21 @@ CONTESTANT = {"name": "pixels", "metrics": {"a": 1}, "label_budget": {"10": 30, 
 
 
 def test_a_verdict_is_read(tmp_path: Path) -> None:
-    found = {"verdict": "yes", "interval": [1, 2], "contestants": [CONTESTANT], "command": "go"}
+    difference = {"labels": None, "rival": "b", "points": 2, "interval": [1, 3], "clear": True}
+    found: dict[str, object] = {
+        "verdict": "yes",
+        "interval": [1, 2],
+        "contestants": [CONTESTANT],
+        "command": "go",
+    }
+    found |= {"differences": [difference], "notes": ["why"], "said": {"a": ["b"], "c": []}}
     (tmp_path / "worth.json").write_text(json.dumps(found))
     worth = read_worth(tmp_path)
     assert (worth.verdict, worth.interval, worth.command) == ("yes", (1.0, 2.0), "go")
     assert worth.contestants[0].by_labels == {10: 30.0, 1: 12.5}
     assert worth.metric_names == ("a",)
+    assert (worth.differences[0].labels, worth.differences[0].interval) == (None, (1.0, 3.0))
+    assert (worth.notes, worth.said) == (("why",), {"a": ("b",)})
 
 
 @pytest.mark.parametrize(
@@ -26,6 +35,7 @@ def test_a_verdict_is_read(tmp_path: Path) -> None:
         ({"verdict": "yes"}, "has no 'contestants'"),
         ({"verdict": "yes", "contestants": [{"metrics": {}}]}, "has no 'name'"),
         ({"verdict": "yes", "contestants": [], "interval": [1]}, "run the command again"),
+        ({"verdict": "yes", "contestants": [], "differences": [{}]}, "has no 'labels'"),
     ],
 )
 def test_what_is_no_verdict_is_refused(content: object, says: str, tmp_path: Path) -> None:
