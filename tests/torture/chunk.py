@@ -56,7 +56,8 @@ def _in_fork(
             for stream in (1, 2):
                 os.dup2(said, stream)
             # whatever stands for the streams here, such as a test's, is the parent's
-            sys.stdout, sys.stderr = (os.fdopen(stream, "w") for stream in (1, 2))
+            # (closefd: who puts another in its place would close the descriptor)
+            sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             with os.fdopen(write, "w") as results:
                 for number in numbers:
