@@ -14,7 +14,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
+class NamedBackbone:
+    """A network of which the name says all."""
+
+    name: str
+
+    @property
+    def architecture(self) -> str:
+        """The name that the backbone file carries."""
+        return self.name
+
+    @property
+    def width(self) -> int:
+        """Of its features."""
+        return feature_dim(self.architecture)
+
+    def build(self) -> nn.Module:
+        """Make it from torch's global generator (the caller seeds)."""
+        return build_backbone(self.architecture)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig(NamedBackbone):
     """A torchvision ResNet without its classifier."""
 
     name: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
@@ -27,62 +48,29 @@ class ResNetConfig:
         """The name that the backbone file carries."""
         return self.name if self.stem == "imagenet" else f"{self.name}_cifar"
 
-    @property
-    def width(self) -> int:
-        """Of its features."""
-        return feature_dim(self.architecture)
-
     def build(self) -> nn.Module:
         """Make it from torch's global generator (the caller seeds)."""
         return build_backbone(self.architecture, zero_init_residual=self.zero_init_residual)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallConvConfig:
+class SmallConvConfig(NamedBackbone):
     """Four convolutions, 98k parameters: for CPUs."""
 
     name: Literal["small_conv"]
     init: str | None = None  # a backbone file to start from
 
-    @property
-    def architecture(self) -> str:
-        """The name that the backbone file carries."""
-        return self.name
-
-    @property
-    def width(self) -> int:
-        """Of its features."""
-        return feature_dim(self.architecture)
-
-    def build(self) -> nn.Module:
-        """Make it from torch's global generator (the caller seeds)."""
-        return build_backbone(self.architecture)
-
 
 @dataclass(frozen=True, kw_only=True)
-class CifarResNetConfig:
+class CifarResNetConfig(NamedBackbone):
     """A ResNet for 32 px with shortcuts that have no weights: 0.27 and 0.46 million parameters."""
 
     name: Literal["resnet20", "resnet32"]
     init: str | None = None  # a backbone file to start from
 
-    @property
-    def architecture(self) -> str:
-        """The name that the backbone file carries."""
-        return self.name
-
-    @property
-    def width(self) -> int:
-        """Of its features."""
-        return feature_dim(self.architecture)
-
-    def build(self) -> nn.Module:
-        """Make it from torch's global generator (the caller seeds)."""
-        return build_backbone(self.architecture)
-
 
 @dataclass(frozen=True, kw_only=True)
-class VisionTransformerConfig:
+class VisionTransformerConfig(NamedBackbone):
     """A vision transformer as MoCo-v3 trains them: fixed positions, 12 heads for Small.
 
     Its feature is the class token; `vit_micro` has under a million parameters.
@@ -98,11 +86,6 @@ class VisionTransformerConfig:
         """The name that the backbone file carries."""
         return self.name if self.name == "vit_micro" else f"{self.name}_moco_v3"
 
-    @property
-    def width(self) -> int:
-        """Of its features."""
-        return feature_dim(self.architecture)
-
     def build(self) -> nn.Module:
         """Make it from torch's global generator (the caller seeds)."""
         network = build_backbone(self.architecture)
@@ -112,7 +95,7 @@ class VisionTransformerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimmConfig:
+class TimmConfig(NamedBackbone):
     """Any model of timm without its classifier; its weights start as timm draws them."""
 
     name: Literal["timm"]
@@ -124,15 +107,6 @@ class TimmConfig:
     def architecture(self) -> str:
         """The name that the backbone file carries."""
         return f"timm:{self.model}"
-
-    @property
-    def width(self) -> int:
-        """Of its features."""
-        return feature_dim(self.architecture)
-
-    def build(self) -> nn.Module:
-        """Make it from torch's global generator (the caller seeds)."""
-        return build_backbone(self.architecture)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.decoding import ImageFileSettings
+from linear_eval.datasets.divided_classes import DividedClassesSettings
 from linear_eval.datasets.image_files import existing_folder
 from linear_eval.datasets.listed_files import listed_images
 from linear_eval.system.errors import InputError
@@ -23,7 +23,7 @@ class _Car(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cars196Config(ImageFileSettings):
+class Cars196Config(DividedClassesSettings):
     """The layout of one archive: `cars_annos.mat` and `car_ims/`.
 
     Classes 1 to 98 are train, 99 to 196 test, as in all published retrieval results. The file of
@@ -37,23 +37,6 @@ class Cars196Config(ImageFileSettings):
 
     name: Literal["cars196"] = "cars196"
     root: str
-
-    @property
-    def shares_classes(self) -> bool:
-        """Never: the classes are divided."""
-        return False
-
-    def open_train(self) -> ImageSplit:
-        """The first half of the classes.
-
-        Raises:
-            InputError: the annotations are missing or damaged, scipy is, or an image is not there.
-        """
-        return self._open(is_train=True)
-
-    def open_test(self) -> ImageSplit:
-        """The second half of the classes."""
-        return self._open(is_train=False)
 
     def _open(self, *, is_train: bool) -> ImageSplit:
         root = existing_folder(self.root)

@@ -8,16 +8,15 @@ from typing import Literal
 
 from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.decoding import ImageFileSettings
+from linear_eval.datasets.divided_classes import DividedClassesSettings
 from linear_eval.datasets.image_files import existing_folder
-from linear_eval.datasets.listed_files import listed_images
+from linear_eval.datasets.listed_files import damaged_line, list_lines, listed_images
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import printable
-from linear_eval.system.user_text import TextError, numbered_lines, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cub200Config(ImageFileSettings):
+class Cub200Config(DividedClassesSettings):
     """The extracted archive: `images.txt`, `image_class_labels.txt`, `classes.txt` and `images/`.
 
     Classes 1 to 100 are train, 101 to 200 test, as in all published retrieval results; the split
@@ -31,23 +30,6 @@ class Cub200Config(ImageFileSettings):
 
     name: Literal["cub200"] = "cub200"
     root: str
-
-    @property
-    def shares_classes(self) -> bool:
-        """Never: the classes are divided."""
-        return False
-
-    def open_train(self) -> ImageSplit:
-        """The first half of the classes.
-
-        Raises:
-            InputError: a list is missing or damaged, or an image it names is not there.
-        """
-        return self._open(is_train=True)
-
-    def open_test(self) -> ImageSplit:
-        """The second half of the classes."""
-        return self._open(is_train=False)
 
     def _open(self, *, is_train: bool) -> ImageSplit:
         root = existing_folder(self.root)
@@ -81,19 +63,10 @@ class Cub200Config(ImageFileSettings):
 def _read(path: Path) -> dict[str, str]:
     """Number -> text of each line."""
     expected = "expected a number and a value in each line"
-    try:
-        lines = numbered_lines(read_text(path))
-    except TextError as error:
-        raise InputError(
-            f"{printable(str(path))}: {error}, {expected}; set data.root to CUB_200_2011"
-        ) from error
     values: dict[str, str] = {}
-    for number, line in lines:
+    for number, line in list_lines(path, expected, "set data.root to CUB_200_2011"):
         key, _, value = line.partition(" ")
         if not (key.isascii() and key.isdigit()) or not value or key in values:
-            raise InputError(
-                f"{printable(str(path))}: line {number} is damaged or repeated, {expected};"
-                " extract the data set again"
-            )
+            raise damaged_line(path, number, expected)
         values[key] = value
     return values

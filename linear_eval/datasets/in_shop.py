@@ -10,10 +10,9 @@ from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import ImageSplit, RetrievalTask
 from linear_eval.datasets.decoding import ImageFileSettings
 from linear_eval.datasets.image_files import existing_folder, one_form
-from linear_eval.datasets.listed_files import listed_images
+from linear_eval.datasets.listed_files import damaged_line, list_lines, listed_images
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import printable
-from linear_eval.system.user_text import TextError, numbered_lines, read_text
 
 LIST = "list_eval_partition.txt"
 _HEADER = "image_name item_id evaluation_status"
@@ -92,24 +91,18 @@ def read_partition(path: Path) -> list[_Line]:
         InputError: it cannot be read, is not of that form, is cut off, or names an image twice.
     """
     expected = f"expected the number of images, '{_HEADER}', and a line per image"
-    try:
-        (_, count), (_, header), *rest = numbered_lines(read_text(path))
-    except TextError as error:
-        raise InputError(
-            f"{printable(str(path))}: {error}, {expected}; check data.root, or the file"
-        ) from error
-    except ValueError as error:
+    lines = list_lines(path, expected, "check data.root, or the file")
+    if len(lines) < 2:
         raise InputError(
             f"{printable(str(path))}: has fewer than two lines, {expected}; check data.root"
-        ) from error
+        )
+    (_, count), (_, header), *rest = lines
     fields = [line.split() for _, line in rest]
     seen: set[str] = set()
     for (number, _), line in zip(rest, fields, strict=True):
         if len(line) != 3 or line[2] not in get_args(_Status) or one_form(line[0]) in seen:
-            raise InputError(
-                f"{printable(str(path))}: line {number} is damaged or repeated, expected"
-                f" '{_HEADER}' with train, query or gallery; extract the data set again"
-            )
+            expected = f"expected '{_HEADER}' with train, query or gallery"
+            raise damaged_line(path, number, expected)
         seen.add(one_form(line[0]))
     if header.split() != _HEADER.split() or count.strip() != str(len(fields)):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Image files that a list names, in its order."""
+"""Lists of image files, and the files that they name, in their order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from linear_eval.datasets.image_files import FoundImage, few, one_form, stamp_of
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import printable
+from linear_eval.system.user_text import TextError, numbered_lines, read_text
 
 
 def listed_images(
@@ -50,6 +51,31 @@ def listed_images(
             f" ({few(missing)}), expected all of them; {remedy}"
         )
     return images
+
+
+def list_lines(path: Path, expected: str, remedy: str) -> list[tuple[int, str]]:
+    """Number and text of each line of a published list that is not empty.
+
+    Args:
+        path: of the list.
+        expected: what should be in it, for the message.
+        remedy: what to do where it cannot be read.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return numbered_lines(read_text(path))
+    except TextError as error:
+        raise InputError(f"{printable(str(path))}: {error}, {expected}; {remedy}") from error
+
+
+def damaged_line(path: Path, number: int, expected: str) -> InputError:
+    """What to raise for a line that is not of the published form, or there twice."""
+    return InputError(
+        f"{printable(str(path))}: line {number} is damaged or repeated, {expected}; extract the"
+        " data set again"
+    )
 
 
 def _leads_out(name: str) -> bool:

@@ -8,18 +8,17 @@ from typing import Literal
 
 from linear_eval.datasets.class_folders import file_split
 from linear_eval.datasets.dataset import ImageSplit
-from linear_eval.datasets.decoding import ImageFileSettings
+from linear_eval.datasets.divided_classes import DividedClassesSettings
 from linear_eval.datasets.image_files import existing_folder, one_form
-from linear_eval.datasets.listed_files import listed_images
+from linear_eval.datasets.listed_files import damaged_line, list_lines, listed_images
 from linear_eval.system.errors import InputError
 from linear_eval.system.printable import printable
-from linear_eval.system.user_text import TextError, numbered_lines, read_text
 
 _HEADER = "image_id class_id super_class_id path"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SopConfig(ImageFileSettings):
+class SopConfig(DividedClassesSettings):
     """The extracted archive: `Ebay_train.txt`, `Ebay_test.txt` and the images that they name.
 
     Attributes:
@@ -32,26 +31,9 @@ class SopConfig(ImageFileSettings):
     name: Literal["sop"] = "sop"
     root: str
 
-    @property
-    def shares_classes(self) -> bool:
-        """Never: test shows products that train does not."""
-        return False
-
-    def open_train(self) -> ImageSplit:
-        """The images of `Ebay_train.txt`.
-
-        Raises:
-            InputError: the list is missing or damaged, or an image it names is not there.
-        """
-        return self._open("Ebay_train.txt")
-
-    def open_test(self) -> ImageSplit:
-        """The images of `Ebay_test.txt`."""
-        return self._open("Ebay_test.txt")
-
-    def _open(self, name: str) -> ImageSplit:
+    def _open(self, *, is_train: bool) -> ImageSplit:
         root = existing_folder(self.root)
-        rows = _read(root / name)
+        rows = _read(root / ("Ebay_train.txt" if is_train else "Ebay_test.txt"))
         classes = sorted({number for number, _ in rows})
         label_of = {number: label for label, number in enumerate(classes)}
         images = listed_images(root, [path for _, path in rows])
@@ -63,12 +45,7 @@ class SopConfig(ImageFileSettings):
 def _read(path: Path) -> list[tuple[int, str]]:
     """(class, path of an image) of each line."""
     expected = f"expected the heading '{_HEADER}' and a line per image"
-    try:
-        lines = numbered_lines(read_text(path))
-    except TextError as error:
-        raise InputError(
-            f"{printable(str(path))}: {error}, {expected}; set data.root to the extracted archive"
-        ) from error
+    lines = list_lines(path, expected, "set data.root to the extracted archive")
     if not lines or lines[0][1].split() != _HEADER.split():
         raise InputError(
             f"{printable(str(path))}: has another first line, {expected}; extract the data set"
@@ -79,10 +56,7 @@ def _read(path: Path) -> list[tuple[int, str]]:
         fields = line.split(maxsplit=3)
         is_whole = len(fields) == 4 and all(f.isascii() and f.isdigit() for f in fields[:3])
         if not is_whole or one_form(fields[3]) in seen:
-            raise InputError(
-                f"{printable(str(path))}: line {number} is damaged or repeated, {expected};"
-                " extract the data set again"
-            )
+            raise damaged_line(path, number, expected)
         seen.add(one_form(fields[3]))
         rows.append((int(fields[1]), fields[3]))
     if not rows:

@@ -88,7 +88,7 @@ def export_backbone(
     reads = {"part of the run": [directory / CONFIG_FILE, *directory.glob("checkpoints/*/*")]}
     check_output(output, "--output", overwrite=overwrite, reads=reads)
     saved = load_newest(directory)
-    prefix = "method/backbone."
+    prefix = f"method/{config.method.kept_backbone}."
     tensors = {k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)}
     architecture = config.backbone.architecture
     if {name: tuple(value.shape) for name, value in tensors.items()} != expected_tensors(

@@ -124,6 +124,17 @@ def set_batch_norm_mode(module: nn.Module, mode: str) -> None:
             set_batch_norm_mode(child, mode)
 
 
+def notes_on_frozen(module: nn.Module) -> list[str]:
+    """What a user should know where frozen statistics come from no training."""
+    frozen = [each for each in module.modules() if isinstance(each, FrozenBatchNorm)]
+    if not frozen or not all(each.is_untrained for each in frozen):
+        return []
+    return [
+        "warning: method.batch_norm=frozen keeps the running statistics of a backbone that was "
+        "never trained (mean 0, variance 1); set backbone.init=FILE, or method.batch_norm=local"
+    ]
+
+
 def _converted(norm: _BatchNorm, mode: str) -> _BatchNorm:
     kinds = {"synchronised": SynchronisedBatchNorm, "frozen": FrozenBatchNorm}
     kind = kinds.get(mode, GroupedBatchNorm)

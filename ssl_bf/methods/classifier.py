@@ -23,10 +23,11 @@ from linear_eval.classifiers.classifier_file import (
 )
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.layers.batch_norm import FrozenBatchNorm, set_batch_norm_mode
+from ssl_bf.layers.batch_norm import notes_on_frozen, set_batch_norm_mode
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.class_loss import ClassLoss
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.optimizers import ParameterGroup
@@ -37,8 +38,10 @@ from ssl_bf.schedules import Elapsed
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierConfig:
+class ClassifierConfig(MethodKeys):
     """Keys of the classifier; the defaults are plain cross-entropy."""
+
+    needs_labels: ClassVar[bool] = True
 
     name: Literal["classifier"] = "classifier"
     # tau: adds tau * log(share of its images) to a class's logit, in training alone;
@@ -61,8 +64,7 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, and a key that nothing would read."""
-        if self.batch_norm != "frozen":
-            check_ranges(self)
+        check_ranges(self, may_freeze=True)
         for name in ("prior", "margin"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: must be >= 0, got {getattr(self, name)}")
@@ -79,6 +81,11 @@ class ClassifierConfig:
         if self.margin_scale is not None and self.margin_scale <= 0:
             raise ValueError(f"margin_scale: must be > 0, got {self.margin_scale}")
 
+    @property
+    def kept_backbone(self) -> str:
+        """The averaged one, where weights are averaged."""
+        return "backbone" if self.average_from == 1 else "averaged_backbone.average"
+
     def build(self, start: Start) -> "Classifier":
         """Make the method.
 
@@ -93,7 +100,6 @@ class Classifier(Method):
     """A backbone, the relation behind it, and one linear layer that all streams share."""
 
     views_per_image: ClassVar[int] = 1
-    needs_labels: ClassVar[bool] = True
 
     config: ClassifierConfig
     answered: tuple[Tensor, Tensor] | None = None  # (S, N, C) logits, labels: for monitoring
@@ -192,15 +198,7 @@ class Classifier(Method):
 
     def notes(self) -> list[str]:
         """Say where frozen statistics come from no training."""
-        frozen = [each for each in self.backbone.modules() if isinstance(each, FrozenBatchNorm)]
-        if frozen and all(each.is_untrained for each in frozen):
-            return [
-                *super().notes(),
-                "warning: method.batch_norm=frozen keeps the running statistics of a backbone that "
-                "was never trained (mean 0, variance 1); set backbone.init=FILE, or "
-                "method.batch_norm=local",
-            ]
-        return super().notes()
+        return [*super().notes(), *notes_on_frozen(self.backbone)]
 
     def measurements(self) -> dict[str, float]:
         """Also `batch_top1/stream_s`: percent of the last batch that the logits get right."""
@@ -210,11 +208,6 @@ class Classifier(Method):
         right = (logits.argmax(dim=2) == labels).float().mean(dim=1)
         shares = {f"batch_top1/stream_{s}": 100 * share for s, share in enumerate(right.tolist())}
         return super().measurements() | shares
-
-    @property
-    def kept_backbone(self) -> nn.Module:
-        """The averaged one, where weights are averaged."""
-        return self.backbone if self.averaged_backbone is None else self.averaged_backbone.average
 
     def trained_classifier(self) -> TrainedClassifier:
         """The layer as a file holds it, for the kept backbone: its logits are those of `logits`."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from ssl_bf.layers.batch_norm import GroupedBatchNorm
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.geometry import Observed, spread
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.measurements import feature_std, relation_values
 from ssl_bf.methods.parameter_groups import trained_groups
 from ssl_bf.optimizers import ParameterGroup
@@ -65,17 +66,6 @@ class Start:
             )
 
 
-class MethodSettings(Protocol):
-    """What other rooms ask of the config of a method, whichever it is."""
-
-    @property
-    def name(self) -> str:
-        """As `method.name` gives it."""
-
-    def build(self, start: Start) -> "Method":
-        """Make the method."""
-
-
 class Method(nn.Module, ABC):
     """Owns every trained module once: backbone, heads, relation, slow copies, queues.
 
@@ -84,10 +74,9 @@ class Method(nn.Module, ABC):
     """
 
     views_per_image: ClassVar[int] = 2
-    needs_labels: ClassVar[bool] = False  # an unlabelled data set is then refused
     needs_pairs: bool = False  # of one class, in every batch: else the sampler is refused
 
-    config: MethodSettings
+    config: MethodKeys
     backbone: nn.Module
     projector: nn.Module
     relation: Relation
@@ -193,9 +182,14 @@ class Method(nn.Module, ABC):
         return not self.relation.is_always_active
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether an unlabelled data set is refused."""
+        return self.config.needs_labels
+
+    @property
     def kept_backbone(self) -> nn.Module:
         """The backbone that is judged and handed over."""
-        return self.backbone
+        return self.get_submodule(self.config.kept_backbone)
 
     def hand_over(self, path: Path, info: BackboneInfo) -> dict[str, Path]:
         """Write the stripped backbone to `path`; returns what was written, by its name in words."""

@@ -7,15 +7,16 @@ Shapes: N local batch, W devices, S streams, P projection width.
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from linear_eval.system.distributed import all_gather_rows
 from linear_eval.system.errors import InputError
 from ssl_bf.keyed_random import StepContext
-from ssl_bf.layers.batch_norm import set_batch_norm_mode
+from ssl_bf.layers.batch_norm import notes_on_frozen, set_batch_norm_mode
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.metric_losses import MetricLossConfig, PairsConfig, ProxyAnchorConfig
 from ssl_bf.methods.ranges import check_ranges
@@ -25,16 +26,19 @@ from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricConfig:
+class MetricConfig(MethodKeys):
     """Keys of metric learning with labels."""
+
+    needs_labels: ClassVar[bool] = True
 
     name: Literal["metric"] = "metric"
     loss: MetricLossConfig = field(default_factory=PairsConfig)  # over all pairs of rows
     projection_dim: int = 128  # width of the head, whose output the loss compares
-    batch_norm: str = "local"  # local, synchronised (all devices) or groups:G of a device's rows
+    # local, synchronised (all devices), groups:G of a device's rows, or frozen: running statistics
+    batch_norm: str = "local"
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_ranges(self, may_freeze=True)
 
     def build(self, start: Start) -> "Metric":
         """Make the method.
@@ -56,7 +60,6 @@ class Metric(Method):
     """
 
     views_per_image = 1
-    needs_labels = True
     config: MetricConfig
 
     def __init__(self, config: MetricConfig, start: Start) -> None:
@@ -118,8 +121,8 @@ class Metric(Method):
         ]
 
     def notes(self) -> list[str]:
-        """Say once what means something else without a key side."""
-        notes = super().notes()
+        """Say what means something else without a key side, and what frozen statistics are of."""
+        notes = [*super().notes(), *notes_on_frozen(self.backbone)]
         if any(p.requires_grad for p in self.relation.parameters()):
             notes.append(
                 "metric has no key side: relation.parameters ema and shared both mean trained"

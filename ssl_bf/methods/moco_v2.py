@@ -21,6 +21,7 @@ from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.geometry import Observed, logits
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
@@ -35,7 +36,7 @@ from ssl_bf.schedules import Momentum
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoCoV2Config:
+class MoCoV2Config(MethodKeys):
     """Keys of MoCo-v2; defaults are the published ImageNet values."""
 
     name: Literal["moco_v2"] = "moco_v2"

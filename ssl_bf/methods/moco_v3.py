@@ -18,6 +18,7 @@ from ssl_bf.losses.info_nce import Negatives, info_nce
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.geometry import Observed
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
 from ssl_bf.parts.gathered_keys import gather_keys, own_keys
@@ -29,7 +30,7 @@ from ssl_bf.schedules import Momentum
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoCoV3Config:
+class MoCoV3Config(MethodKeys):
     """Keys of MoCo-v3; defaults are the published ResNet-50 values (100 epochs).
 
     Published for vision transformers: temperature 0.2, hidden_layers 2, predictor_batch_norm true.

@@ -8,7 +8,7 @@ batch, W devices, S streams, P projection width, C classes, K queue rows.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from ssl_bf.losses.paco import Others, paco
 from ssl_bf.losses.unit_length import unit_length
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.geometry import Observed
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.measurements import context_gap
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges, suspects_of_keys
@@ -44,8 +45,10 @@ from ssl_bf.schedules import Momentum
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaCoConfig:
+class PaCoConfig(MethodKeys):
     """Keys of PaCo; defaults are the published ones for CIFAR-100-LT."""
+
+    needs_labels: ClassVar[bool] = True
 
     name: Literal["moco_v2_paco"] = "moco_v2_paco"
     temperature: float = 0.05  # divides the similarities in the loss
@@ -86,7 +89,6 @@ class PaCo(Method):
     Differs: queries and keys of all devices are candidates, not those of one.
     """
 
-    needs_labels = True
     config: PaCoConfig
     pending: tuple[Tensor, Tensor] | None = None  # keys and labels of all devices
     log_prior: Tensor

@@ -16,13 +16,18 @@ LAGGING = 0.5  # momentum below which keys are hardly older than queries
 WARM = 2.0  # temperature above which the softmax is flat: cosines lie in [-1, 1]
 
 
-def check_ranges(config: Any) -> None:
+def check_ranges(config: Any, *, may_freeze: bool = False) -> None:
     """Refuse numbers out of range in a method's config; None means a default and passes.
+
+    Args:
+        config: of a method.
+        may_freeze: whether `batch_norm` may also be `frozen`.
 
     Raises:
         ValueError: the message begins with the key.
     """
-    num_groups(config.batch_norm)
+    if not (may_freeze and config.batch_norm == "frozen"):
+        num_groups(config.batch_norm)
     for name in AT_LEAST_ONE:
         value = getattr(config, name, None)
         if value is not None and value < 1:

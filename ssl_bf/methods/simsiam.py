@@ -17,6 +17,7 @@ from ssl_bf.layers.mlp_head import mlp_head
 from ssl_bf.losses.negative_cosine import negative_cosine
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.geometry import Observed
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.relations.streams import mean_over_stream_pairs, per_row, project_and_relate
@@ -24,7 +25,7 @@ from ssl_bf.relations.surroundings import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimSiamConfig:
+class SimSiamConfig(MethodKeys):
     """Keys of SimSiam; defaults are the published ImageNet values."""
 
     name: Literal["simsiam"] = "simsiam"

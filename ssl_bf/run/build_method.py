@@ -12,7 +12,7 @@ from linear_eval.system.errors import InputError
 from ssl_bf.config import PretrainConfig
 from ssl_bf.health.memory import memory_there
 from ssl_bf.methods.classes import Classes
-from ssl_bf.methods.method import Method, MethodSettings, Start
+from ssl_bf.methods.method import Method, Start
 from ssl_bf.parts.starting_backbone import starting_backbone
 
 SUSPICIOUS = 0.1  # share of the memory
@@ -20,9 +20,9 @@ SUSPICIOUS = 0.1  # share of the memory
 
 def build_method(config: PretrainConfig, classes: Classes) -> Method:
     """Make the method for images of these classes."""
-    settings: MethodSettings = config.method
     backbone, width = starting_backbone(config.backbone, config.seed), config.backbone.width
-    return settings.build(Start(backbone, width, config.relation, config.seed, classes))
+    start = Start(backbone, width, config.relation, config.seed, classes)
+    return config.method.build(start)
 
 
 def without_init(config: PretrainConfig) -> PretrainConfig:

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.info_nce import info_nce
 from ssl_bf.methods.batch import Batch
+from ssl_bf.methods.keys import MethodKeys
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.methods.ranges import check_ranges
 from ssl_bf.layers.batch_norm import set_batch_norm_mode
@@ -46,7 +47,7 @@ from ssl_bf.relations.streams import mean_over_stream_pairs, project_and_relate
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimCLRConfig:
+class SimCLRConfig(MethodKeys):
     """Keys of SimCLR."""
 
     name: Literal["simclr"] = "simclr"

@@ -107,6 +107,7 @@ def test_a_run_is_trained_stripped_and_judged_by_its_own_logits(
     assert pretrain() == 0
     assert "classifier: run/classifier.safetensors" in capsys.readouterr().err
     assert judged("frequency.many_above=9", "frequency.few_below=2") == 0
+    assert "\nsupervised (classifier) with BatchFormer " in capsys.readouterr().out
     found = metrics()
     assert found.keys() == {
         f"classifier/{name}" for name in ("top1", "mean_per_class", "many", "medium", "few")
@@ -133,6 +134,14 @@ def test_a_run_is_trained_stripped_and_judged_by_its_own_logits(
         features = embed(torch.stack(images))
     again = load_classifier(Path("run", CLASSIFIER_FILE)).logits(features)
     torch.testing.assert_close(again, logits, rtol=0, atol=1e-5)
+
+
+def test_an_export_is_the_average_that_was_handed_over(place: Path) -> None:
+    assert pretrain() == 0
+    handed_over = Path("run/backbone.safetensors").read_bytes()
+    assert train(["export", "run"]) == 0
+    assert Path("run/backbone.safetensors").read_bytes() == handed_over
+    assert judged() == 0  # the classifier beside it still belongs to it
 
 
 def own_logits(method: Classifier, images: Tensor, mean: Any, std: Any) -> Tensor:

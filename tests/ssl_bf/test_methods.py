@@ -337,3 +337,19 @@ def test_the_graph_of_labels_is_row_stochastic_within_the_groups() -> None:
     weights = normalised(edges)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 4))
     torch.testing.assert_close(weights[1], (torch.ones(4, 4) + torch.eye(4)) / 5)
+
+
+def test_metric_learning_may_freeze_batch_norm() -> None:
+    method = build("pairs", batch_norm="frozen")
+    [note] = method.notes()
+    assert note.startswith("warning: method.batch_norm=frozen keeps")
+    norm = method.backbone[2]  # type: ignore[index]
+    norm.running_mean.fill_(0.3)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    step(method)
+    after = method.state_dict()
+    assert torch.equal(after["backbone.2.running_mean"], before["backbone.2.running_mean"])
+    assert not torch.equal(after["backbone.2.weight"], before["backbone.2.weight"])
+    assert not method.notes()
+    with pytest.raises(ValueError, match="projection_dim: must be >= 1"):
+        MetricConfig(batch_norm="frozen", projection_dim=0)

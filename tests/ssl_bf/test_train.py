@@ -17,11 +17,10 @@ import ssl_bf.train
 from linear_eval.backbones.architectures import build_backbone
 from linear_eval.backbones.backbone_file import load_backbone
 from linear_eval.datasets.textures import TexturesConfig
-from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import StoppedBySignal
-from ssl_bf.build import Run, build_run
+from ssl_bf.build import Run
 from ssl_bf.cli import main
-from ssl_bf.config import PretrainConfig, decisive_settings
+from ssl_bf.config import decisive_settings
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.methods.batch import Batch
 from ssl_bf.pixels.identity import image_identity
@@ -31,33 +30,9 @@ from ssl_bf.run.saved_config import IMAGE_ORDER
 from ssl_bf.run.signals import Asked, StopSignals
 from ssl_bf.schedules import Elapsed, Momentum
 from ssl_bf.train import train
-
-TINY: dict[str, Any] = {
-    "data": {"name": "textures", "train_images": 64},
-    "views": {"recipe": "moco_v2", "size": 16},
-    "backbone": {"name": "small_conv"},
-    "method": {"name": "moco_v2", "projection_dim": 16, "hidden_dim": 16, "queue_size": 32},
-    "relation": {"name": "batchformer", "context": 8},
-    "optimizer": {"name": "sgd", "base_learning_rate": 0.5},
-    "epochs": 3,
-    "batch_size": 16,
-    "precision": "float32",
-    "speed": {"device": "cpu"},
-    "run": {
-        "directory": "unused: train() is given one",
-        "tensorboard": False,
-        "log_every": 1,
-        "monitor_every": 0,
-        "save_every": "1epoch",
-    },
-}
-STEPS_PER_EPOCH, STEPS = 3, 9
+from tests.tiny_moco import STEPS, STEPS_PER_EPOCH, build
 
 OneUpdate = Callable[[Run, Batch, StepContext, Elapsed], torch.Tensor]
-
-
-def build(*overrides: str) -> Run:
-    return build_run(parse_config(PretrainConfig, TINY, overrides).value)
 
 
 def lines_of(directory: Path) -> list[dict[str, Any]]:

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 import ssl_bf.methods.moco_v2
 import ssl_bf.train
 import ssl_bf.verify.replay
-from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
-from ssl_bf.build import Run, build_run
+from ssl_bf.build import Run
 from ssl_bf.captured.step_file import read
 from ssl_bf.cli import main
-from ssl_bf.config import PretrainConfig
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.info_nce import info_nce
 from ssl_bf.methods.batch import Batch
@@ -28,26 +26,8 @@ from ssl_bf.run.log import NonFiniteLoss
 from ssl_bf.schedules import Elapsed
 from ssl_bf.train import train
 from ssl_bf.verify.replay import replay
+from tests import tiny_moco
 
-TINY: dict[str, Any] = {
-    "data": {"name": "textures", "train_images": 64},
-    "views": {"recipe": "moco_v2", "size": 16},
-    "backbone": {"name": "small_conv"},
-    "method": {"name": "moco_v2", "projection_dim": 16, "hidden_dim": 16, "queue_size": 32},
-    "relation": {"name": "batchformer", "context": 8},
-    "optimizer": {"name": "sgd", "base_learning_rate": 0.5},
-    "epochs": 3,
-    "batch_size": 16,
-    "precision": "float32",
-    "speed": {"device": "cpu", "threads": 1},
-    "run": {
-        "directory": "unused: train() is given one",
-        "tensorboard": False,
-        "log_every": 4,
-        "monitor_every": 0,
-        "save_every": "1epochs",
-    },
-}
 MOCO_V3 = [
     *("method.name=moco_v3", "method.projection_dim=16", "method.hidden_dim=16"),
     "optimizer.name=lars",
@@ -60,8 +40,8 @@ LAST = "step-{:09d}.safetensors"
 
 
 def build(*overrides: str) -> Run:
-    given = [*overrides, "optimizer.warmup_epochs=0"]
-    return build_run(parse_config(PretrainConfig, TINY, given).value)
+    ours = ["optimizer.warmup_epochs=0", "speed.threads=1", "run.log_every=4"]
+    return tiny_moco.build(*ours, *overrides)
 
 
 def captured(directory: Path) -> list[str]:

@@ -764,3 +764,9 @@ def test_compiled_backbones_compute_the_same_under_the_same_names(
     assert list(compiled.state_dict()) == names
     calls = [m._compiled_call_impl for m in compiled.modules() if m._compiled_call_impl]
     assert len(calls) == (1 if compiled.momentum is None else 2)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_title_says_whether_labels_were_used(name: str) -> None:
+    expected = f"supervised ({name})" if build(name).needs_labels else "pretrained"
+    assert CONFIGS[name].title == expected
