@@ -1,7 +1,25 @@
 """What the config of every method says, besides its keys, to those who have no method at hand."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
+
+
+class MethodSettings(Protocol):
+    """What other rooms ask of the config of a method, whichever it is; `build` makes the method."""
+
+    needs_labels: ClassVar[bool]
+
+    @property
+    def name(self) -> str:
+        """As `method.name` gives it."""
+
+    @property
+    def title(self) -> str:
+        """In a heading."""
+
+    @property
+    def kept_backbone(self) -> str:
+        """Name of a submodule."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from ssl_bf.layers.batch_norm import GroupedBatchNorm
 from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.geometry import Observed, spread
-from ssl_bf.methods.keys import MethodKeys
+from ssl_bf.methods.keys import MethodSettings
 from ssl_bf.methods.measurements import feature_std, relation_values
 from ssl_bf.methods.parameter_groups import trained_groups
 from ssl_bf.optimizers import ParameterGroup
@@ -76,7 +76,7 @@ class Method(nn.Module, ABC):
     views_per_image: ClassVar[int] = 2
     needs_pairs: bool = False  # of one class, in every batch: else the sampler is refused
 
-    config: MethodKeys
+    config: MethodSettings
     backbone: nn.Module
     projector: nn.Module
     relation: Relation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from linear_eval.backbones.backbone_header import BackboneInfo
 from ssl_bf.config import PretrainConfig, config_to_share
-from ssl_bf.methods.keys import MethodKeys
+from ssl_bf.methods.keys import MethodSettings
 from ssl_bf.relations.relation import RelationSettings
 
 
@@ -13,7 +13,7 @@ def backbone_info(
 ) -> BackboneInfo:
     """What a backbone file of this run says of itself; `precision` is that of its steps."""
     architecture = config.backbone.architecture
-    method: MethodKeys = config.method
+    method: MethodSettings = config.method
     relation: RelationSettings = config.relation
     return BackboneInfo(
         architecture=architecture,
