@@ -13,6 +13,7 @@ from typing import Any
 from tests.torture.row import Row, Trials, Tried
 
 _LONGEST = 400  # characters of what went wrong
+_HERE = f"{Path(__file__).parents[2]}/"  # figures name no place of this machine
 
 
 def tried(row: Row, trials: Trials, first: int, folder: Path) -> dict[str, Any]:
@@ -37,7 +38,11 @@ def tried(row: Row, trials: Trials, first: int, folder: Path) -> dict[str, Any]:
         "trials": len(results),
         "count": sum(each.count for _, each in results),
         "of": trials.total,
-        "bad": [{"trial": n, "bad": bad[:_LONGEST]} for n, each in results for bad in each.bad],
+        "bad": [
+            {"trial": n, "bad": bad.replace(_HERE, "")[:_LONGEST]}
+            for n, each in results
+            for bad in each.bad
+        ],
         **({"facts": facts} if facts else {}),
     }
 
