@@ -23,6 +23,7 @@ from linear_eval.datasets.texture_patterns import PATTERNS, Floats
 
 _RENDERED = 64  # pixels per side; pooled to half, so that edges are smooth
 _CHUNK = 250  # images rendered at a time: about 50 MB
+_MOST = 1_000_000  # images: they lie in memory, 3 GB
 _RECIPE = "1"  # part of the fingerprint: change it with any change of a pixel
 # Keeps both colours in [0, 1] although they are shifted to the mean of the disc: no pattern covers
 # more than 0.65 of the disc with one of its two colours.
@@ -36,8 +37,8 @@ class TexturesConfig(DatasetSettings):
 
     Attributes:
         seed: other seeds give other images, in train and test.
-        train_images: at least 10; classes take turns, so their counts differ by one at most.
-        test_images: at least 10.
+        train_images: 10 to a million; classes take turns, so their counts differ by one at most.
+        test_images: likewise.
     """
 
     name: Literal["textures"] = "textures"
@@ -46,7 +47,7 @@ class TexturesConfig(DatasetSettings):
     test_images: int = 1000
 
     def __post_init__(self) -> None:
-        """Refuse a seed of more than 64 bits, and fewer images than classes."""
+        """Refuse a seed of more than 64 bits, and too few or too many images."""
         super().__post_init__()
         if not 0 <= self.seed <= _MASK:
             raise ValueError(f"seed: must be between 0 and 2**64 - 1, got {self.seed}")
@@ -54,8 +55,8 @@ class TexturesConfig(DatasetSettings):
             ("train_images", self.train_images),
             ("test_images", self.test_images),
         ):
-            if count < len(PATTERNS):
-                raise ValueError(f"{key}: must be >= {len(PATTERNS)}, got {count}")
+            if not len(PATTERNS) <= count <= _MOST:
+                raise ValueError(f"{key}: must be {len(PATTERNS)} to {_MOST}, got {count}")
 
     def open_train(self) -> ImageSplit:
         """The train images, in memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,11 +42,13 @@ def _as_csv(tables: Sequence[Table], studies: Sequence[Study]) -> str:
         for row in table.rows:
             for metric, value in row.shown.metrics.items():
                 low, high = row.shown.intervals.get(metric) or ("", "")
-                rows.writerow(["contestant", row.shown.name, metric, value, low, high])
+                names = _for_csv(row.shown.name), _for_csv(metric)
+                rows.writerow(["contestant", *names, value, low, high])
     for study in studies:
         for each in study.contrasts:
             low, high = each.interval or ("", "")
-            rows.writerow(["contrast", each.name, each.metric, each.difference, low, high])
+            names = _for_csv(each.name), _for_csv(each.metric)
+            rows.writerow(["contrast", *names, each.difference, low, high])
     return file.getvalue()
 
 
@@ -89,4 +92,9 @@ def _range(interval: Interval | None) -> str:
 
 
 def _for_markdown(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"[\\|\[`]", r"\\\g<0>", text).replace("<", "&lt;")
+
+
+def _for_csv(name: str) -> str:
+    """A name that no spreadsheet takes for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name

@@ -13,6 +13,7 @@ from typing import Any
 from tests.torture.row import Row, Trials, Tried
 
 _LONGEST = 400  # characters of what went wrong
+_HERE = f"{Path(__file__).parents[2]}/"  # figures name no place of this machine
 
 
 def tried(row: Row, trials: Trials, first: int, folder: Path) -> dict[str, Any]:
@@ -37,7 +38,11 @@ def tried(row: Row, trials: Trials, first: int, folder: Path) -> dict[str, Any]:
         "trials": len(results),
         "count": sum(each.count for _, each in results),
         "of": trials.total,
-        "bad": [{"trial": n, "bad": bad[:_LONGEST]} for n, each in results for bad in each.bad],
+        "bad": [
+            {"trial": n, "bad": bad.replace(_HERE, "")[:_LONGEST]}
+            for n, each in results
+            for bad in each.bad
+        ],
         **({"facts": facts} if facts else {}),
     }
 
@@ -56,7 +61,8 @@ def _in_fork(
             for stream in (1, 2):
                 os.dup2(said, stream)
             # whatever stands for the streams here, such as a test's, is the parent's
-            sys.stdout, sys.stderr = (os.fdopen(stream, "w") for stream in (1, 2))
+            # (closefd: who puts another in its place would close the descriptor)
+            sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             with os.fdopen(write, "w") as results:
                 for number in numbers:

@@ -52,8 +52,10 @@ def combined() -> tuple[tuple[str, str], ...]:
                 config = load_config(
                     PretrainConfig, "quickstart", overrides(method, relation), packaged="pretrain"
                 ).value
-                method_without_memory(config, _CLASSES).check_batch(16, 1)
+                built = method_without_memory(config, _CLASSES)
+                built.check_batch(16, 1)
             except InputError:
                 continue
-            found.append((method, relation))
+            if built.needs_labels or not built.relation.needs_labels:
+                found.append((method, relation))
     return tuple(found)

@@ -52,7 +52,8 @@ def poisoned(value: Any, chance: random.Random) -> Any:
     if isinstance(value, list) and value:
         at = chance.randrange(len(value))
         return [*value[:at], poisoned(value[at], chance), *value[at + 1 :]]
-    return f"{value}{evil}" if isinstance(value, str) else value
+    where = chance.choice((f"{value}{evil}", f"{evil}{value}", evil))
+    return where if isinstance(value, str) else value
 
 
 def ran(chance: random.Random, results: Path, study: Any, worth: Any) -> list[str]:

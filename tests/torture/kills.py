@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import ssl_bf.train
 from linear_eval.strict_config.reader import load_config
 from ssl_bf.commands.pretrain import start
 from ssl_bf.commands.verify_resume import FIXED
 from ssl_bf.config import PretrainConfig
+from ssl_bf.run.environment import git_commit
 from ssl_bf.verify.lives import Kills, Lives
 from ssl_bf.verify.same_runs import differences
 from tests.torture.every_run import combined, overrides
@@ -19,7 +22,10 @@ _STEP = 29  # through the combinations, so that a few trials meet every method a
 
 
 def _prepare(folder: Path) -> Trials:
-    pairs = combined()
+    pairs, commit = combined(), git_commit()
+    # whoever commits to this checkout meanwhile changes what the backbone's header says
+    train: Any = ssl_bf.train
+    train.git_commit = lambda: commit
 
     def trial(number: int) -> Tried:
         method, relation = pairs[number * _STEP % len(pairs)]

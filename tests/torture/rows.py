@@ -2,6 +2,7 @@
 
 from tests.torture import (
     checkpoint_entries,
+    cost_of_watching,
     drilled_signals,
     extreme_values,
     failing_calls,
@@ -27,4 +28,5 @@ ROWS = (
     fuzzed_configs.ROW,
     extreme_values.ROW,
     hostile_files.ROW,
+    cost_of_watching.ROW,
 )

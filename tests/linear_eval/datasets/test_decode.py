@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from linear_eval.datasets.decode import BadImageError, decode_image
+from linear_eval.datasets.image_formats import HAS_AVIF
 from linear_eval.system.errors import InputError
 
 OneLine = Callable[[BaseException], str]
@@ -260,3 +261,13 @@ def test_full_size_imagenet_images_decode_as_pillow_does() -> None:
             found = decode_image(content, member.name).permute(1, 2, 0).numpy()
             assert np.array_equal(found, expected)
     assert modes == {"RGB", "L"}
+
+
+@pytest.mark.skipif(not HAS_AVIF, reason="this Pillow reads no AVIF")
+def test_a_damaged_avif_is_an_error_of_one_line(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (24, 31), (200, 90, 10)).save(file, "AVIF")
+    content = file.getvalue()
+    where = content.index(b"av01")  # the kind of the item that holds the picture
+    with pytest.raises(BadImageError, match="cannot be decoded"):
+        decode_image(content[:where] + b"av0x" + content[where + 4 :], "a.avif")

@@ -89,7 +89,11 @@ def test_neighbours_by_pixels_stay_below_the_limit_and_colours_are_at_chance(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("seed", -1), ("seed", 2**64), ("train_images", 9), ("test_images", 0)]
+    ("key", "value"),
+    [
+        *(("seed", -1), ("seed", 2**64), ("train_images", 9), ("test_images", 0)),
+        *(("train_images", 10**30), ("test_images", 10**7)),
+    ],
 )
 def test_a_setting_out_of_range_names_its_key(key: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"^{key}: must be"):

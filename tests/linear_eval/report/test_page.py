@@ -222,3 +222,19 @@ def test_one_page_is_made_as_another_twice(judged: Path, tmp_path: Path) -> None
         texts.append((tmp_path / name).read_text())
     assert texts[0] == texts[1]
     assert re.search(r"<title>with</title>", texts[0])
+
+
+def test_names_are_neither_formulas_nor_links_nor_control_characters(
+    judged: Path, study: Path, tmp_path: Path
+) -> None:
+    found = json.loads(study.read_text())
+    found["contrasts"][0]["name"] = "=cmd|'calc'!A0 [x](javascript:1) `x`"
+    study.write_text(json.dumps(found))
+    run = tmp_path / "run"
+    shutil.copytree(judged / RUNS[0], run)
+    (run / "environment.json").write_text(json.dumps({"versions": {"torch": "2\x1b[2J"}}))
+    for table in ("t.csv", "t.md"):
+        page(run, study, "--output", tmp_path / f"{table}.html", "--tables", tmp_path / table)
+        assert "\x1b" not in (tmp_path / f"{table}.html").read_text()
+    assert "contrast,'=cmd|'calc'!A0 [x]" in (tmp_path / "t.csv").read_text()
+    assert "=cmd\\|'calc'!A0 \\[x](javascript:1) \\`x\\`" in (tmp_path / "t.md").read_text()

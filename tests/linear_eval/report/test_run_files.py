@@ -45,3 +45,9 @@ def test_a_damaged_file_is_named(folder: Path, name: str, text: str, says: str) 
         read_run(folder)
     assert says in str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("timing", ["3", "null", '"long"', '{"seconds": "long"}', "[1]"])
+def test_a_time_that_is_none_is_not_known(folder: Path, timing: str) -> None:
+    (folder / "metrics.jsonl").write_text(f'{{"step": 1, "timing": {timing}}}\n')
+    assert read_run(folder).seconds is None

@@ -39,6 +39,8 @@ def test_what_is_not_known_is_none(tmp_path: Path) -> None:
         ({"runs": []}, "has no 'contrasts'"),
         ({"runs": [{}], "contrasts": []}, "has no 'arm'"),
         ({"runs": [RUN], "contrasts": [CONTRAST | {"difference": "much"}]}, "study again"),
+        ({"runs": [], "contrasts": [CONTRAST | {"interval": [1]}]}, "study again"),
+        ({"runs": [], "contrasts": [CONTRAST | {"name": "\x1b[2J"}]}, "has control characters"),
         ([1], "study again"),
     ],
 )

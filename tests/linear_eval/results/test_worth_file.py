@@ -34,6 +34,7 @@ def test_a_verdict_is_read(tmp_path: Path) -> None:
     [
         ({"verdict": "yes"}, "has no 'contestants'"),
         ({"verdict": "yes", "contestants": [{"metrics": {}}]}, "has no 'name'"),
+        ({"verdict": "\x1b[2J", "contestants": []}, "has control characters"),
         ({"verdict": "yes", "contestants": [], "interval": [1]}, "run the command again"),
         ({"verdict": "yes", "contestants": [], "differences": [{}]}, "has no 'labels'"),
     ],
