@@ -78,8 +78,8 @@ def test_two_processes_write_one_run_that_equals_the_run_of_one(
     assert load_newest(two).state["world_size"] == 2
 
     capsys.readouterr()
-    assert main(["resume", str(two)]) == 2
-    assert "torchrun --nproc-per-node 2" in capsys.readouterr().err
+    assert main(["resume", str(two)]) == 0  # one process may hold the shards of two
+    assert "the run is finished" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ def deal(monkeypatch: pytest.MonkeyPatch, shares: list[Tensor], order: Tensor) -
     monkeypatch.setattr(batch_shuffle, "all_gather_rows", lambda _: torch.cat(shares))
     dealt = []
     for device, share in enumerate(shares):
-        monkeypatch.setattr(gathered_keys, "rank", lambda device=device: device)
+        monkeypatch.setattr(gathered_keys, "shard_number", lambda device=device: device)
         dealt.append(shuffle_rows(share, order))
     return dealt
 

@@ -30,7 +30,7 @@ def test_the_own_key_is_found_behind_those_of_lower_ranks(
     monkeypatch: pytest.MonkeyPatch, device: int
 ) -> None:
     everybody = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(gathered_keys, "rank", lambda: device)
+    monkeypatch.setattr(gathered_keys, "shard_number", lambda: device)
     own = everybody[2 * device : 2 * device + 2]
     found = batch_negatives(everybody, 2)
     assert excluded(found) == [[torch.equal(key, row) for key in found.keys] for row in own]
