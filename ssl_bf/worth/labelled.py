@@ -29,7 +29,10 @@ def with_labels(contest: Contest, show: Show) -> Outcome:
     # the test images are seen from here on: nothing is left to choose
     tested = [_joined(*pair) for pair in zip(baselines, contest.baselines(TEST), strict=True)]
     finalist = contest.judged_finalist(winner, runs, TEST)
-    return _outcome(finalist, tested, answers(finalist, tested, contest.plan.budgets), contest.scan)
+    found = answers(finalist, tested, contest.plan.budgets)
+    outcome = _outcome(finalist, tested, found, contest.scan)
+    run = runs[0].of(contest.output).directory  # its curves, and its backbone for neighbours
+    return replace(outcome, shown=[*outcome.shown, run])
 
 
 def _so_far(baselines: list[Contestant], rounds: dict[str, float]) -> Outcome:
@@ -71,7 +74,7 @@ def _outcome(
             }
             for each in found
         ],
-        results=[each.results[TEST][0].path.parent for each in (*tested, finalist)],
+        shown=[each.results[TEST][0].path.parent for each in (*tested, finalist)],
         is_final=True,
     )
 

@@ -42,7 +42,8 @@ class Outcome:
         clear: whether it has one sign.
         contestants: all of them.
         differences: with so many labels, as JSON has them.
-        results: folders of what was judged on test, the finalist's last; the page shows them too.
+        shown: folders of what was judged on test, the finalist's last, and of its run: the page
+            shows them too.
         is_final: whether nothing is left to do.
     """
 
@@ -51,7 +52,7 @@ class Outcome:
     clear: bool = False
     contestants: Sequence[Shown] = ()
     differences: Sequence[dict[str, Any]] = ()
-    results: Sequence[Path] = ()
+    shown: Sequence[Path] = ()
     is_final: bool = False
 
 
@@ -88,7 +89,7 @@ def write_outcome(
         file.write(json.dumps(found, indent=2, allow_nan=False).encode() + b"\n")
     with contextlib.redirect_stdout(io.StringIO()):
         options = ReportOptions(output=output / PAGE_FILE, data_root=output / IMAGES)
-        report([output, *outcome.results], options)
+        report([output, *outcome.shown], options)
 
 
 def longer_command(folder: Path, output: Path, minutes: float, frozen: Sequence[str]) -> str:

@@ -83,6 +83,8 @@ def test_a_stopped_contest_says_what_is_known_and_goes_on_to_its_verdict(
     assert {each["labels"] for each in outcome.differences} == {None, 1, 5}
     page = (asked.output / "report.html").read_text()
     assert outcome.sentences[0][:30] in page
+    for section in ("worth", "curves", "neighbours", "map"):
+        assert f'<section id="{section}">' in page
     assert "report.html" in capsys.readouterr().out
 
     before = snapshot(asked.output / "judged")
