@@ -42,7 +42,7 @@ def shards_of(config: PretrainConfig, begun: Mapping[str, Any] | None = None) ->
 
 
 def check_shards(config: PretrainConfig, shards: HeldShards) -> None:
-    """Refuse what needs one shard in each process, added by the framework.
+    """Refuse what needs one shard in each process, added by the framework, or one shard in all.
 
     Raises:
         InputError: naming the key.
@@ -55,6 +55,12 @@ def check_shards(config: PretrainConfig, shards: HeldShards) -> None:
                 f"speed.{key}: needs one shard in each process and speed.reduction=fast, and this "
                 f"run has {shards.held} and {speed.reduction}; set speed.{key}=false"
             )
+    is_alone = is_plain and shards.count == 1 and not speed.cuda_graph
+    if config.run.capture_step is not None and not is_alone:
+        raise InputError(
+            "run.capture_step: needs one process, one shard, speed.reduction=fast and no "
+            "speed.cuda_graph; leave it out, or start the run like that"
+        )
 
 
 def shards_note(

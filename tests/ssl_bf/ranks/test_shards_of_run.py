@@ -57,6 +57,20 @@ def test_what_needs_a_shard_per_process_is_refused(key: str) -> None:
     check_shards(config(), HeldShards(2))
 
 
+def test_a_step_that_cannot_be_captured_is_refused(processes: int) -> None:
+    asked = "run.capture_step=2"
+    if processes == 1:
+        check_shards(config(asked), HeldShards(1))
+    else:
+        with pytest.raises(InputError, match="^run.capture_step: needs one process"):
+            check_shards(config(asked), HeldShards(2))
+    for other in ("speed.cuda_graph=true", "speed.reduction=ordered"):
+        with pytest.raises(InputError, match="^run.capture_step: needs one process"):
+            check_shards(config(asked, other), HeldShards(processes))
+    with pytest.raises(InputError, match="^run.capture_step: needs one process"):
+        check_shards(config(asked), HeldShards(4))
+
+
 def test_a_line_says_what_stays_the_same(processes: int) -> None:
     assert shards_note(config(), HeldShards(processes)) == []
     [fast] = shards_note(config(), HeldShards(4), {"world_size": 4})
