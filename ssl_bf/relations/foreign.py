@@ -129,9 +129,10 @@ class PreviousBatch(Surroundings):
         """The previous step's rows (M, D), whichever view they show; no row sees its own image."""
         del view
         rows, images = self._of(side)
-        assert len(rows) == len(features) * num_shards(), "no room was made for such a batch"
+        seen_at_once = num_shards() if self.of_all_devices else 1
         if not self.of_all_devices:
             rows, images = rows[own_keys(len(features))], images[own_keys(len(features))]
+        assert len(rows) == len(features) * seen_at_once, "no room was made for such a batch"
         seen = (images != NO_IMAGE) & (images != samples.image_ids[:, None])
         # A copy: the buffer moves on after the step, and who looks at the step does so later.
         return Beside(rows.to(features.dtype, copy=True), seen)

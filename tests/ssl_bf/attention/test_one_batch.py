@@ -138,8 +138,9 @@ def test_outside_its_share_of_training_the_relation_is_asked_all_the_same() -> N
     assert found.layers
 
 
-def test_of_several_shards_the_share_of_the_first_is_shown() -> None:
-    run = build("batchformer")
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_of_several_shards_the_share_of_the_first_is_shown(relation: str) -> None:
+    run = build(relation, "shards=2")
     with run.loader:
         found = relate_one_batch(run, 2, shards=2)
         whole = run.loader.batch(2).image_ids
