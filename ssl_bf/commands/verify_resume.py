@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 EXAMPLE = """\
 example:
   ssl-bf verify-resume quickstart data.train_images=128 batch_size=32 epochs=5 --kills 30
-  ssl-bf verify-resume quickstart data.train_images=128 batch_size=32 epochs=9 --walk 1,2,4,1
+  ssl-bf verify-resume quickstart data.train_images=128 batch_size=32 epochs=9 \\
+      relation.context=8 --walk 1,2,4,1
 
 Trains once to the end, and again while it is killed (SIGKILL) at random instants, a third of them
 while a checkpoint is written, and goes on each time by run.resume=auto. Compares every tensor,
@@ -27,7 +28,8 @@ every logged number and the backbone; exit code 1 where anything differs. On the
 thread, in a temporary folder. Make the run short: every kill makes it lose some steps.
 
 With --walk it is not killed: it is stopped once it has saved, and goes on with the next of these
-numbers of processes, the last to the end; shards and speed.reduction=ordered make that possible.
+numbers of processes, the last to the end. Batches are cut into the least number of shards that all
+of these divide, with speed.reduction=ordered; groups of relation.context must fit into a shard.
 """
 # A run that can be forked, and saves often.
 FIXED = ("run.resume=auto", "speed.device=cpu", "speed.threads=1", "run.tensorboard=false")

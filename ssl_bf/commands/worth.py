@@ -12,6 +12,8 @@ from linear_eval.system.errors import InputError, load_torch
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
 
+_MOST_MINUTES = 100_000  # two months
+
 EXAMPLE = """\
 example:
   ssl-bf worth photos
@@ -54,8 +56,11 @@ def add(commands: Commands) -> None:
 
 
 def _worth(given: argparse.Namespace) -> None:
-    if not given.minutes > 0:
-        raise InputError(f"--minutes: {given.minutes:g}, expected a number above 0; give one")
+    if not 0 < given.minutes <= _MOST_MINUTES:
+        raise InputError(
+            f"--minutes: {given.minutes:g}, expected a number above 0, up to {_MOST_MINUTES:,}; "
+            "give one"
+        )
     if given.jobs is not None and given.jobs < 1:
         raise InputError(f"--jobs: {given.jobs}, expected 1 or more; give that")
     load_torch(if_interrupted=given.if_interrupted)

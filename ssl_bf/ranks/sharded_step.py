@@ -70,7 +70,10 @@ class ShardedStep:
         torch.manual_seed(key(context.seed, "dropout", context.step, number))
         # A copy, because libraries may compute otherwise where memory begins elsewhere.
         part = batch.map(lambda rows: rows.chunk(self.shards.held)[place].clone())
-        with torch.autocast(part.image_ids.device.type, torch.bfloat16, enabled=self._in_bf16):
+        # Weights are cast anew at each use: whether autocast finds an earlier cast, and adds up its
+        # gradients in bfloat16, would depend on what other threads, other shards, do meanwhile.
+        device = part.image_ids.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self._in_bf16, cache_enabled=False):
             loss: Tensor = method(part, replace(context, shard=number))
         torch.autograd.backward(loss)
         return loss.detach()

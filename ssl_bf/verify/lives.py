@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from linear_eval.system.errors import EXIT_DONE, RunFailed, run_command
+from linear_eval.system.errors import (
+    EXIT_DONE,
+    EXIT_WRONG_INPUT,
+    InputError,
+    RunFailed,
+    run_command,
+)
 
 _POLL_SECONDS = 0.0005
 WRITES_SHARE = 3  # of so many kills, one at least comes while a checkpoint is written
@@ -124,7 +130,7 @@ class Lives:
 
     def _check(self, code: int) -> None:
         if code != EXIT_DONE:
-            raise RunFailed(ended_badly(code, self._printed))
+            raise ended_badly(code, self._printed)
 
 
 def begin_fork(act: Callable[[], None], printed: Path) -> int:
@@ -154,10 +160,12 @@ def code_of(child: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if number else None
 
 
-def ended_badly(code: int, printed: Path) -> str:
-    """A line that says how a fork ended, and what it said last."""
-    said = printed.read_text(errors="replace").strip().splitlines()
-    return f"the run ended by itself with exit code {code}: {''.join(said[-1:])}"
+def ended_badly(code: int, printed: Path) -> InputError | RunFailed:
+    """What says how a fork ended, and what it said last; wrong input is said as its own."""
+    said = "".join(printed.read_text(errors="replace").strip().splitlines()[-1:])
+    if code == EXIT_WRONG_INPUT:
+        return InputError(said.removeprefix("error: "))
+    return RunFailed(f"the run ended by itself with exit code {code}: {said}")
 
 
 def _half_written(directory: Path) -> set[tuple[str, int]]:

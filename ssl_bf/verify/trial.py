@@ -66,8 +66,8 @@ def _rows(lives: Lives, folder: Path, kills: int, chance: random.Random) -> list
     return [
         ("kills", str(counted.total)),
         ("... while a checkpoint was written", str(counted.in_a_write)),
-        ("runs that got to their end", str(runs)),
+        ("runs of these that got to their end", str(runs)),
         ("runs that differ", "0"),
-        ("kills that change a run, at most (3/n, 95 %)", f"{3 / counted.total:.2%}"),
+        ("kills that change a run, at most (3/n, 95 %)", f"{min(1, 3 / counted.total):.2%}"),
         ("seconds of the run never killed", f"{seconds:.1f}"),
     ]

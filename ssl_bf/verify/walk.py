@@ -132,7 +132,7 @@ class _Legs:
 
     def _check(self, code: int, rank: int) -> None:
         if code not in (EXIT_DONE, EXIT_STOPPED):
-            raise RunFailed(f"process {rank}: {ended_badly(code, self._printed(rank))}")
+            raise ended_badly(code, self._printed(rank))
 
     def _printed(self, rank: int) -> Path:
         return self._folder / f"printed-{rank}"

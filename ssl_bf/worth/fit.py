@@ -216,5 +216,7 @@ def _measured(setting: Setting, candidate: Candidate, images: int, start: float)
 
 def _seconds_to_start() -> float:
     began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import torchvision, ssl_bf.train"], check=True)
+    # a group of its own: Ctrl-C is for us, who end it
+    command = [sys.executable, "-c", "import torchvision, ssl_bf.train"]
+    subprocess.run(command, check=True, process_group=0)
     return time.monotonic() - began

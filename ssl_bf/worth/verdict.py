@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from linear_eval.evaluation.config import PIXELS
 from linear_eval.results.intervals import Array
@@ -31,12 +31,14 @@ class Answer:
         accuracy: of the finalist in percent.
         rival: who was best on the hold-out; where that one is clearly beaten, who comes nearest.
         found: the difference.
+        above: the other ones that did better than the finalist on test, with their accuracy.
     """
 
     labels: int | None
     accuracy: float
     rival: str
     found: Difference
+    above: tuple[tuple[str, float], ...] = ()
 
 
 def answers(
@@ -57,7 +59,9 @@ def answers(
         if answer.found.interval[0] > 0:
             everyone = [_against(finalist, each, budget) for each in rivals]
             answer = min(everyone, key=lambda each: each.found.interval[0])
-        found.append(answer)
+        tested = [(each.name, accuracy(each, TEST, budget)) for each in rivals]
+        above = [each for each in tested if each[1] > answer.accuracy and each[0] != answer.rival]
+        found.append(replace(answer, above=tuple(above)))
     return found
 
 
@@ -99,13 +103,15 @@ def sentences(name: str, found: Sequence[Answer], *, test_images: int, seeds: in
         head = "Pretraining pays on these images"
     else:
         head = "Pretraining does not pay on these images"
+    others = ", ".join(f"{said_name(each)} {value:.1f} %" for each, value in first.above)
     said = [
         f"{head}: with all labels a probe on {name} names {first.accuracy:.1f} % of {test_images} "
         f"test images rightly, {gained:+.1f} points against {said_name(first.rival)} "
         f"(95 % interval {low:+.1f} to {high:+.1f})."
+        + (f" On these also above it: {others}." if others else "")
     ]
     if few:
-        said.append(few_labels(few))
+        said.append(few_labels(few, with_all=gained))
     noise = "one seed, its noise taken from experience" if seeds == 1 else f"{seeds} seeds"
     of_images = round(100 * first.found.of_images)
     said.append(
@@ -115,8 +121,13 @@ def sentences(name: str, found: Sequence[Answer], *, test_images: int, seeds: in
     return said
 
 
-def few_labels(few: Sequence[Answer]) -> str:
-    """Where with few labels the finalist is ahead."""
+def few_labels(few: Sequence[Answer], *, with_all: float) -> str:
+    """Where with few labels the finalist is ahead.
+
+    Args:
+        few: by number of labels.
+        with_all: points with all labels; a crossing is named only if it is the last one.
+    """
     clear_ahead = [each.labels for each in few if each.found.is_clear and each.found.points > 0]
     clear_behind = [each.labels for each in few if each.found.is_clear and each.found.points <= 0]
     ahead = [each.found.points > 0 for each in few]
@@ -126,7 +137,7 @@ def few_labels(few: Sequence[Answer]) -> str:
         head = f"With few labels it is ahead at every number tried, {numbers} a class"
     elif not any(ahead):
         head = f"With few labels it is behind at every number tried, {numbers} a class"
-    elif crossing is not None:
+    elif crossing is not None and (with_all > 0) == ahead[-1]:
         side = "below" if ahead[0] else "above"
         head = f"It is ahead {side} about {crossing} labels a class"
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from ssl_bf.worth.contest import Contest
 from ssl_bf.worth.fit import make_plan
 from ssl_bf.worth.labelled import with_labels
 from ssl_bf.worth.outcome import Outcome, longer_command, write_outcome
-from ssl_bf.worth.plan import Plan, read_plan
+from ssl_bf.worth.plan import PLAN_FILE, Plan, read_plan
 from ssl_bf.worth.starts import check_frozen, starts
 from ssl_bf.worth.unlabelled import without_labels
 
@@ -161,7 +162,12 @@ def _claimed(asked: Asked) -> Iterator[None]:
         with sole_use(output):
             with atomic_file(output / ASKED_FILE) as file:
                 file.write(json.dumps(now, indent=2).encode() + b"\n")
-            yield
+            try:
+                yield
+            except InputError:
+                if not (output / PLAN_FILE).is_file():  # nothing was begun; the folder is free
+                    shutil.rmtree(output)
+                raise
     except InUseError as error:
         raise InputError(
             f"--output: another worth works in {output}; wait for it, stop it, or name another"

@@ -71,7 +71,20 @@ def test_wrong_input_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str
 def test_a_walk_over_numbers_of_processes_ends_where_one_process_does(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["verify-resume", "tiny.yaml", *MORE[2:], "epochs=12", "--walk", "1,2"]) == 0
+    assert (
+        main(
+            [
+                "verify-resume",
+                "tiny.yaml",
+                *MORE[2:],
+                "epochs=12",
+                "precision=bf16",
+                "--walk",
+                "1,2",
+            ]
+        )
+        == 0
+    )
     rows = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines()[1:])
     found = {name.strip(): value.strip() for name, value in rows.items()}
     assert found["processes of each leg"] == "1 2"

@@ -67,8 +67,22 @@ def answer(labels: int | None, points: float, half: float = 1.0) -> Answer:
     ],
 )
 def test_the_crossing_in_words(points: tuple[float, ...], says: str) -> None:
-    found = few_labels([answer(n, p) for n, p in zip(NUMBERS, points, strict=True)])
+    found = few_labels(
+        [answer(n, p) for n, p in zip(NUMBERS, points, strict=True)], with_all=points[-1]
+    )
     assert says in found
+
+
+def test_a_crossing_that_all_labels_undo_is_not_named() -> None:
+    points = (-0.5, -0.5, 0.5, 0.5, 0.5)
+    few = [answer(n, p) for n, p in zip(NUMBERS, points, strict=True)]
+    assert "ahead at 5, 10, 50 a class and behind elsewhere" in few_labels(few, with_all=-10.0)
+
+
+def test_who_else_did_better_on_the_test_images_is_named() -> None:
+    found = replace(answer(None, 0.5), above=(("random", 66.7), ("file", 61.0)))
+    [first, *_] = sentences("moco_v2", [found], test_images=100, seeds=1)
+    assert first.endswith("On these also above it: a random network 66.7 %, file 61.0 %.")
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,13 @@ def test_a_folder_that_says_nothing_is_refused(name: str, says: str, tmp_path: P
             path.write_bytes(b"no image")
     with pytest.raises(InputError, match=says):
         worth(Asked(folder=folder, output=tmp_path / "out", minutes=1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_time_leaves_the_folder_free(asked: Asked) -> None:
+    with pytest.raises(InputError, match=r"--minutes: .* would fit"):
+        worth(replace(asked, minutes=0.001))
+    assert not asked.output.exists()
 
 
 def test_wrong_words_are_one_line(
@@ -163,6 +170,7 @@ def test_wrong_words_are_one_line(
     (tmp_path / "other" / "letter.txt").write_text("dear")
     for words, says in (
         (["--minutes", "0"], "--minutes: 0, expected"),
+        (["--minutes", "inf"], "--minutes: inf, expected"),
         (["--jobs", "0"], "--jobs: 0, expected"),
         (["--frozen", str(tmp_path / "no.safetensors")], "--frozen: "),
         (["--output", str(tmp_path / "other")], "holds letter.txt and no worth"),
