@@ -101,7 +101,7 @@ def build_run(
     source = open_source(config.data)
     if directory is not None:
         check_outside(directory, source.split.folder, "run.directory")
-    train, holdout = _split_data(config, source)
+    train, holdout = split_data(config, source)
     if config.batch_size > len(train):
         raise InputError(
             f"batch_size: {config.batch_size} is more than the {len(train)} training images, "
@@ -174,7 +174,7 @@ def build_run(
     )
 
 
-def _split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:
+def split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:
     """The images to train on, and the labelled hold-out (empty where there are no labels)."""
     is_labelled = bool((source.split.labels >= 0).all())
     return split_holdout(source.split, config.data.holdout if is_labelled else 0.0)

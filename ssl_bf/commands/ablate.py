@@ -62,8 +62,13 @@ def _ablate(given: argparse.Namespace) -> None:
     elif given.explain is not None:
         print(_explained(given.explain, study))
     elif given.status:
+        load_torch(if_interrupted=given.if_interrupted)  # by which arms are checked
+        from ssl_bf.study.arms import open_arms
+        from ssl_bf.study.judging import open_judge
         from ssl_bf.study.status import status_lines
 
+        open_arms(study)
+        open_judge(study)
         print("\n".join(status_lines(study)))
     else:
         load_torch(if_interrupted=given.if_interrupted)

@@ -15,7 +15,7 @@ from linear_eval.datasets.splits import open_splits
 from linear_eval.datasets.tiny_imagenet import TinyImagenetConfig
 from linear_eval.system.device import choose_device
 from linear_eval.system.errors import InputError
-from ssl_bf.build import Run, build_run
+from ssl_bf.build import Run, build_run, split_data
 from ssl_bf.config import PretrainConfig
 from ssl_bf.doctor import images, machine, resources, settings
 from ssl_bf.doctor.finding import Finding
@@ -56,18 +56,19 @@ def _of_settings(config: PretrainConfig) -> Iterator[Finding]:
 
 
 def _of_images(config: PretrainConfig) -> Generator[Finding, None, ImageSplit]:
-    """Returns the training images."""
+    """Returns the images to train on, without the hold-out."""
     data = config.data
     if isinstance(data, TinyImagenetConfig):
         yield images.tiny_imagenet_layout(Path(data.root).expanduser())
-    train = open_source(data).split
+    source = open_source(data)
+    train = source.split
     yield images.fingerprint(data.name, train)
     yield images.unreadable(train, data.max_bad, skips=data.on_bad_image == "skip")
     try:
         yield images.duplicates(train, open_splits(data).test)
     except InputError as error:
         yield Finding("look", "test split", f"{error}; without one there is nothing to judge on")
-    return train
+    return split_data(config, source)[0]
 
 
 def _of_sizes(config: PretrainConfig, train: ImageSplit, device: torch.device) -> Iterator[Finding]:

@@ -142,4 +142,6 @@ def test_what_a_study_holds_can_be_asked(study: Path) -> None:
     assert "steps" in command("study.yaml", "--explain", "budget.rule")[1]
     code, printed = command("study.yaml", "--status")
     assert (code, printed.splitlines()[-1].startswith("4 missing; no run has made")) == (0, True)
+    code, printed = command("study.yaml", "--status", "epohcs=2")
+    assert (code, "epohcs: no such key" in printed) == (2, True)
     assert not Path("study").exists()
