@@ -3,6 +3,7 @@
 import math
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 SHOWN = 5  # lines
@@ -19,16 +20,30 @@ def one_line(text: str) -> str:
 
 
 def shortened(lines: Sequence[str], *, verbose: bool) -> list[str]:
-    """At most five lines; the last one says how many are held back, if some are.
+    """At most five notes; the last one says how many are held back, if some are.
 
     Args:
         lines: the most important first.
         verbose: whether all are wanted.
     """
-    if verbose or len(lines) <= SHOWN:
-        return list(lines)
-    shown = list(lines[: SHOWN - 1])
-    return [*shown, f"note: {len(lines) - len(shown)} more lines like these: add --verbose"]
+    if not verbose and len(lines) > SHOWN:
+        shown = lines[: SHOWN - 1]
+        lines = [*shown, f"note: {len(lines) - len(shown)} more lines like these: add --verbose"]
+    return [part for line in lines for part in _between_words(line)]
+
+
+def _between_words(line: str) -> list[str]:
+    """The line, on a terminal broken where that is full, and never within a word."""
+    width = _terminal_width()
+    if len(line) <= width:
+        return [line]
+    return textwrap.wrap(
+        line,
+        int(width),
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def aligned(

@@ -1,6 +1,7 @@
 import pytest
 
-from linear_eval.system.printable import aligned, one_line, printable
+from linear_eval.system import printable as module
+from linear_eval.system.printable import aligned, one_line, printable, shortened
 
 
 def test_names_are_printed_in_one_line() -> None:
@@ -43,3 +44,20 @@ def test_a_table_wider_than_the_terminal_is_parted_between_columns(width: int) -
     assert joined == [list(HEADINGS[1:]), *(list(row[1:]) for row in ROWS)]
     assert len(parts) == {1: 3, 17: 3, 27: 2, 31: 2, 32: 1}[width]
     assert width < 22 or max(map(len, lines)) <= width
+
+
+def test_notes_are_broken_between_words_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notes = [f"note: number {number} of some" for number in range(7)]
+    assert shortened(notes, verbose=True) == notes
+    assert shortened(notes, verbose=False) == [
+        *notes[:4],
+        "note: 3 more lines like these: add --verbose",
+    ]
+    monkeypatch.setattr(module, "_terminal_width", lambda: 18)
+    assert shortened(["note: a/long-file/name.safetensors is here"], verbose=False) == [
+        "note:",
+        "  a/long-file/name.safetensors",
+        "  is here",
+    ]
