@@ -140,18 +140,23 @@ def scan_lines(scan: Scan) -> list[str]:
     low, middle, high = scan.sides
     counts = sorted(scan.classes.values())
     of_classes = (
-        f", {len(counts)} classes of {counts[0]} to {counts[-1]} images"
+        f", {len(counts)} classes of {_range(counts[0], counts[-1])} images"
         if counts
         else ", no labels"
     )
+    sides = f"{low} px" if low == high else f"{low} to {high} px, median {middle}"
     parts = ", ".join(f"{count} {name}" for name, count in scan.parts.items() if count)
     return [
-        f"{scan.images} images{of_classes}; short side {low} to {high} px, median {middle}",
+        f"{scan.images} images{of_classes}; short side {sides}",
         f"{scan.exact_copies} exact and {scan.near_copies} near copies of other images, kept on "
         f"one side each; {scan.unreadable} unreadable",
         f"parts: {parts}",
         *scan.notes,
     ]
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _limited(found: Found) -> tuple[Found, list[str]]:

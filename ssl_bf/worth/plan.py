@@ -74,7 +74,7 @@ class Plan:
             f"pretraining: {names}",
             f"{halving} the winner for {self.epochs} epochs",
             *(supervised if self.budgets else []),
-            f"about {self.seconds / 60:.0f} minutes from here on",
+            f"about {self.seconds / 60:.0f} min from here on",
         ]
 
 
