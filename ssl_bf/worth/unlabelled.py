@@ -13,7 +13,7 @@ from ssl_bf.worth.outcome import Outcome, Shown
 from ssl_bf.worth.quality import Quality, UnlabelledJudge
 from ssl_bf.worth.training import backbone_of
 
-_TO_SETTLE = 20  # labels per class: ten to learn from, ten to judge on
+_TO_BEGIN = 20  # labels per class: ten to learn from, ten to judge on
 
 
 def without_labels(contest: Contest, show: Callable[[Outcome], None]) -> Outcome:
@@ -55,9 +55,9 @@ def _sentences(finalist: Shown, others: Sequence[Shown], images: int) -> list[st
     return [
         "Without labels nobody can know whether pretraining pays here: how many images are named "
         "rightly is not measured.",
-        f"{_TO_SETTLE} labels a class, in class folders, would settle it.",
+        f"{_TO_BEGIN} labels a class, in class folders, would be a beginning.",
         f"What can be seen on {images} images: features of {finalist.name} fill "
-        f"{ours['rankme']:.0f} directions, and two crops of an image share "
+        f"{ours['rankme']:.0f} directions (RankMe), and two crops of an image share "
         f"{ours['neighbours_kept']:.0f} % of their neighbours ({against}). Higher is often better, "
         "and proves nothing.",
     ]
