@@ -166,7 +166,7 @@ def _claimed(asked: Asked) -> Iterator[None]:
                 yield
             except InputError:
                 if not (output / PLAN_FILE).is_file():  # nothing was begun; the folder is free
-                    shutil.rmtree(output)
+                    shutil.rmtree(output, ignore_errors=True)
                 raise
     except InUseError as error:
         raise InputError(

@@ -3,6 +3,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import shutil
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,8 +46,8 @@ def test_the_second_waits_and_then_holds_the_lock_at_the_same_path(
     if fate == "renamed":
         folder.rename(tmp_path / "finished")
     elif fate == "deleted":
-        (folder / "lock").unlink()
-        folder.rmdir()
+        gone = folder.rename(tmp_path / "gone")  # or the second might put its file in meanwhile
+        shutil.rmtree(gone)
     first.close()
     assert has_lock.wait(20)
     third_waits = threading.Event()
