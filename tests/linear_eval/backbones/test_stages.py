@@ -1,5 +1,7 @@
 import copy
+from collections.abc import Iterable
 from itertools import zip_longest
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,14 @@ from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS
 from linear_eval.system.errors import InputError
 
 GRIDS = [name for name in ARCHITECTURES if name not in VISION_TRANSFORMERS]
+LARGE = ("vit_base", "resnet101")  # nothing in them that the smaller ones lack
 TIMM_VITS = ["timm:test_vit", "timm:test_vit2", "timm:deit_tiny_distilled_patch16_224"]
+
+
+def large_ones_slow(names: Iterable[str]) -> list[Any]:
+    """The same, those that take ten seconds each marked."""
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=slow if name.startswith(LARGE) else ()) for name in names]
 
 
 def composed(backbone: nn.Module, images: Tensor) -> Tensor:
@@ -42,7 +51,7 @@ def check_equal(backbone: nn.Module, size: int) -> None:
         backbone.zero_grad()
 
 
-@pytest.mark.parametrize("architecture", GRIDS)
+@pytest.mark.parametrize("architecture", large_ones_slow(GRIDS))
 def test_the_stages_of_a_convolutional_network_are_the_network(architecture: str) -> None:
     backbone = build_backbone(architecture)
     assert len(stages(backbone)) == (4 if architecture in CIFAR_BLOCKS else 5)
@@ -76,7 +85,7 @@ def test_the_parameters_of_a_vision_transformer_lie_in_its_stages() -> None:
     check_parameters(build_backbone("vit_micro"), 32)
 
 
-@pytest.mark.parametrize("architecture", VISION_TRANSFORMERS)
+@pytest.mark.parametrize("architecture", large_ones_slow(VISION_TRANSFORMERS))
 def test_the_stages_of_a_vision_transformer_are_the_network(architecture: str) -> None:
     pytest.importorskip("timm", reason="vision transformers need the extra timm")
     backbone = build_backbone(architecture)

@@ -1,9 +1,9 @@
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
-import shutil
 import threading
 from contextlib import ExitStack
 from pathlib import Path
