@@ -60,6 +60,9 @@ def add(commands: Commands) -> None:
 def _report(given: argparse.Namespace) -> None:
     if given.no_images and given.data_root is not None:
         raise InputError("--data-root: --no-images shows none; leave one of them out")
+    from linear_eval.report.sources import check_sources
+
+    check_sources(given.sources)
     load_torch(if_interrupted=given.if_interrupted)
     from linear_eval.report.page import ReportOptions, report
 

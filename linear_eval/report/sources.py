@@ -68,6 +68,16 @@ def open_sources(paths: Sequence[Path]) -> Sources:
     return Sources(tuple(runs), tuple(results), tuple(studies), tuple(worths))
 
 
+def check_sources(paths: Sequence[Path]) -> None:
+    """Refuse what is nothing of this, by the names of files alone.
+
+    Raises:
+        InputError: naming the path.
+    """
+    for path in paths:
+        _kinds(path)
+
+
 def _kinds(path: Path) -> set[str]:
     if not path.exists():
         raise InputError(

@@ -83,13 +83,7 @@ def explain(config_class: type, key: str, config: Any = None) -> str:
     Raises:
         ConfigError: no such key; names the nearest.
     """
-    found = list(_find((config_class,), key.split(".")))
-    if not found:
-        known = list(dict.fromkeys(dotted_keys(config_class)))
-        last = key.rpartition(".")[2]
-        same = [each for each in known if each.rpartition(".")[2] == last]
-        hint = f" Did you mean '{same[0]}'?" if same else nearest(key, known)
-        raise ConfigError(f"{key}: no such key.{hint}".removesuffix("."))
+    found = found_keys(config_class, key)
     lines = [key]
     if config is not None:
         lines.append(f"  here: {_value(config, key.split('.'))}")
@@ -100,6 +94,22 @@ def explain(config_class: type, key: str, config: Any = None) -> str:
     for each, owners in _alike(found):
         lines += _lines(each, owners if len(found) > 1 else "")
     return "\n".join(lines)
+
+
+def found_keys(config_class: type, key: str) -> list[Key]:
+    """The fields that a dotted key stands for: of each member of a union that has it.
+
+    Raises:
+        ConfigError: no such key; names the nearest.
+    """
+    found = list(_find((config_class,), key.split(".")))
+    if not found:
+        known = list(dict.fromkeys(dotted_keys(config_class)))
+        last = key.rpartition(".")[2]
+        same = [each for each in known if each.rpartition(".")[2] == last]
+        hint = f" Did you mean '{same[0]}'?" if same else nearest(key, known)
+        raise ConfigError(f"{key}: no such key.{hint}".removesuffix("."))
+    return found
 
 
 def every_key(config_class: type, path: str = "") -> Iterator[tuple[str, Key]]:

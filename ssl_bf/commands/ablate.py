@@ -51,6 +51,7 @@ def add(commands: Commands) -> None:
 
 def _ablate(given: argparse.Namespace) -> None:
     from linear_eval.strict_config.reader import to_yaml
+    from ssl_bf.study.arms import check_arms, open_arms
     from ssl_bf.study.study_file import load_study
 
     only_shown = given.show or given.explain is not None
@@ -62,8 +63,8 @@ def _ablate(given: argparse.Namespace) -> None:
     elif given.explain is not None:
         print(_explained(given.explain, study))
     elif given.status:
+        check_arms(study)
         load_torch(if_interrupted=given.if_interrupted)  # by which arms are checked
-        from ssl_bf.study.arms import open_arms
         from ssl_bf.study.judging import open_judge
         from ssl_bf.study.status import status_lines
 
@@ -71,6 +72,7 @@ def _ablate(given: argparse.Namespace) -> None:
         open_judge(study)
         print("\n".join(status_lines(study)))
     else:
+        check_arms(study)
         load_torch(if_interrupted=given.if_interrupted)
         from ssl_bf.study.ablate import ablate
         from ssl_bf.study.processes import Here

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_config, add_parser
 from linear_eval.system.errors import RunFailed, load_torch
+from ssl_bf.commands import before_torch
+from ssl_bf.commands.pretrain import explain_key
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -35,8 +37,15 @@ def add(commands: Commands) -> None:
 
 
 def _doctor(given: argparse.Namespace) -> None:
+    for_missing = "???" if given.explain is not None else None
+    before_torch.check_config(given.config, given.overrides, for_missing)
+    if given.explain is not None:
+        before_torch.check_key(given.explain)
     load_torch(if_interrupted=given.if_interrupted)
-    doctor(given.config, given.overrides)
+    if given.explain is not None:
+        print(explain_key(given.config, given.overrides, given.explain))
+    else:
+        doctor(given.config, given.overrides)
 
 
 def doctor(source: str, overrides: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
 from linear_eval.system.errors import InputError, load_torch
+from ssl_bf.commands import before_torch
 
 if TYPE_CHECKING:
     from linear_eval.checkpoints.export import Format
@@ -53,6 +54,7 @@ def add(commands: Commands) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
+    before_torch.check_run(given.directory)
     load_torch(if_interrupted=given.if_interrupted)
     export_backbone(given.directory, given.output, given.format, overwrite=given.overwrite)
 

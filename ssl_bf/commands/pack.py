@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
 from linear_eval.system.errors import InputError, load_torch
+from ssl_bf.commands import before_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
 
-CONFIG_ENDINGS = (".yaml", ".yml")
 EXAMPLE = """\
 example:
   ssl-bf pack data/imagenet/train packed views.short_side=320
@@ -44,6 +43,7 @@ def add(commands: Commands) -> None:
 
 
 def _pack(given: argparse.Namespace) -> None:
+    before_torch.check_packing(given.images, given.output, given.overrides)
     load_torch(if_interrupted=given.if_interrupted)
     pack_images(given.images, given.output, given.overrides)
 
@@ -65,16 +65,10 @@ def pack_images(given: str, output: Path, overrides: Sequence[str]) -> None:
     from ssl_bf.pixels.packed_store import NOT_CHECKED
     from ssl_bf.pixels.source import FolderConfig, open_source
 
-    if output.name in ("", ".."):
-        raise InputError(f"{output}: expected a folder of its own for the store; give it a name")
+    before_torch.check_packing(given, output, overrides)
     if Path(given).is_dir():
-        folder = {"data": {"name": "image_folder", "root": given}}
-        of_folder = parse_config(FolderConfig, folder, overrides).value
+        of_folder = parse_config(FolderConfig, before_torch.folder_config(given), overrides).value
         data, preparation = of_folder.data, of_folder.views
-    elif os.sep in given and not Path(given).exists() and Path(given).suffix not in CONFIG_ENDINGS:
-        raise InputError(
-            f"{given}: no such folder, expected one of images, or a config; look at it"
-        )
     else:
         config = load_config(PretrainConfig, given, overrides, packaged="pretrain").value
         data, preparation = config.data, config.views.preparation

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_config, add_parser
 from linear_eval.system.errors import load_torch
+from ssl_bf.commands import before_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -51,9 +52,10 @@ def add(commands: Commands) -> None:
 
 
 def _pretrain(given: argparse.Namespace) -> None:
-    from linear_eval.strict_config.source import read_config_file
-
-    read_config_file(given.config, "pretrain")  # its name and YAML need no torch
+    for_missing = "???" if given.show or given.explain is not None else None
+    before_torch.check_config(given.config, given.overrides, for_missing)
+    if given.explain is not None:
+        before_torch.check_key(given.explain)
     load_torch(if_interrupted=given.if_interrupted)
     if given.explain is not None:
         print(explain_key(given.config, given.overrides, given.explain))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from linear_eval.commands.subcommand import add_parser
 from linear_eval.system.errors import InputError, load_torch
+from ssl_bf.commands import before_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -70,6 +71,7 @@ def _relations(given: argparse.Namespace) -> None:
     from ssl_bf.attention.picture import require_matplotlib
 
     require_matplotlib()
+    before_torch.check_run(given.directory, given.overrides)
     load_torch(if_interrupted=given.if_interrupted)
     draw_relations(
         given.directory,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
-from linear_eval.system.errors import RunFailed, load_torch
+from linear_eval.system.errors import InputError, RunFailed, load_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -34,6 +34,10 @@ def add(commands: Commands) -> None:
 
 
 def _replay(given: argparse.Namespace) -> None:
+    if not given.file.is_file():
+        raise InputError(
+            f"{given.file}: no such file, expected a captured step; give RUN/captured/*"
+        )
     load_torch(if_interrupted=given.if_interrupted)
     replay_step(given.file)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
 from linear_eval.system.errors import InputError, load_torch
+from ssl_bf.commands import before_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -45,6 +46,7 @@ def add(commands: Commands) -> None:
 
 
 def _resume(given: argparse.Namespace) -> None:
+    before_torch.check_run(given.directory, given.overrides)
     load_torch(if_interrupted=given.if_interrupted)
     resume(given.directory, given.overrides)
 
@@ -61,16 +63,9 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> None:
 
 def config_to_go_on(directory: Path, overrides: Sequence[str]) -> PretrainConfig:
     """The config of a run, with overrides of the keys `RESUMABLE`."""
-    from ssl_bf.config import ONLY_AT_START, RESUMABLE
     from ssl_bf.run.saved_config import saved_config
 
-    for key in (text.partition("=")[0] for text in overrides):
-        if not key.startswith(RESUMABLE) or key in ONLY_AT_START:
-            raise InputError(
-                f"{key}: cannot change while a run goes on, expected one of speed.* (not like), "
-                "run.* (not directory, overwrite), data.root, data.on_bad_image and data.max_bad; "
-                "start a new run"
-            )
+    before_torch.check_run(directory, overrides)
     return saved_config(directory, overrides)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
 from linear_eval.system.errors import InputError, load_torch
+from ssl_bf.commands import before_torch
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -55,9 +56,7 @@ def add(commands: Commands) -> None:
 
 
 def _verify_resume(given: argparse.Namespace) -> None:
-    from linear_eval.strict_config.source import read_config_file
-
-    read_config_file(given.config, "pretrain")
+    before_torch.check_config(given.config, [*given.overrides, "run.directory=???"])
     load_torch(if_interrupted=given.if_interrupted)
     if given.walk is None:
         kills = KILLS if given.kills is None else given.kills

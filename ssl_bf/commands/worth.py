@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser
 from linear_eval.system.errors import InputError, load_torch
+from linear_eval.system.printable import printable
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -63,6 +64,11 @@ def _worth(given: argparse.Namespace) -> None:
         )
     if given.jobs is not None and given.jobs < 1:
         raise InputError(f"--jobs: {given.jobs}, expected 1 or more; give that")
+    if not given.folder.is_dir():
+        raise InputError(
+            f"FOLDER: {printable(str(given.folder))} is no folder, expected one of images; "
+            "give its path"
+        )
     load_torch(if_interrupted=given.if_interrupted)
     from ssl_bf.worth.worth import Asked, worth
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from linear_eval.strict_config.reader import load_config
+from linear_eval.strict_config.from_source import defined
+from linear_eval.strict_config.reader import LoadedConfig, load_config
 from linear_eval.strict_config.types import nearest
 from linear_eval.system.errors import ConfigError
-from ssl_bf.config import PretrainConfig, decisive_settings
 from ssl_bf.study.study_file import KEYS, ArmConfig, StudyConfig
+
+if TYPE_CHECKING:
+    from ssl_bf.config import PretrainConfig
+
+T = TypeVar("T")
 
 _SET_BY_STUDY = {
     "seed": "seeds",
@@ -40,6 +45,8 @@ class Arm:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the result, dotted, but for the seeds."""
+        from ssl_bf.config import decisive_settings
+
         found = decisive_settings(self.config)
         return {key: value for key, value in found.items() if key not in _SET_BY_STUDY}
 
@@ -55,8 +62,10 @@ def open_arms(study: StudyConfig) -> list[Arm]:
     Raises:
         ConfigError: naming the arm and the key.
     """
-    _check_base_overrides(study.base_overrides)
-    arms = [_open_arm(arm, study) for arm in study.arms]
+    from ssl_bf.config import PretrainConfig
+
+    check_arms(study)
+    arms = [_open_arm(_load(PretrainConfig, arm, study), arm) for arm in study.arms]
     for number, arm in enumerate(arms):
         for other in arms[:number]:
             if arm.settings == other.settings:
@@ -69,7 +78,20 @@ def open_arms(study: StudyConfig) -> list[Arm]:
     return arms
 
 
-def _open_arm(arm: ArmConfig, study: StudyConfig) -> Arm:
+def check_arms(study: StudyConfig) -> None:
+    """Refuse wrong keys, names and types in the arms, before torch is loaded.
+
+    Raises:
+        ConfigError: naming the arm and the key.
+    """
+    whole = defined("ssl_bf.config", "PretrainConfig")
+    _check_base_overrides(study.base_overrides, [each.name for each in dataclasses.fields(whole)])
+    for arm in study.arms:
+        _check_own_overrides(arm)
+        _load(whole, arm, study)
+
+
+def _check_own_overrides(arm: ArmConfig) -> None:
     for text in arm.overrides:
         key = text.partition("=")[0].strip()
         by = _SET_BY_STUDY.get(key)
@@ -79,17 +101,22 @@ def _open_arm(arm: ArmConfig, study: StudyConfig) -> Arm:
             by = "budget, as all arms get the same"
         if by is not None:
             raise ConfigError(f"arms: {arm.name}: {key} is set by {by}; leave it out")
+
+
+def _load(config_class: type[T], arm: ArmConfig, study: StudyConfig) -> LoadedConfig[T]:
     texts = [*study.base_overrides, *arm.overrides, f"run.directory={study.directory}"]
     try:
-        loaded = load_config(PretrainConfig, study.base, texts, packaged="pretrain")
+        return load_config(config_class, study.base, texts, packaged="pretrain")
     except ConfigError as error:
         raise ConfigError(f"arms: {arm.name}: {error}") from error
+
+
+def _open_arm(loaded: LoadedConfig[PretrainConfig], arm: ArmConfig) -> Arm:
     without_own = replace(loaded.value, run=replace(loaded.value.run, overwrite=False))
     return Arm(name=arm.name, config=without_own, notes=tuple(loaded.notes))
 
 
-def _check_base_overrides(texts: tuple[str, ...]) -> None:
-    sections = [each.name for each in dataclasses.fields(PretrainConfig)]
+def _check_base_overrides(texts: tuple[str, ...], sections: list[str]) -> None:
     for text in texts:
         key = text.partition("=")[0].strip()
         if key in _SET_BY_STUDY:

@@ -85,7 +85,11 @@ def test_only_what_must_be_given_is_called_required(
     assert f"are required: {missing}; see ssl-bf {arguments[0]} --help\n" in capsys.readouterr().err
 
 
-def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_reach_the_commands_as_typed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/mine").mkdir(parents=True)
     calls: list[tuple[object, ...]] = []
     for name, command in (("pretrain", pretrain), ("resume", resume), ("export_backbone", export)):
         monkeypatch.setattr(
@@ -93,14 +97,14 @@ def test_arguments_reach_the_commands_as_typed(monkeypatch: pytest.MonkeyPatch) 
             name,
             lambda *given, name=name, **options: calls.append((name, *given, *options.items())),
         )
-    assert main(["pretrain", "quickstart", "epochs=3", "data.root=a b"]) == 0
+    assert main(["pretrain", "quickstart", "epochs=3", "run.directory=a b"]) == 0
     assert main(["resume", "runs/mine", "speed.threads=1"]) == 0
     assert main(["export", "runs/mine", "--output", "out.safetensors"]) == 0
     assert main(["export", "runs/mine", "--output", "out", "--overwrite"]) == 0
     assert main(["export", "runs/mine", "--format", "onnx"]) == 0
     exported = ("export_backbone", Path("runs/mine"))
     assert calls == [
-        ("pretrain", "quickstart", ["epochs=3", "data.root=a b"]),
+        ("pretrain", "quickstart", ["epochs=3", "run.directory=a b"]),
         ("resume", Path("runs/mine"), ["speed.threads=1"]),
         (*exported, Path("out.safetensors"), "safetensors", ("overwrite", False)),
         (*exported, Path("out"), "safetensors", ("overwrite", True)),
@@ -122,25 +126,28 @@ def test_the_exit_code_tells_how_it_ended_in_one_line(
     printed: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     def end(directory: Path, overrides: list[str]) -> None:
         raise outcome
 
     monkeypatch.setattr(resume, "resume", end)
-    assert main(["resume", "runs/mine"]) == code
+    assert main(["resume", str(tmp_path)]) == code
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(printed)
     assert said.err.count("\n") == 1
 
 
-def test_a_failure_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_ours_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fail(directory: Path, overrides: list[str]) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(resume, "resume", fail)
     with pytest.raises(RuntimeError, match="a bug"):
-        main(["resume", "runs/mine"])
+        main(["resume", str(tmp_path)])
 
 
 def test_the_whole_config_can_be_shown_without_what_must_be_given(

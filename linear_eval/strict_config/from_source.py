@@ -1,0 +1,73 @@
+"""Config classes as their source says them, without what stands beside them.
+
+A config class lies beside the module that it configures, so importing it costs seconds for torch. A
+wrong key should not: here a class is made from its lines of the source alone, with its keys, types
+and defaults, but without its methods, so without its range checks.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_OURS = ("ssl_bf", "linear_eval")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@cache
+def defined(module: str, name: str) -> Any:
+    """What a module's top level calls so: a class's fields alone, or the value of anything else.
+
+    Modules of the two packages are read, all others imported.
+
+    Args:
+        module: dotted name.
+        name: of a class or a value that a plain assignment gives, there or where it comes from.
+
+    Raises:
+        NameError: there is no such class or assignment.
+    """
+    for statement in _statements(module):
+        if isinstance(statement, ast.ClassDef) and statement.name == name:
+            return _made(module, _fields_alone(statement), name)
+        if isinstance(statement, ast.Assign) and name in map(ast.unparse, statement.targets):
+            return _made(module, statement, name)
+        if isinstance(statement, ast.ImportFrom):
+            for each in statement.names:
+                if name == (each.asname or each.name):
+                    return _imported(str(statement.module), each.name)
+    raise NameError(f"{module}: {name} is not defined at its top level")
+
+
+def _imported(module: str, name: str) -> Any:
+    if module.partition(".")[0] in _OURS:
+        return defined(module, name)
+    return getattr(importlib.import_module(module), name)
+
+
+def _fields_alone(statement: ast.ClassDef) -> ast.ClassDef:
+    fields: list[ast.stmt] = [each for each in statement.body if isinstance(each, ast.AnnAssign)]
+    parts = {part: getattr(statement, part) for part in statement._fields}
+    return ast.ClassDef(**{**parts, "body": fields or [ast.Pass()]})
+
+
+def _made(module: str, statement: ast.stmt, name: str) -> Any:
+    """Run one statement of our own source, with what the names that it reads mean there."""
+    read = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)}
+    own = [each.target for each in ast.walk(statement) if isinstance(each, ast.AnnAssign)]
+    others = read - {name, *map(ast.unparse, own), *dir(builtins)}
+    names = {"__name__": module, **{each: defined(module, each) for each in others}}
+    tree = ast.fix_missing_locations(ast.Module(body=[statement], type_ignores=[]))
+    exec(compile(tree, module, "exec", dont_inherit=True), names)
+    return names[name]
+
+
+@cache
+def _statements(module: str) -> list[ast.stmt]:
+    file = _ROOT.joinpath(*module.split("."))
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    return ast.parse(file.read_text("utf-8")).body
