@@ -23,7 +23,13 @@ from linear_eval.strict_config.types import (
     list_item,
     section_classes,
 )
-from linear_eval.strict_config.words import member_named, member_problem, no_such_key, not_a_section
+from linear_eval.strict_config.words import (
+    member_named,
+    member_problem,
+    no_such_key,
+    not_a_section,
+    way_to_give,
+)
 from linear_eval.system.errors import ConfigError
 
 __all__ = ["ConfigError", "LoadedConfig", "load_config", "parse_config", "to_yaml"]
@@ -212,7 +218,7 @@ class _Reader:
             return self.for_missing
         if default is MISSING:
             wanted = known.metadata.get("expects") or describe(annotation)
-            self.problems.append(f"{key}: missing, expected {wanted}; give it as {key}=VALUE")
+            self.problems.append(f"{key}: missing, expected {wanted}; {way_to_give(key)}")
         return default
 
     def _read_list(

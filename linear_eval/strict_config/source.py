@@ -21,6 +21,7 @@ _COMMAND_OF = {
     "evaluate": "linear-eval run",
     "study": "ssl-bf ablate",
 }
+_FEW = 12  # names that a line can hold
 _KIND_OF = {
     "pretrain": "a pretraining config",
     "evaluate": "an evaluation config",
@@ -207,7 +208,8 @@ def _find(source: str, packaged: str) -> Path:
     known = config_names(packaged)
     what = "no such config" if is_name else "no such file"
     hint = nearest(path.stem, known)
-    names = "" if hint else f" ({', '.join(known)})"
+    named = ", ".join(known) if len(known) <= _FEW else "`ssl-bf configs` lists them"
+    names = "" if hint else f" ({named})"
     raise ConfigError(
         f"{source}: {what}, expected a path or the name of a packaged config{names}.{hint}"
     )

@@ -96,7 +96,9 @@ def describe(annotation: Any, *, many: bool = False) -> str:
         return f"a list of {len(arguments)} ({', '.join(describe(each) for each in arguments)})"
     if annotation is type(None):
         return "null"
-    return "a section" if section_classes(annotation) else _WORDS[annotation][many]
+    if section_classes(annotation):
+        return "sections" if many else "a section"
+    return _WORDS[annotation][many]
 
 
 def show(value: Any) -> str:

@@ -54,16 +54,22 @@ def no_such_key(key: str, member: type, classes: tuple[type, ...], config_class:
     return f"{key}: no such key.{hint}"
 
 
+def way_to_give(key: str) -> str:
+    """How a missing key is given: by an override, but for those inside of lists."""
+    return "give it in its item of the list" if "]" in key else f"give it as {key}=VALUE"
+
+
 def not_a_section(classes: tuple[type, ...], path: str, value: Any) -> str:
     """Say that a value stands where a section belongs."""
     if not path:
         return f"expected a mapping of keys to values, got {show(value)}"
     problem = f"{path}: is a section, got {show(value)}"
+    keys = ", ".join(_field_names(classes[0]))
+    if path.endswith("]"):
+        return f"{problem}; write {{KEY: VALUE, ...}} with KEY one of {keys}"
     if len(classes) > 1 and isinstance(value, Plain):
         return f"{problem}; write {path}.name={value}"
-    return (
-        f"{problem}; write {path}.KEY=VALUE with KEY one of {', '.join(_field_names(classes[0]))}"
-    )
+    return f"{problem}; write {path}.KEY=VALUE with KEY one of {keys}"
 
 
 def _field_names(member: Any) -> list[str]:

@@ -198,7 +198,7 @@ def test_what_plain_yaml_loading_makes_of_numbers_and_switches_is_accepted() -> 
             "ks: in its list, expected a whole number, got 'x' (str)",
         ),
         ("chain=[{radios: 3}]", "chain[0].radios: no such key. Did you mean 'radius'?"),
-        ("chain=[3]", "chain[0]: is a section, got 3 (int); write chain[0].KEY=VALUE with KEY one"),
+        ("chain=[3]", "chain[0]: is a section, got 3 (int); write {KEY: VALUE, ...} with KEY one"),
         ("method=simsiam", "method: is a section, got 'simsiam' (str); write method.name=simsiam"),
         (
             "speed=null",
