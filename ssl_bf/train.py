@@ -229,7 +229,6 @@ def _save(run: Run, saver: Saver, done: int, log: RunLog) -> None:
     state = {
         "world_size": world_size(),
         "shards": run.num_shards,
-        "seed": run.config.seed,
         **IMAGE_ORDER,
         **image_identity(run.images),
         "settings": decisive_settings(run.config),
