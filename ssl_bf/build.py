@@ -120,7 +120,7 @@ def build_run(
     local_batch = config.batch_size // shards.count
     with computing(shards.first()):
         method.check_batch(local_batch, shards.count)
-        method.relation.make_room(local_batch)
+        method.relation.make_room(local_batch, config.views.size)
         method.compute_in_parts(config.accumulate, local_batch)
     check_captured(config, method)
     method.backward_per_view = config.speed.per_view_backward

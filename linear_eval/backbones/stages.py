@@ -6,7 +6,7 @@ feature width, T tokens of width E, C channels of an H x W grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,33 @@ def places(backbone: nn.Module) -> dict[int, Place]:
         for layer in layers
     ]
     return {number: Place(number, width) for number, width in enumerate(widths, start=1)}
+
+
+@torch.no_grad()
+def shapes_between(
+    backbone: nn.Module, before: Sequence[int], image_size: int
+) -> list[tuple[int, ...]]:
+    """Shapes of one image's values between stages.
+
+    Args:
+        backbone: that has stages; its mode and statistics stay.
+        before: numbers of stages, rising: the values behind so many.
+        image_size: S of square images.
+
+    Returns:
+        (E, H, W) or (T, E) for each of `before`.
+    """
+    was_training = [each for each in backbone.modules() if each.training]
+    backbone.eval()
+    values = next(backbone.parameters()).new_zeros(1, 3, image_size, image_size)
+    shapes = []
+    for number, stage in enumerate(stages(backbone)[: before[-1]], start=1):
+        values = stage(values)
+        if number in before:
+            shapes.append(tuple(values.shape[1:]))
+    for each in was_training:
+        each.training = True
+    return shapes
 
 
 def parameters_by_stage(backbone: nn.Module) -> list[list[str]]:

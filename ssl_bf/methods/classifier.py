@@ -34,6 +34,7 @@ from ssl_bf.optimizers import ParameterGroup
 from ssl_bf.parts.layer_rates import by_layer
 from ssl_bf.parts.weight_average import WeightAverage
 from ssl_bf.relations.streams import mean_over_stream_pairs
+from ssl_bf.relations.surroundings import Samples
 from ssl_bf.schedules import Elapsed
 
 
@@ -131,7 +132,7 @@ class Classifier(Method):
         """Cross-entropy of the streams' logits with the labels, weighed as the pairs say."""
         assert batch.labels is not None, "labels are needed"
         (view,) = batch.views
-        features = self._features(view, context)
+        features = self._features(view, batch.samples, context)
         streams = self.relation.queries(features, batch.samples, context, 1)  # (S, N, D)
         logits = self.logits(streams)
         self.projections, self.answered = streams.detach(), (logits.detach(), batch.labels)
@@ -142,13 +143,13 @@ class Classifier(Method):
         """(S, N, D) -> (S, N, C), without prior and margins; with margins scaled cosines."""
         return self.loss.logits(features, self.fc)
 
-    def _features(self, view: Tensor, context: StepContext) -> Tensor:
+    def _features(self, view: Tensor, samples: Samples, context: StepContext) -> Tensor:
         """Features of the backbone, or streams of a relation inside it; while probing, frozen."""
         if not self.training or context.elapsed >= self.config.probe_until:
-            return self.features(view, context, 1)
+            return self.features(view, samples, context, 1)
         self.backbone.eval()
         with torch.no_grad():
-            features = self.features(view, context, 1)
+            features = self.features(view, samples, context, 1)
         self.backbone.train()
         return features
 

@@ -32,7 +32,7 @@ from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.parts.slow_copy import SlowCopies
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.relation import Relation, RelationSettings
-from ssl_bf.relations.surroundings import Side
+from ssl_bf.relations.surroundings import Samples, Side
 from ssl_bf.schedules import Elapsed, Momentum
 
 
@@ -99,14 +99,19 @@ class Method(nn.Module, ABC):
         return False
 
     def features(
-        self, view: Tensor, context: StepContext, number: int, side: Side = "query"
+        self,
+        view: Tensor,
+        samples: Samples,
+        context: StepContext,
+        number: int,
+        side: Side = "query",
     ) -> Tensor:
         """(N, 3, H, W) -> (N, D): the trained backbone, the only thing that runs in parts.
 
         With a relation inside the backbone, streams (S, N, D) of that side.
         """
         if self.accumulate == 1:
-            return self.relation.features(self.backbone, view, context, side, number)
+            return self.relation.features(self.backbone, view, samples, context, side, number)
         return features_in_parts(self.backbone, view, self.accumulate)
 
     def settled(self, term: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class Metric(Method):
         """(N, 3, H, W) -> (S, N, P) with gradient."""
         samples = batch.samples
         relate = partial(self.relation.queries, samples=samples, context=context, view=1)
-        features = self.features(view, context, 1)
+        features = self.features(view, samples, context, 1)
         streams = project_and_relate(features, self.projector, relate, self.relation.rules)
         self.projections = streams.detach()
         return streams

@@ -131,7 +131,7 @@ class MoCoV2(Method):
         if self.relation.needs_slow_queries(context):
             self.teach(view, samples, number)
         relate = partial(self.relation.queries, samples=samples, context=context, view=number)
-        features = self.features(view, context, number)
+        features = self.features(view, samples, context, number)
         queries = project_and_relate(features, self.projector, relate, self.relation.rules)
         self.projections = queries.detach()
         return queries
@@ -157,7 +157,7 @@ class MoCoV2(Method):
                 samples = samples.map(partial(shuffle_rows, order=order))
         relation = self.relation
         relate = partial(relation.keys, samples=samples, context=context, view=number)
-        features = relation.features(self.slow_backbone, view, context, "key", number)
+        features = relation.features(self.slow_backbone, view, samples, context, "key", number)
         keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
         return gather_keys(unit_length(keys), order)
 

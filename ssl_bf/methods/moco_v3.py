@@ -107,7 +107,7 @@ class MoCoV3(Method):
         """(N, 3, H, W) -> predictions (S, N, P) with gradient."""
         rules = self.relation.rules
         relate = partial(self.relation.queries, samples=samples, context=context, view=number)
-        features = self.features(view, context, number)
+        features = self.features(view, samples, context, number)
         projections = project_and_relate(features, self.projector, relate, rules)
         self.projections = projections.detach()
         return per_row(self.predictor, projections, rules.batch_norm)
@@ -117,7 +117,7 @@ class MoCoV3(Method):
         """(N, 3, H, W) -> keys (S, N, P) of this device, unit length."""
         relation = self.relation
         relate = partial(relation.keys, samples=samples, context=context, view=number)
-        features = relation.features(self.slow_backbone, view, context, "key", number)
+        features = relation.features(self.slow_backbone, view, samples, context, "key", number)
         keys = project_and_relate(features, self.slow_projector, relate, relation.rules)
         return unit_length(keys)
 

@@ -159,7 +159,7 @@ class PaCo(Method):
         if relation.needs_slow_queries(context):
             self.teach(view, samples)
         relate = partial(relation.queries, samples=samples, context=context, view=1)
-        features = self.features(view, context, 1)
+        features = self.features(view, samples, context, 1)
         if rules.insert_at == "projection":
             queries = relate(self.projector(features))
             logits = self.fc(features).expand(len(queries), -1, -1)

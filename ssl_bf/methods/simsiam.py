@@ -107,7 +107,7 @@ class SimSiam(Method):
         """(N, 3, H, W) -> projections z (S, N, P): the source of predictions and the targets."""
         relation = self.relation
         is_query = relation.rules.relates_queries
-        features = self.features(view, context, number, "query" if is_query else "key")
+        features = self.features(view, samples, context, number, "query" if is_query else "key")
         side = relation.queries if is_query else relation.keys
         relate = partial(side, samples=samples, context=context, view=number)
         projections = project_and_relate(features, self.projector, relate, relation.rules)

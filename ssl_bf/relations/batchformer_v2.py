@@ -5,13 +5,14 @@ tokens or positions of a grid, E their width.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from linear_eval.backbones.stages import Place, has_class_token, places
+from linear_eval.backbones.stages import Place, has_class_token, places, shapes_between
 from linear_eval.system.errors import InputError
 from ssl_bf.layers.attention_weights import Attention
 from ssl_bf.layers.batch_transformer_layer import BatchTransformerLayer
@@ -19,7 +20,9 @@ from ssl_bf.layers.self_attention import SelfAttention, UniformAttention
 from ssl_bf.parts.gathered_rows import rows_of_others
 from ssl_bf.parts.groups import check_group, check_heads
 from ssl_bf.relations.batchformer import BatchTransformerConfig
+from ssl_bf.relations.previous_batch import PreviousTokens, related_sides, seen_in_groups
 from ssl_bf.relations.relation import Relation
+from ssl_bf.relations.surroundings import Beside
 from ssl_bf.relations.token_relation import RelatingInside, TokenRelation
 
 
@@ -36,16 +39,18 @@ class BatchFormerV2Config(BatchTransformerConfig):
     # samples that meet: random groups of so many (1: each sees itself alone, a control); local: all
     # of a device; global: of all
     context: int | Literal["local", "global"] = 32
-    attention: Literal["learned", "uniform"] = "learned"  # uniform: fixed at 1/g, a control
+    # controls: uniform: fixed at 1/g; foreign: learned, on the last batch instead of this one
+    attention: Literal["learned", "uniform", "foreign"] = "learned"
 
     def __post_init__(self) -> None:
         """Refuse empty groups, equal weights among one sample, and places that do not rise."""
         super().__post_init__()
         if self.context != 1:
             check_group(self.context)
-        elif self.attention == "uniform":
+        elif self.attention != "learned":
             raise ValueError(
-                "attention: uniform does nothing with context=1; leave it out, or raise context"
+                f"attention: {self.attention} does nothing with context=1; leave it out, or raise "
+                "context"
             )
         numbers = self.insert_after
         if not numbers or numbers[0] < 0 or any(a >= b for a, b in pairwise(numbers)):
@@ -79,7 +84,15 @@ class BatchFormerV2Config(BatchTransformerConfig):
             kept=0 if self.class_token or not has_class_token(backbone) else 1,
         )
         before = [place.stages for place in chosen]
-        return TokenRelation(self, relating, before, has_key_side=has_key_side)
+        previous = None
+        if self.attention == "foreign":
+            previous = PreviousTokens(
+                partial(shapes_between, backbone, before),
+                len(before),
+                related_sides(self),
+                of_all_devices=self.context == "global",
+            )
+        return TokenRelation(self, relating, before, has_key_side=has_key_side, previous=previous)
 
     def _places(self, backbone: nn.Module) -> list[Place]:
         there = places(backbone)
@@ -149,13 +162,18 @@ class BatchTransformerOfTokens(RelatingInside):
         number: int,
         *,
         dropout: bool,
+        beside: Beside | None = None,
         attention: list[Attention] | None = None,
     ) -> Tensor:
         """Tokens (N, L, E) or a grid (N, E, H, W) -> the same shape."""
         is_grid = values.ndim == 4
-        tokens = values.flatten(2).transpose(1, 2) if is_grid else values
+        tokens = _tokens(values)
         free = tokens[:, self.kept :]
-        related = self._relate(free, order, number, dropout=dropout, attention=attention)
+        if beside is not None:
+            beside = beside._replace(rows=_tokens(beside.rows)[:, self.kept :])
+        related = self._relate(
+            free, order, number, dropout=dropout, beside=beside, attention=attention
+        )
         if self.gate is not None:
             related = torch.lerp(free, related, self.gate.to(free.dtype))
         if self.kept:
@@ -169,20 +187,27 @@ class BatchTransformerOfTokens(RelatingInside):
         number: int,
         *,
         dropout: bool,
+        beside: Beside | None,
         attention: list[Attention] | None,
     ) -> Tensor:
         rows = tokens if order is None else tokens.index_select(0, order)
-        group = self.group if isinstance(self.group, int) else len(rows)
-        sequences = rows.unflatten(0, (-1, group)).transpose(1, 2).flatten(0, 1)  # (N L / g, g, E)
+        sequences = self._at_positions(rows)  # (N L / g, g, E)
+        context, seen = None, None
+        if beside is not None:
+            context = self._at_positions(beside.rows)  # (N L / g, m, E)
+            seen = self._seen(beside.seen if order is None else beside.seen[order], tokens)
         layers = self.at_places[number if len(self.at_places) > 1 else 0]
         assert isinstance(layers, nn.ModuleList)
-        for layer in layers:
+        for at, layer in enumerate(layers, start=1):
             if attention is not None:
                 assert isinstance(layer, BatchTransformerLayer)
-                attention.append(layer.self_attn.attention(sequences, positions=tokens.shape[1]))
+                of_layer = partial(layer.self_attn.attention, positions=tokens.shape[1])
+                attention.append(of_layer(sequences, context, seen))
             # Samples of other devices are of this layer too: gathered anew, with gradient.
-            others = _others(sequences) if self.group == "global" else None
-            sequences = layer(sequences, dropout=dropout, beside=others)
+            others = _others(sequences) if self.group == "global" and beside is None else context
+            sequences = layer(sequences, dropout=dropout, beside=others, seen=seen)
+            if context is not None and at < len(layers):
+                context = layer(context, dropout=dropout)
         related: Tensor = (
             sequences.unflatten(0, (-1, tokens.shape[1])).transpose(1, 2).flatten(0, 1)
         )
@@ -190,6 +215,24 @@ class BatchTransformerOfTokens(RelatingInside):
         if order is None:
             return related
         return torch.empty_like(related).index_copy(0, order, related)  # back to their places
+
+    def _at_positions(self, rows: Tensor) -> Tensor:
+        """(M, L, E) -> (M L / g, g, E), g is M unless a number."""
+        group = self.group if isinstance(self.group, int) else len(rows)
+        found: Tensor = rows.unflatten(0, (-1, group)).transpose(1, 2).flatten(0, 1)
+        return found
+
+    def _seen(self, allowed: Tensor, tokens: Tensor) -> Tensor:
+        """(N, M) -> (N L / g, 1, g, g + m): alike at each position."""
+        count, positions = tokens.shape[:2]
+        groups = count // self.group if isinstance(self.group, int) else 1
+        seen = seen_in_groups(allowed, groups, is_global=self.group == "global")
+        return seen.repeat_interleave(positions, 0)
+
+
+def _tokens(values: Tensor) -> Tensor:
+    """Tokens (M, L, E), or a grid (M, E, H, W) as such."""
+    return values.flatten(2).transpose(1, 2) if values.ndim == 4 else values
 
 
 def _others(sequences: Tensor) -> Tensor:

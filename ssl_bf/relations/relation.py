@@ -105,10 +105,16 @@ class Relation(nn.Module):
         return self._streams(relating, features, samples, context, "key", view)
 
     def features(
-        self, backbone: nn.Module, images: Tensor, context: StepContext, side: Side, view: int
+        self,
+        backbone: nn.Module,
+        images: Tensor,
+        samples: Samples,
+        context: StepContext,
+        side: Side,
+        view: int,
     ) -> Tensor:
         """(N, 3, H, W) -> what that side takes: features (N, D) of the backbone."""
-        del context, side, view
+        del samples, context, side, view
         return backbone(images)  # type: ignore[no-any-return]
 
     def is_active(self, context: StepContext) -> bool:
@@ -143,10 +149,10 @@ class Relation(nn.Module):
         if self.surroundings is not None:
             self.surroundings.after_step()
 
-    def make_room(self, local_batch: int) -> None:
-        """Give the state the size that it has with such batches; before the first step."""
+    def make_room(self, local_batch: int, image_size: int) -> None:
+        """Give the state the size that it has with batches (N, 3, S, S); before the first step."""
         if self.surroundings is not None:
-            self.surroundings.make_room(local_batch)
+            self.surroundings.make_room(local_batch, image_size)
 
     def gate(self) -> nn.Parameter | None:
         """The scalar of `residual: gate`."""
@@ -206,11 +212,7 @@ class Relation(nn.Module):
 
     def _attention(self, relating: nn.Module, noted: Noted, to: torch.dtype) -> list[Attention]:
         found: list[Attention] = []
-        seen = {}
-        if noted.beside is not None:
-            rows = noted.beside.rows
-            rows = rows.to(to) if rows.is_floating_point() else rows
-            seen["beside"] = noted.beside._replace(rows=rows)
+        seen = {} if noted.beside is None else {"beside": noted.beside.to(to)}
         relating(noted.streams[0].to(to), noted.order, dropout=False, attention=found, **seen)
         return found
 

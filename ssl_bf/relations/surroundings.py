@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 Side = Literal["query", "key"]
@@ -36,7 +37,8 @@ class Beside(NamedTuple):
     """Rows that are looked at and never trained through.
 
     Attributes:
-        rows: (M, D), or (N, m, D) where each row of the batch has its own.
+        rows: (M, D), or (N, m, D) where each row of the batch has its own; inside a backbone
+            (M, ...) as its values are.
         seen: which of them there are, bool: (M,); (N, M) or (N, m) where rows differ in that.
         images: (N, m) int64, whose they are; None: row i is that of image i of the batch before, or
             of this one.
@@ -45,6 +47,11 @@ class Beside(NamedTuple):
     rows: Tensor
     seen: Tensor
     images: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> "Beside":
+        """The same with rows of that type; those that are numbers of rows stay."""
+        rows = self.rows.to(dtype) if self.rows.is_floating_point() else self.rows
+        return self._replace(rows=rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +64,8 @@ class Noted:
         view: its number.
         images: (N,) int64, of the rows; None where the method has not said so.
         beside: what was seen beside the batch, if anything.
-        inside: of a relation inside the backbone: what it was given at each place, (N, ...).
+        inside: of a relation inside the backbone: what it was given at each place, (N, ...), and
+            what it saw beside that, if anything.
     """
 
     streams: Tensor
@@ -65,7 +73,7 @@ class Noted:
     view: int
     images: Tensor | None = None
     beside: Beside | None = None
-    inside: list[Tensor] = field(default_factory=list)
+    inside: list[tuple[Tensor, Beside | None]] = field(default_factory=list)
 
 
 class Surroundings(nn.Module, ABC):
@@ -77,9 +85,9 @@ class Surroundings(nn.Module, ABC):
     needs_slow_queries = False  # what the key side would make of the views that are queried
     needs_labels = False
 
-    def make_room(self, local_batch: int) -> None:
-        """Take the size that the state has with batches of N; before the first step."""
-        del local_batch
+    def make_room(self, local_batch: int, image_size: int) -> None:
+        """Take the size that the state has with batches (N, 3, S, S); before the first step."""
+        del local_batch, image_size
 
     @abstractmethod
     def observe(self, features: Tensor, samples: Samples, side: Side, view: int) -> None:

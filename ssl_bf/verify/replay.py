@@ -79,7 +79,7 @@ def _rebuilt(captured: StepFile, device: torch.device) -> Trained:
     method = build_method(config, Classes.unnamed(facts.class_counts)).to(device)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
-    method.relation.make_room(config.batch_size)
+    method.relation.make_room(config.batch_size, config.views.size)
     method.compute_in_parts(config.accumulate, config.batch_size)
     method.backward_per_view = config.speed.per_view_backward
     plan = Plan(

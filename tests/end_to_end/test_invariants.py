@@ -55,10 +55,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bgformer, teacher": ("bgformer", {"graph": "teacher_knn", "graph_neighbours": 1}),
     "bgformer, clusters": ("bgformer", {"graph": "cluster", "clusters": 3}),
+    "batchformer_v2, uniform": ("batchformer_v2", {"attention": "uniform"}),
+    "batchformer_v2, foreign": ("batchformer_v2", {"attention": "foreign"}),
 }
 # Whose related rows see the other rows of the batch, and pass gradients to them.
 MIXING = {"batchformer", "batchformer_v2", "uniform", "bgformer", "bgformer, teacher"}
-MIXING |= {"bgformer, clusters"}
+MIXING |= {"bgformer, clusters", "batchformer_v2, uniform"}
 
 
 class Cell(NamedTuple):
@@ -121,7 +123,7 @@ def build(
     method: Method = settings.build(Start(network, width, relation, seed=3)).double()
     if method.momentum is not None:
         method.momentum = Momentum(0.9)
-    method.relation.make_room(N)
+    method.relation.make_room(N, 2)
     with torch.no_grad(), initial_values(0, "away from the start"):
         relating, slow = method.relation.relating, method.relation.slow_relating
         for p in [] if relating is None else relating.parameters():
@@ -374,7 +376,7 @@ INVARIANTS: dict[int, Callable[[Cell], None]] = {
 
 def says_nothing(number: int, cell: Cell) -> str:
     """Why an invariant says nothing about a cell; empty where it does."""
-    if number == 2 and cell.relation == "foreign":
+    if number == 2 and "foreign" in cell.variant:
         return "which row of the other batch is not seen depends on the place in the batch"
     if number == 6 and not has(cell, "parameters"):
         return "the relation has no parameters"

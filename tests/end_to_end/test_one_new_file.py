@@ -84,7 +84,10 @@ class SimCLR(Method):
     def forward(self, batch: Batch, context: StepContext = StepContext()) -> Tensor:
         """Mean of both directions."""
         rules, loss_of = self.relation.rules, partial(info_nce, temperature=self.config.temperature)
-        features = [self.features(view, context, n) for n, view in enumerate(batch.views, 1)]
+        samples = batch.samples
+        features = [
+            self.features(view, samples, context, n) for n, view in enumerate(batch.views, 1)
+        ]
         terms = []
         for number, key_number in ((1, 2), (2, 1)):
             known = {"samples": batch.samples, "context": context}

@@ -45,6 +45,11 @@ CASES = {
     "moco_v3": ("moco_v3", "none", ["optimizer.name=lars", "method.momentum_schedule=cosine"]),
     "metric": ("metric", "labels", ["relation.dropout=0.5"]),
     "paco": ("moco_v2_paco", "batchformer", ["relation.dropout=0.5", "method.queue_size=48"]),
+    "foreign inside": (
+        "moco_v2",
+        "batchformer_v2",
+        [*RELATED, "relation.attention=foreign", "relation.insert_after=[2, 4]"],
+    ),
     "inside": ("moco_v3", "batchformer_v2", [*RELATED, "relation.residual=gate"]),
 }
 
@@ -120,7 +125,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     [
         *[("moco_v2", 1), ("moco_v2", 4), ("simsiam", 2), ("simsiam", 3), ("moco_v3", 5)],
         *[("foreign", 1), ("foreign", 4), ("neighbours", 2), ("nearest_keys", 3), ("clusters", 2)],
-        *[("inside", 4), ("metric", 2), ("paco", 4)],
+        *[("inside", 4), ("foreign inside", 3), ("metric", 2), ("paco", 4)],
     ],
 )
 def test_a_run_that_was_asked_to_stop_goes_on_as_if_never_stopped(

@@ -59,7 +59,7 @@ def train(config: MethodConfig, relation: RelationConfig, how: str, count: int) 
     shards = HeldShards(count)
     with computing(shards.first()):
         method.check_batch(N // count, count)
-        method.relation.make_room(N // count)
+        method.relation.make_room(N // count, 2)
     optimizer = build_optimizer(SgdConfig(), method.parameter_groups())
     for group in optimizer.param_groups:
         group["lr"] = 0.1

@@ -229,7 +229,7 @@ def train(
     width = feature_dim("small_conv") if in_stages else WIDTH
     method: Method = config.build(Start(network, width, relation, 2, CLASSES))
     method.double()
-    method.relation.make_room(N // world_size())
+    method.relation.make_room(N // world_size(), 2)
     method.compute_in_parts(2 if "in parts" in flags else 1, N // world_size())
     method.backward_per_view = "backward per view" in flags
     for module in method.modules():
@@ -355,6 +355,9 @@ GLOBAL: dict[str, RelationConfig] = {
     "foreign, all, two layers": ForeignConfig(
         context="global", heads=2, dropout=0.0, pairs="all", layers=2
     ),
+    "batchformer_v2, foreign, all, two layers": inside(
+        context="global", pairs="all", layers=2, attention="foreign"
+    ),
     "bgformer": bgformer(context="global"),
     "bgformer, all, graphnorm, two layers": bgformer(
         context="global", pairs="all", graph_norm="graphnorm", layers=2
@@ -438,16 +441,27 @@ def test_a_context_reaches_its_own_rows_and_no_others(
     assert torch.equal(found, of[:, None] == of)
 
 
+FOREIGN: dict[str, tuple[RelationConfig, str, tuple[int, ...]]] = {
+    "features": (
+        ForeignConfig(heads=2, dropout=0.0, context=LOCAL, pairs="all"),
+        "rows_query",
+        (N, OUT),
+    ),
+    "tokens": (inside(attention="foreign", pairs="all"), "places.1.rows_key", (N, 96, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("place", FOREIGN)
 @pytest.mark.parametrize("config", [MOCO_V2, MOCO_V3, SIMSIAM], ids=lambda config: config.name)
 def test_foreign_trains_alike_on_both_processes(
-    two_processes: TwoProcesses, config: MoCoV2Config | MoCoV3Config | SimSiamConfig
+    two_processes: TwoProcesses, config: MoCoV2Config | MoCoV3Config | SimSiamConfig, place: str
 ) -> None:
     """Also as one process: the groups of the other batch are those of the two."""
     config = replace(config, batch_norm="synchronised")
-    relation = ForeignConfig(heads=2, dropout=0.0, context=LOCAL, pairs="all")
+    relation, rows, shape = FOREIGN[place]
     work = (train, config, relation, "batch norm", "in order")
     whole = joined(two_processes(*work))
-    assert whole["same/relation.surroundings.rows_query"].shape == (N, OUT)
+    assert whole[f"same/relation.surroundings.{rows}"].shape == shape
     assert_same(whole, train(*work[1:]))
 
 

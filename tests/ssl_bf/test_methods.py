@@ -68,7 +68,7 @@ def build(name: str, relation: RelationConfig | None = None, **keys: Any) -> Met
     classes = Classes(tuple("abcd"), (5, 4, 2, 1))
     start = Start(backbone, WIDTH, relation or NoRelationConfig(), seed=3, classes=classes)
     method: Method = replace(METHODS[name], **keys).build(start).double()
-    method.relation.make_room(N)
+    method.relation.make_room(N, 2)
     return method
 
 

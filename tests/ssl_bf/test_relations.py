@@ -58,7 +58,7 @@ def build(variant: str, **keys: Any) -> Relation:
         for p in relation.parameters():
             with torch.no_grad():
                 p.add_(0.3 * torch.randn(p.shape))
-    relation.make_room(N)
+    relation.make_room(N, 2)
     for side in (relation.keys, relation.queries):
         side(features(9), Samples(SAMPLES.image_ids + N), StepContext(), 1)
     relation.after_step()
@@ -172,7 +172,7 @@ def test_a_gate_that_could_never_open_is_refused(name: str, keys: dict[str, Any]
 def test_outside_its_share_of_training_there_is_no_second_stream(name: str) -> None:
     config = config_of(name, active=(0.25, 0.75), pairs=MEMBERS[name]().pairs)
     relation = config.build(D, D, has_key_side=True)
-    relation.double().make_room(N)
+    relation.double().make_room(N, 2)
     streams = relation.queries if relation.rules.relates_queries else relation.keys
     for elapsed, count in ((0.0, 1), (0.2499, 1), (0.25, 2), (0.7499, 2), (0.75, 1), (0.99, 1)):
         context = StepContext(elapsed=elapsed)

@@ -21,6 +21,7 @@ RELATIONS = {
     "batchformer local": ["context=local", "layers=2", "residual=gate"],
     "batchformer neighbours": ["context=neighbours", "neighbours=3", "memory=32"],
     "batchformer_v2": ["context=8", "insert_at=tokens", "insert_after=[3,4]"],
+    "batchformer_v2 foreign": ["context=8", "insert_at=tokens", "attention=foreign"],
     "bgformer": ["context=8", "top_k=2", "graph=teacher_knn"],
     "uniform": ["context=8"],
     "foreign": ["context=8"],
@@ -98,11 +99,12 @@ def test_a_row_depends_on_the_rows_that_it_attends_to_and_on_no_others(relation:
 
 
 def test_foreign_shows_the_images_of_the_batch_before_and_neighbours_those_of_the_memory() -> None:
-    run = build("foreign")
-    found = look(run)
-    with run.loader:
-        before = run.loader.batch(1).image_ids
-    assert torch.equal(found.columns[:, 8:].flatten(), before)
+    for name in ("foreign", "batchformer_v2 foreign"):
+        run = build(name)
+        found = look(run)
+        with run.loader:
+            before = run.loader.batch(1).image_ids
+        assert torch.equal(found.columns[:, 8:].flatten(), before)
     found = look(build("batchformer neighbours"))
     assert torch.equal(found.columns[:, 0], found.images)
     assert set(found.columns[:, 1:].flatten().tolist()) <= set(before.tolist()) | {-1}

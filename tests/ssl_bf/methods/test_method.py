@@ -62,7 +62,7 @@ def build(name: str, relation: RelationConfig | None = None, **keys: Any) -> Met
     settings: Any = CONFIGS[name]
     start = Start(backbone(), WIDTH, relation or NoRelationConfig(), seed=3)
     method: Method = replace(settings, **keys).build(start).double()
-    method.relation.make_room(N)
+    method.relation.make_room(N, 2)
     if method.momentum is not None:
         method.momentum = Momentum(0.9)
     return method

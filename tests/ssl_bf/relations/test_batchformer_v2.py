@@ -22,9 +22,10 @@ from ssl_bf.optimizers import SgdConfig, build_optimizer
 from ssl_bf.parts.initial_values import initial_values
 from ssl_bf.relations import RelationConfig
 from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config, BatchTransformerOfTokens
+from ssl_bf.relations.foreign import ForeignConfig
 from ssl_bf.relations.no_relation import NoRelationConfig
 from ssl_bf.relations.streams import Pairs
-from ssl_bf.relations.surroundings import Samples, Side
+from ssl_bf.relations.surroundings import Beside, Samples, Side
 from ssl_bf.relations.token_relation import TokenRelation
 from ssl_bf.schedules import Elapsed, Momentum
 from tests.unions import LABELLED, members_of, small
@@ -154,12 +155,65 @@ def test_uniform_attention_is_the_learned_one_whose_queries_are_zero() -> None:
     torch.testing.assert_close(found, learned(tokens, None, 0, dropout=False))
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("context", [4, "local"])
+def test_foreign_is_the_control_of_features_at_each_position(
+    layers: int, context: int | Literal["local"]
+) -> None:
+    module = tokens_of(layers=layers, context=context, attention="foreign")
+    config = ForeignConfig(layers=layers, context=context, dropout=0.0)
+    of_features = config.relating(32).double()
+    [at_place] = module.at_places
+    assert isinstance(of_features.encoder_layers, nn.Module)
+    of_features.encoder_layers.load_state_dict(at_place.state_dict())
+    order = None if context == "local" else torch.tensor([3, 7, 0, 4, 6, 1, 2, 5])
+    seen = torch.rand(N, N, generator=torch.Generator().manual_seed(4)) > 0.3
+    tokens, before = randn(N, 5, 32), randn(N, 5, 32, seed=1)
+    found = module(tokens, order, 0, dropout=False, beside=Beside(before, seen))
+    for position in range(5):
+        beside = Beside(before[:, position], seen)
+        expected = of_features(tokens[:, position], order, dropout=False, beside=beside)
+        torch.testing.assert_close(found[:, position], expected, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(found, module(tokens, order, 0, dropout=False))
+
+
+@pytest.mark.parametrize("network", ["small_conv", "vit_micro"])
+def test_foreign_sees_the_values_of_the_step_before_at_its_place(network: str) -> None:
+    relation, made = related(network, insert_after=(1, 3), attention="foreign", batch_norm="split")
+    relation.make_room(N, SIZE)
+    others, images = randn(N, 3, SIZE, SIZE), randn(N, 3, SIZE, SIZE, seed=1)
+    before, after = Samples(SAMPLES.image_ids + N), CONTEXT
+    first = relation.features(copy.deepcopy(made), others, before, StepContext(), "query", 1)
+    assert relation.noted is not None
+    expected = [values for values, _ in relation.noted.inside]
+    relation.after_step()
+    relation.features(copy.deepcopy(made), images, SAMPLES, after, "query", 1)
+    beside = [beside for _, beside in relation.noted.inside]
+    assert len(beside) == 2
+    for values, seen in zip(expected, beside, strict=True):
+        assert seen is not None
+        assert torch.equal(seen.rows, values)
+        assert seen.seen.all()
+    relation.features(copy.deepcopy(made), images, before, after, "query", 1)
+    again = relation.noted.inside[0][1]
+    assert again is not None
+    assert torch.equal(again.seen, ~torch.eye(N, dtype=torch.bool))  # an image's own older copy
+    assert first.shape == (2, N, 128)
+
+
+def test_foreign_needs_another_batch() -> None:
+    relation, _ = related(attention="foreign")
+    with pytest.raises(InputError, match=r"^relation\.attention: foreign needs another batch"):
+        relation.check_steps(steps_per_epoch=1, total_steps=10)
+    relation.check_steps(steps_per_epoch=2, total_steps=20)
+
+
 @pytest.mark.parametrize("network", ["small_conv", "resnet18", "vit_micro"])
 def test_the_streams_are_the_network_and_the_network_with_the_relation_inside(network: str) -> None:
     """Both places, later ones on the related half alone, against the stages written out."""
     relation, made = related(network, insert_after=(1, 3), batch_norm="split", context="local")
     images = randn(N, 3, SIZE, SIZE)
-    streams = relation.features(copy.deepcopy(made), images, CONTEXT, "query", 1)
+    streams = relation.features(copy.deepcopy(made), images, SAMPLES, CONTEXT, "query", 1)
     assert torch.equal(streams[0], copy.deepcopy(made)(images))
     first, second = places(made)[1].stages, places(made)[3].stages
     value = images
@@ -177,7 +231,7 @@ def test_joint_batch_norm_sees_both_streams_of_each_image(mode: str) -> None:
     relation, made = related(context="local", batch_norm="joint")
     set_batch_norm_mode(made, mode)
     images = randn(N, 3, SIZE, SIZE)
-    streams = relation.features(copy.deepcopy(made), images, CONTEXT, "query", 1)
+    streams = relation.features(copy.deepcopy(made), images, SAMPLES, CONTEXT, "query", 1)
     cut = stages(made)
     plain = cut[1](cut[0](images))
     assert relation.relating is not None
@@ -193,7 +247,7 @@ def test_split_batch_norm_leaves_the_plain_networks_running_statistics() -> None
         relation, made = related(batch_norm=batch_norm, insert_after=(1,))
         plain, images = copy.deepcopy(made), randn(N, 3, SIZE, SIZE)
         plain(images)
-        relation.features(made, images, CONTEXT, "query", 1)
+        relation.features(made, images, SAMPLES, CONTEXT, "query", 1)
         pairs = zip(made.buffers(), plain.buffers(), strict=True)
         assert all(torch.equal(ours, theirs) for ours, theirs in pairs) == is_kept
 
@@ -252,7 +306,7 @@ def test_what_is_handed_over_is_a_plain_network(name: str, network: str) -> None
     sides: tuple[Side, Side] = ("query", "key")
     for side in sides:
         assert torch.equal(
-            method.relation.features(method.backbone, images, CONTEXT, side, 1), expected
+            method.relation.features(method.backbone, images, SAMPLES, CONTEXT, side, 1), expected
         )
     assert method.relation.queries(expected, SAMPLES, CONTEXT, 1).shape == (1, *expected.shape)
 
@@ -384,7 +438,7 @@ def test_the_class_token_can_be_left_out() -> None:
     expected = whole(tokens, None, 0, dropout=False)
     torch.testing.assert_close(out[:, 1:], expected[:, 1:])
     assert not torch.allclose(expected[:, 0], tokens[:, 0])
-    streams = relation.features(made, randn(N, 3, SIZE, SIZE), CONTEXT, "query", 1)
+    streams = relation.features(made, randn(N, 3, SIZE, SIZE), SAMPLES, CONTEXT, "query", 1)
     assert not torch.allclose(streams[0], streams[1])  # through the patches, in later blocks
 
 
@@ -462,6 +516,7 @@ def test_a_backbone_without_stages_is_refused() -> None:
         ({"insert_after": (-1,)}, "insert_after: must be rising"),
         ({"context": 0}, "context: a group needs at least 2 rows"),
         ({"context": 1, "attention": "uniform"}, "attention: uniform does nothing with context=1"),
+        ({"context": 1, "attention": "foreign"}, "attention: foreign does nothing with context=1"),
         ({"residual": "gate", "parameters": "frozen"}, "residual: .* nothing would ever open"),
         ({"residual": "gate", "pairs": "plain_queries"}, "residual: .* nothing would ever open"),
     ],

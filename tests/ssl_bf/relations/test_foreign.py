@@ -24,7 +24,7 @@ FIRST, SECOND = StepContext(step=0), StepContext(step=1)
 def build(config: Any) -> Relation:
     with initial_values(0, "relation"):
         relation = config.build(D, D, has_key_side=True).double()
-    relation.make_room(N)
+    relation.make_room(N, 2)
     assert isinstance(relation, Relation)
     return relation
 
