@@ -192,10 +192,11 @@ class BatchTransformerOfTokens(RelatingInside):
     ) -> Tensor:
         rows = tokens if order is None else tokens.index_select(0, order)
         sequences = self._at_positions(rows)  # (N L / g, g, E)
-        context, seen = None, None
+        context, seen, seen_everywhere = None, None, None
         if beside is not None:
             context = self._at_positions(beside.rows)  # (N L / g, m, E)
-            seen = self._seen(beside.seen if order is None else beside.seen[order], tokens)
+            seen = self._seen(beside.seen if order is None else beside.seen[order])
+            seen_everywhere = seen.repeat_interleave(tokens.shape[1], 0)
         layers = self.at_places[number if len(self.at_places) > 1 else 0]
         assert isinstance(layers, nn.ModuleList)
         for at, layer in enumerate(layers, start=1):
@@ -205,7 +206,7 @@ class BatchTransformerOfTokens(RelatingInside):
                 attention.append(of_layer(sequences, context, seen))
             # Samples of other devices are of this layer too: gathered anew, with gradient.
             others = _others(sequences) if self.group == "global" and beside is None else context
-            sequences = layer(sequences, dropout=dropout, beside=others, seen=seen)
+            sequences = layer(sequences, dropout=dropout, beside=others, seen=seen_everywhere)
             if context is not None and at < len(layers):
                 context = layer(context, dropout=dropout)
         related: Tensor = (
@@ -222,12 +223,10 @@ class BatchTransformerOfTokens(RelatingInside):
         found: Tensor = rows.unflatten(0, (-1, group)).transpose(1, 2).flatten(0, 1)
         return found
 
-    def _seen(self, allowed: Tensor, tokens: Tensor) -> Tensor:
-        """(N, M) -> (N L / g, 1, g, g + m): alike at each position."""
-        count, positions = tokens.shape[:2]
-        groups = count // self.group if isinstance(self.group, int) else 1
-        seen = seen_in_groups(allowed, groups, is_global=self.group == "global")
-        return seen.repeat_interleave(positions, 0)
+    def _seen(self, allowed: Tensor) -> Tensor:
+        """(N, M) -> (N / g, 1, g, g + m), alike at each position."""
+        groups = len(allowed) // self.group if isinstance(self.group, int) else 1
+        return seen_in_groups(allowed, groups, is_global=self.group == "global")
 
 
 def _tokens(values: Tensor) -> Tensor:
