@@ -22,14 +22,12 @@ _ROOT = Path(__file__).resolve().parents[2]
 def defined(module: str, name: str) -> Any:
     """What a module's top level calls so: a class's fields alone, or the value of anything else.
 
-    Modules of the two packages are read, all others imported.
+    Modules of the two packages are read, all others imported; and one of the two as well, where it
+    gives the name in another way than by a class, a plain assignment or an import.
 
     Args:
         module: dotted name.
-        name: of a class or a value that a plain assignment gives, there or where it comes from.
-
-    Raises:
-        NameError: there is no such class or assignment.
+        name: of the top level there.
     """
     for statement in _statements(module):
         if isinstance(statement, ast.ClassDef) and statement.name == name:
@@ -40,7 +38,9 @@ def defined(module: str, name: str) -> Any:
             for each in statement.names:
                 if name == (each.asname or each.name):
                     return _imported(str(statement.module), each.name)
-    raise NameError(f"{module}: {name} is not defined at its top level")
+        if isinstance(statement, ast.Import) and name in [each.name for each in statement.names]:
+            return importlib.import_module(name)
+    return getattr(importlib.import_module(module), name)
 
 
 def _imported(module: str, name: str) -> Any:
