@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -25,9 +25,6 @@ from ssl_bf.samplers import SamplerConfig
 from ssl_bf.samplers.sampler import EveryImageConfig
 from ssl_bf.trackers.choice import TrackerChoice
 from ssl_bf.views.recipes import ViewsConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)

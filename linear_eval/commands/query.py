@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from linear_eval.commands.subcommand import add_parser, add_verbose
 from linear_eval.system.errors import InputError, load_torch
+from linear_eval.system.printable import printable
 
 if TYPE_CHECKING:
     from linear_eval.commands.subcommand import Commands
@@ -45,7 +46,8 @@ def add(commands: Commands) -> None:
 def _query(given: argparse.Namespace) -> None:
     if not given.index.is_dir():
         raise InputError(
-            f"{given.index}: no such folder, expected an index; make one with `linear-eval index`"
+            f"{printable(str(given.index))}: no such folder, expected an index; make one with "
+            "`linear-eval index`"
         )
     load_torch(if_interrupted=given.if_interrupted)
     from linear_eval.own_images.query import query

@@ -69,7 +69,7 @@ def open_sources(paths: Sequence[Path]) -> Sources:
 
 
 def check_sources(paths: Sequence[Path]) -> None:
-    """Refuse what is nothing of this, by the names of files alone.
+    """Refuse what is nothing of this, before torch is loaded.
 
     Raises:
         InputError: naming the path.

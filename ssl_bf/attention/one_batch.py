@@ -84,8 +84,7 @@ def relate_one_batch(run: Run, step: int, *, shards: int = 1) -> RelatedBatch:
     noted = relation.noted
     assert noted is not None and noted.images is not None
     layers = [Attention(*(part.cpu() for part in layer)) for layer in relation.attention()]
-    before = _first(run.loader.batch(step - 1), local).image_ids
-    members, columns = _who(noted, layers, before)
+    members, columns = _who(noted, layers)
     return RelatedBatch(
         step=step,
         view=noted.view,
@@ -102,7 +101,7 @@ def _first(batch: Batch, count: int) -> Batch:
     return batch.map(lambda rows: rows[:count])
 
 
-def _who(noted: Noted, layers: list[Attention], before: Tensor) -> tuple[Tensor, Tensor]:
+def _who(noted: Noted, layers: list[Attention]) -> tuple[Tensor, Tensor]:
     """Members (B, g) and columns (B, R); without attention all rows are members of one group."""
     images = noted.images
     assert images is not None
@@ -114,7 +113,7 @@ def _who(noted: Noted, layers: list[Attention], before: Tensor) -> tuple[Tensor,
     members = dealt.reshape(count, group)
     columns = images[members]
     if seen > group:
-        assert noted.beside is not None
-        others = before if noted.beside.images is None else noted.beside.images
+        assert noted.beside is not None and noted.beside.images is not None
+        others = noted.beside.images
         columns = torch.cat([columns, others.to(columns.device).reshape(count, -1)], dim=1)
     return members, columns

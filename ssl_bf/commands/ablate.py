@@ -50,12 +50,13 @@ def add(commands: Commands) -> None:
 
 
 def _ablate(given: argparse.Namespace) -> None:
+    from linear_eval.strict_config.places import LEFT_OUT
     from linear_eval.strict_config.reader import to_yaml
     from ssl_bf.study.arms import check_arms, open_arms
     from ssl_bf.study.study_file import load_study
 
     only_shown = given.show or given.explain is not None
-    missing = "???" if only_shown else None
+    missing = LEFT_OUT if only_shown else None
     loaded = load_study(given.config, given.overrides, for_missing=missing)
     study = loaded.value
     if given.show:

@@ -38,10 +38,11 @@ def check_key(key: str) -> None:
 
 
 def check_packing(given: str, output: Path, overrides: Sequence[str]) -> None:
-    """The same of what `ssl-bf pack` is given: a config, or a folder of images.
+    """Refuse what `ssl-bf pack` cannot pack: a wrong config, or a folder that is none.
 
     Raises:
-        InputError: of a store that has no name, or a folder that is not there.
+        ConfigError: one line on wrong keys, names and types.
+        InputError: a store that has no name, or a folder that is not there.
     """
     from linear_eval.strict_config.from_source import defined
     from linear_eval.strict_config.reader import parse_config

@@ -52,7 +52,9 @@ def add(commands: Commands) -> None:
 
 
 def _pretrain(given: argparse.Namespace) -> None:
-    for_missing = "???" if given.show or given.explain is not None else None
+    from linear_eval.strict_config.places import LEFT_OUT
+
+    for_missing = LEFT_OUT if given.show or given.explain is not None else None
     before_torch.check_config(given.config, given.overrides, for_missing)
     if given.explain is not None:
         before_torch.check_key(given.explain)

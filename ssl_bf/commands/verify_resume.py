@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
 
 
 def _verify_resume(given: argparse.Namespace) -> None:
-    before_torch.check_config(given.config, [*given.overrides, "run.directory=???"])
+    before_torch.check_config(given.config, [*given.overrides, *FIXED, "run.directory=???"])
     load_torch(if_interrupted=given.if_interrupted)
     if given.walk is None:
         kills = KILLS if given.kills is None else given.kills

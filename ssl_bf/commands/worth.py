@@ -64,7 +64,8 @@ def _worth(given: argparse.Namespace) -> None:
         )
     if given.jobs is not None and given.jobs < 1:
         raise InputError(f"--jobs: {given.jobs}, expected 1 or more; give that")
-    if not given.folder.is_dir():
+    output = given.output or Path("runs/worth") / given.folder.absolute().name
+    if not given.folder.is_dir() and not output.is_dir():  # which may have the scanned images
         raise InputError(
             f"FOLDER: {printable(str(given.folder))} is no folder, expected one of images; "
             "give its path"
@@ -72,7 +73,6 @@ def _worth(given: argparse.Namespace) -> None:
     load_torch(if_interrupted=given.if_interrupted)
     from ssl_bf.worth.worth import Asked, worth
 
-    output = given.output or Path("runs/worth") / given.folder.absolute().name
     worth(
         Asked(
             folder=given.folder,

@@ -89,7 +89,7 @@ class BatchFormerV2Config(BatchTransformerConfig):
             previous = PreviousTokens(
                 partial(shapes_between, backbone, before),
                 len(before),
-                related_sides(self),
+                related_sides(self, has_key_side=has_key_side),
                 of_all_devices=self.context == "global",
             )
         return TokenRelation(self, relating, before, has_key_side=has_key_side, previous=previous)

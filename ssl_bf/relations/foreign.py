@@ -37,7 +37,7 @@ class ForeignConfig(BatchTransformerConfig):
     def surroundings(self, width: int, *, has_key_side: bool) -> Surroundings:
         """The previous batch, for the sides that are related."""
         del has_key_side
-        sides = related_sides(self)
+        sides = related_sides(self, has_key_side=True)  # of SimSiam too, as in earlier checkpoints
         return PreviousBatch((width,), sides, of_all_devices=self.context == "global")
 
 

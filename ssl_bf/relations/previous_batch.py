@@ -21,10 +21,11 @@ from ssl_bf.shards.shard import all_gather_rows, num_shards
 Shape = tuple[int, ...]
 
 
-def related_sides(rules: StreamRules) -> list[Side]:
-    """Those that see something beside them."""
+def related_sides(rules: StreamRules, *, has_key_side: bool) -> list[Side]:
+    """The sides whose rows are related; where one network makes both, its rows count as queries."""
     sides: list[Side] = ["query"] if rules.relates_queries else []
-    return [*sides, "key"] if rules.relates_keys else sides
+    has_keys = rules.relates_keys and (has_key_side or not sides)
+    return [*sides, "key"] if has_keys else sides
 
 
 def seen_in_groups(allowed: Tensor, groups: int, *, is_global: bool) -> Tensor:
@@ -48,7 +49,7 @@ def seen_in_groups(allowed: Tensor, groups: int, *, is_global: bool) -> Tensor:
 
 
 class PreviousBatch(Surroundings):
-    """The plain rows of the last view of the previous step, for each side.
+    """The rows of the last view of the previous step, not yet related here, for each side.
 
     Buffers `rows_SIDE` (W * N, ...) of all devices, and `images_SIDE` (W * N,), their image ids. An
     image may end an epoch and begin the next: then its row does not see its own older copy.
@@ -87,8 +88,8 @@ class PreviousBatch(Surroundings):
             rows, images = rows[own_keys(len(features))], images[own_keys(len(features))]
         assert len(rows) == len(features) * seen_at_once, "no room was made for such a batch"
         seen = (images != NO_IMAGE) & (images != samples.image_ids[:, None])
-        # A copy: the buffer moves on after the step, and who looks at the step does so later.
-        return Beside(rows.to(features.dtype, copy=True), seen)
+        # Copies: the buffers move on after the step, and who looks at the step does so later.
+        return Beside(rows.to(features.dtype, copy=True), seen, images.clone())
 
     def after_step(self) -> None:
         """What was this step's batch is the previous one now."""
@@ -114,7 +115,7 @@ class PreviousTokens(Surroundings):
     """What the previous batch was at each place inside the backbone.
 
     Buffers as those of `PreviousBatch`, place by place. They are noted in steps in which the
-    relation acts: the first of these sees nothing beside its own images.
+    relation acts: in the first of these each image sees itself alone.
     """
 
     def __init__(

@@ -40,8 +40,7 @@ class Beside(NamedTuple):
         rows: (M, D), or (N, m, D) where each row of the batch has its own; inside a backbone
             (M, ...) as its values are.
         seen: which of them there are, bool: (M,); (N, M) or (N, m) where rows differ in that.
-        images: (N, m) int64, whose they are; None: row i is that of image i of the batch before, or
-            of this one.
+        images: (M,) or (N, m) int64, whose they are; None: row i is that of image i of this batch.
     """
 
     rows: Tensor

@@ -14,6 +14,7 @@ from ssl_bf.health.memory import memory_there
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.parts.starting_backbone import starting_backbone
+from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config
 
 SUSPICIOUS = 0.1  # share of the memory
 
@@ -68,7 +69,9 @@ def method_without_memory(config: PretrainConfig, classes: Classes) -> Method:
         )
     try:
         with torch.device("meta"):
-            return build_method(without_init(config), classes)
+            method = build_method(without_init(config), classes)
+            method.relation.make_room(config.batch_size // world_size(), config.views.size)
+            return method
     except RuntimeError as error:
         said = str(error).splitlines()[0]
         raise InputError(f"method: sizes that no tensor can have ({said}), {advice}") from error
@@ -92,7 +95,10 @@ def check_room(config: PretrainConfig, classes: Classes, device: torch.device) -
         InputError: memory needed against memory there.
     """
     there = memory_there(device)
-    if _largest_table(config) < SUSPICIOUS * there:
+    keeps_tokens = (
+        isinstance(config.relation, BatchFormerV2Config) and config.relation.attention == "foreign"
+    )
+    if _largest_table(config) < SUSPICIOUS * there and not keeps_tokens:
         return  # to count exactly takes torch some seconds, for it then loads its meta device
     needed = bytes_needed(config, classes)
     if needed > there:

@@ -447,7 +447,7 @@ FOREIGN: dict[str, tuple[RelationConfig, str, tuple[int, ...]]] = {
         "rows_query",
         (N, OUT),
     ),
-    "tokens": (inside(attention="foreign", pairs="all"), "places.1.rows_key", (N, 64, 1, 1)),
+    "tokens": (inside(attention="foreign", pairs="all"), "places.1.rows_query", (N, 64, 1, 1)),
 }
 
 

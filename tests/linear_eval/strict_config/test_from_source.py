@@ -31,6 +31,15 @@ class Beside:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Nested:
+    @dataclass(frozen=True)
+    class Inner:
+        x: int = 1
+
+    inner: Inner = Inner()
+
+
+@dataclass(frozen=True, kw_only=True)
 class First:
     kind: Kind = "a"
 
@@ -40,6 +49,10 @@ class First:
 
 @dataclass(frozen=True, kw_only=True)
 class Second(First):
+    LEAST = 2
+    least: int = LEAST
+    sizes: tuple[int, ...] = tuple(each * 2 for each in (1, 2))
+    name: str = field(default_factory=lambda: "x".join(each for each in ("a", "b")))
     share: float = HALF
     most: float = math.inf
     first: First = field(default_factory=First)
@@ -55,7 +68,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (package / "__init__.py").write_text("")
     (package / "config.py").write_text(SOURCE)
     monkeypatch.setattr(from_source, "_ROOT", tmp_path)
-    monkeypatch.setattr(from_source, "_OURS", ("made_up",))
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("made_up", "made_up.config"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -69,18 +81,31 @@ def test_fields_come_with_types_and_defaults_and_without_methods(
 ) -> None:
     second = defined(module, "Second")()
     assert [each.name for each in dataclasses.fields(second)] == [
-        *("kind", "share", "most", "first", "text")
+        *("kind", "least", "sizes", "name", "share", "most", "first", "text")
     ]
+    assert (second.least, second.sizes, second.name) == (2, (2, 4), "axb")
     assert (second.share, second.most, second.first.kind) == (0.5, float("inf"), "a")
     assert defined(module, "Second").__mro__[1] is defined(module, "First")
     assert capsys.readouterr().out == ""
     assert module not in sys.modules
 
 
-@pytest.mark.parametrize(("name", "value"), [("HIDDEN", 3), ("five", 5)])
+@pytest.mark.parametrize(("name", "value"), [("HIDDEN", 3), ("five", 5), ("Nested", None)])
 def test_what_comes_in_another_way_is_imported(
-    module: str, name: str, value: int, capsys: pytest.CaptureFixture[str]
+    module: str, name: str, value: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = defined(module, name)
-    assert (found() if callable(found) else found) == value
+    if value is None:
+        assert found().inner.x == 1
+    else:
+        assert (found() if callable(found) else found) == value
     assert "the module was run" in capsys.readouterr().out
+
+
+def test_without_sources_the_module_is_imported(
+    module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(from_source, "_ROOT", tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="never here"):  # methods and all
+        defined(module, "Second")()
+    assert module in sys.modules

@@ -110,6 +110,30 @@ def test_foreign_shows_the_images_of_the_batch_before_and_neighbours_those_of_th
     assert set(found.columns[:, 1:].flatten().tolist()) <= set(before.tolist()) | {-1}
 
 
+@pytest.mark.parametrize("name", ["foreign", "batchformer_v2 foreign"])
+def test_foreign_names_the_images_that_it_keeps(name: str) -> None:
+    """Behind the steps in which it acts, and in the order of keys that were shuffled."""
+    keys = [*RELATIONS[name], "active=[0.0, 0.5]"]
+    run = build(name, keys=keys)
+    look(run)
+    with run.loader, torch.no_grad():
+        run.method(run.loader.batch(2), StepContext(step=2, elapsed=0.9))
+        run.method.relation.after_step()
+        found = relate_one_batch(run, 3)
+    assert torch.equal(found.columns[:, 8:].flatten(), kept(run, "query"))
+    keys = [*RELATIONS[name], "pairs=plain_queries"]
+    shuffled = ["method.name=moco_v2", "method.queue_size=32", "method.batch_norm=groups:2"]
+    run = build(name, *shuffled, keys=keys)
+    assert torch.equal(look(run).columns[:, 8:].flatten(), kept(run, "key"))
+
+
+def kept(run: Run, side: str) -> torch.Tensor:
+    """Ids of the images of the batch that is kept, before the step that is looked at."""
+    held = run.method.relation.named_buffers()
+    [ids] = [value for name, value in held if name.endswith(f"images_{side}")]
+    return ids
+
+
 def test_self_only_attends_to_itself_and_uniform_to_all_alike() -> None:
     assert float(look(build("self_only")).layers[0].weights.min()) == 1
     layer = look(build("uniform")).layers[0]

@@ -239,8 +239,9 @@ def all_changes(state: dict[str, Any]) -> Iterator[Change]:
 
 
 @pytest.fixture
-def stopped(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def stopped(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A run on files that are read as a whole, stopped after its first step."""
+    threads = torch.get_num_threads()
     save_images(tmp_path / "photos")
     with monkeypatch.context() as patch:
         stop_at_once(patch)
@@ -249,7 +250,8 @@ def stopped(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
                 *("data.name=image_folder", f"data.root={tmp_path}/photos", "precision=auto"),
                 *("batch_size=8", "relation.context=4"),
             )
-    return Path("run")
+    yield Path("run")
+    torch.set_num_threads(threads)
 
 
 def test_another_value_of_any_entry_is_refused_or_followed(stopped: Path) -> None:
@@ -278,7 +280,6 @@ def test_another_value_of_any_entry_is_refused_or_followed(stopped: Path) -> Non
             assert name in ("image_stamps", *follows), f"{name} was changed, and nothing shows"
             assert name == "image_stamps" or follows[name](run), name
         followed.add(name)
-    torch.set_num_threads(threads)
     assert followed == {"image_stamps", *follows}
 
 
