@@ -61,6 +61,11 @@ class BatchFormerV2Config(BatchTransformerConfig):
         """In a heading: with what a backbone was pretrained."""
         return "with BatchFormerV2"
 
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether what a batch was inside the backbone is kept, which may be large."""
+        return self.attention == "foreign"
+
     def build(
         self,
         backbone_width: int,

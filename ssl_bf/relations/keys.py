@@ -95,6 +95,11 @@ class TwoStreamKeys(StreamRules):
         """Whether the related stream could satisfy SimSiam as a constant."""
         return True
 
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether what a batch was inside the backbone is kept, which may be large."""
+        return False
+
     def relating(self, width: int) -> nn.Module:
         """Make the `Relating` module for features of this width; each relation says how."""
         raise NotImplementedError

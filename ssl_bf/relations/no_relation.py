@@ -22,6 +22,11 @@ class NoRelationConfig:
         """In a heading: with what a backbone was pretrained."""
         return "without relation"
 
+    @property
+    def keeps_tokens(self) -> bool:
+        """Nothing is kept."""
+        return False
+
     def build(
         self,
         backbone_width: int,

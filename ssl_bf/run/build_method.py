@@ -14,7 +14,6 @@ from ssl_bf.health.memory import memory_there
 from ssl_bf.methods.classes import Classes
 from ssl_bf.methods.method import Method, Start
 from ssl_bf.parts.starting_backbone import starting_backbone
-from ssl_bf.relations.batchformer_v2 import BatchFormerV2Config
 
 SUSPICIOUS = 0.1  # share of the memory
 
@@ -95,10 +94,7 @@ def check_room(config: PretrainConfig, classes: Classes, device: torch.device) -
         InputError: memory needed against memory there.
     """
     there = memory_there(device)
-    keeps_tokens = (
-        isinstance(config.relation, BatchFormerV2Config) and config.relation.attention == "foreign"
-    )
-    if _largest_table(config) < SUSPICIOUS * there and not keeps_tokens:
+    if _largest_table(config) < SUSPICIOUS * there and not config.relation.keeps_tokens:
         return  # to count exactly takes torch some seconds, for it then loads its meta device
     needed = bytes_needed(config, classes)
     if needed > there:
