@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Literal, NoReturn
 
 from linear_eval.backbones.architectures import build_backbone, feature_dim
 from linear_eval.backbones.vision_transformers import freeze_patch_projection
@@ -18,6 +18,12 @@ class NamedBackbone:
     """A network of which the name says all."""
 
     name: str
+    frozen_stages: int = 0  # so many from the input on stay as they start, BatchNorm included
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        if self.frozen_stages < 0:
+            raise ValueError(f"frozen_stages: must be >= 0, got {self.frozen_stages}")
 
     @property
     def architecture(self) -> str:
@@ -115,6 +121,7 @@ class GivenBackboneConfig:
 
     name: Literal["given"]
     architecture: str  # custom:CLASS, the name that the backbone file carries
+    frozen_stages: ClassVar[int] = 0  # a program freezes its own module
 
     @property
     def init(self) -> None:

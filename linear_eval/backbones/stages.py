@@ -42,6 +42,7 @@ def stages(backbone: nn.Module) -> list[Stage]:
     - torchvision's ResNets: stem and layer1, layer2, layer3, layer4, pool;
     - CIFAR's ResNets: the same with three layers;
     - `small_conv`: its four layers, pool;
+    - timm's EfficientNets: stem and first stage, each further stage, head;
     - vision transformers of timm's class: embedding, each block, norm and class token.
 
     Raises:
@@ -55,18 +56,20 @@ def stages(backbone: nn.Module) -> list[Stage]:
         return _stages_of_resnet(backbone)
     if _is_plain_vit(backbone):
         return _stages_of_vit(backbone)
+    if _is_plain(backbone, "EfficientNet"):
+        return _stages_of_efficientnet(backbone)
     raise InputError(
-        f"backbone: {type(backbone).__name__} has no stages, expected a ResNet, small_conv or a "
-        "vision transformer of timm's class VisionTransformer; choose one of these, or a relation "
-        "that needs no stages (relation.insert_at=projection)"
+        f"backbone: {type(backbone).__name__} has no stages, expected a ResNet, small_conv, or of "
+        "timm's a VisionTransformer or an EfficientNet; choose one of these, or what needs no "
+        "stages (relation.insert_at=projection, method.layer_decay=1, backbone.frozen_stages=0)"
     )
 
 
 def places(backbone: nn.Module) -> dict[int, Place]:
     """Places between stages, by how many layers or blocks are before them.
 
-    Layers count from 1 (ResNets and `small_conv` have four, CIFAR's ResNets three), blocks too; 0
-    is behind the embedding.
+    Layers count from 1 (ResNets and `small_conv` have four, CIFAR's ResNets three, EfficientNets
+    seven), blocks too; 0 is behind the embedding.
 
     Raises:
         InputError: the backbone has no stages.
@@ -75,7 +78,7 @@ def places(backbone: nn.Module) -> dict[int, Place]:
     if _is_plain_vit(network):
         width: Any = network.embed_dim
         return {number: Place(number + 1, width) for number in range(len(cut) - 1)}
-    layers = network.layers if isinstance(network, SmallConv) else _layers_of_resnet(network)
+    layers = _layers(network)
     widths = [
         [each.out_channels for each in layer.modules() if isinstance(each, nn.Conv2d)][-1]
         for layer in layers
@@ -113,7 +116,8 @@ def shapes_between(
 def parameters_by_stage(backbone: nn.Module) -> list[list[str]]:
     """Names of the parameters in each stage that has any, in the order of the stages.
 
-    The last norm of a transformer is a stage of its own.
+    The last norm of a transformer is a stage of its own, and so is an EfficientNet's last
+    convolution.
 
     Raises:
         InputError: the backbone has no stages.
@@ -129,6 +133,9 @@ def parameters_by_stage(backbone: nn.Module) -> list[list[str]]:
         prefixes = [*blocks, ("norm.", "fc_norm.", "attn_pool.")]
         rest = tuple(name for name in names if not name.startswith(sum(prefixes, ())))
         prefixes = [rest, *prefixes]
+    elif _is_plain(backbone, "EfficientNet"):
+        blocks = [(f"blocks.{number}.",) for number in range(1, len(_layers(backbone)))]
+        prefixes = [("conv_stem.", "bn1.", "blocks.0."), *blocks, ("conv_head.", "bn2.")]
     else:
         layers = range(2, 1 + len(_layers_of_resnet(backbone)))
         prefixes = [("conv1.", "bn1.", "layer1."), *((f"layer{number}.",) for number in layers)]
@@ -163,6 +170,29 @@ def _layers_of_resnet(network: Any) -> list[nn.Module]:
     return [layer for name, layer in network.named_children() if name.startswith("layer")]
 
 
+def _layers(network: Any) -> list[nn.Module]:
+    """What is counted from 1 in a network of convolutions."""
+    if isinstance(network, SmallConv):
+        return list(network.layers)
+    if _is_plain(network, "EfficientNet"):
+        return list(network.blocks)
+    return _layers_of_resnet(network)
+
+
+def _stages_of_efficientnet(network: Any) -> list[Stage]:
+    first, *others = network.blocks
+
+    def stem_and_first(images: Tensor) -> Tensor:
+        out: Tensor = first(network.bn1(network.conv_stem(images)))
+        return out
+
+    def head(grid: Tensor) -> Tensor:
+        out: Tensor = network.forward_head(network.bn2(network.conv_head(grid)))
+        return out
+
+    return [stem_and_first, *others, head]
+
+
 def _stages_of_vit(network: Any) -> list[Stage]:
     def embed(images: Tensor) -> Tensor:
         tokens = network._pos_embed(network.patch_embed(images))
@@ -177,14 +207,19 @@ def _stages_of_vit(network: Any) -> list[Stage]:
 
 
 def _is_plain_vit(backbone: nn.Module) -> bool:
-    """Whether its forward is that of timm's VisionTransformer; some subclasses have their own."""
+    return _is_plain(backbone, "VisionTransformer")
+
+
+def _is_plain(backbone: nn.Module, name: str) -> bool:
+    """Whether its forward is that of this class of timm; some subclasses have their own."""
     if not _is_from(backbone, "timm."):
         return False
-    from timm.models import VisionTransformer  # lazy: whoever has such a module has timm
+    import timm.models  # lazy: whoever has such a module has timm
 
+    kind = getattr(timm.models, name)
     ways = ("forward", "forward_features")
-    return isinstance(backbone, VisionTransformer) and all(
-        getattr(type(backbone), way) is getattr(VisionTransformer, way) for way in ways
+    return isinstance(backbone, kind) and all(
+        getattr(type(backbone), way) is getattr(kind, way) for way in ways
     )
 
 

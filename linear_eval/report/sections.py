@@ -44,7 +44,7 @@ from linear_eval.report.verdict import Against, differences_from, verdict_of
 
 _NUMBERS = "title verdict studies worths tables main main_table against runs curves has_related"
 _ANSWERS = "predictor_name classes num_classes confusions disagreement neighbours map"
-_AGAIN = "configs judged differences versions"
+_AGAIN = "configs trained judged differences versions"
 SECTIONS = tuple(f"{_NUMBERS} {_ANSWERS} {_AGAIN}".split())
 
 
@@ -222,19 +222,22 @@ def _add_neighbourhood(
 
 def _add_how(page: Page, sources: Sources, paths: Sequence[Path]) -> None:
     """What it takes to do it again."""
-    names = run_names(sources.runs)
+    arms = [pair for each in page.sections["studies"] for pair in each.curves.runs.items()]
+    names = [*run_names(sources.runs), *(arm for arm, _ in arms)]
+    runs = [*sources.runs, *(run for _, run in arms)]
     page.sections |= {
         "configs": [
             (name, config_text(run.config), pretrain_command(run))
-            for name, run in zip(names, sources.runs, strict=True)
+            for name, run in zip(names, runs, strict=True)
         ],
+        "trained": names,
         "judged": [
             (each.path.absolute().parent.name, config_text(each.whole["config"]), command)
             for each in sources.results
             if (command := judge_command(each)) is not None
         ],
-        "differences": config_differences(sources.runs),
-        "versions": versions_of(sources.runs, sources.results),
+        "differences": config_differences(runs),
+        "versions": versions_of(runs, sources.results),
         "title": ", ".join(dict.fromkeys(_folder(path).name for path in paths)),
     }
 

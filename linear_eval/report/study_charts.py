@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from linear_eval.charts.axis import category_axis, linear_axis, log_axis
 from linear_eval.charts.interval_rows import Estimate, IntervalRows, interval_rows
 from linear_eval.charts.line_chart import Line, LineChart, line_chart
 from linear_eval.report.answers import metric_name
+from linear_eval.report.curves import curve_charts, has_related
+from linear_eval.report.run_files import Run, is_run, read_run
 from linear_eval.report.verdict import points_text, range_text
 from linear_eval.results.study_file import Contrast, Study, StudyRun
 from linear_eval.results.worth_file import Worth
+from linear_eval.system.errors import InputError
 
 _MAX_METRICS = 4  # of the paired lines; the table has all
 _NUM_COLOURS = 10
@@ -27,6 +30,23 @@ class ArmRow:
 
 
 @dataclass(frozen=True)
+class StudyCurves:
+    """Charts with a line for each arm, by its number among the study's arms.
+
+    Attributes:
+        charts: as of single runs.
+        has_related: whether any has lines of a related stream.
+        runs: of each arm that is drawn its first, with the mean lines.
+        absent: how many runs of the study are not there to be drawn.
+    """
+
+    charts: tuple[LineChart, ...]
+    has_related: bool
+    runs: dict[str, Run]
+    absent: int
+
+
+@dataclass(frozen=True)
 class StudySection:
     """What the page shows of a study: `metrics` are the headings of `arms`."""
 
@@ -35,10 +55,15 @@ class StudySection:
     seeds: tuple[LineChart, ...]
     metrics: tuple[str, ...]
     arms: tuple[ArmRow, ...]
+    curves: StudyCurves
 
 
 def study_section(study: Study) -> StudySection:
-    """Forest plot of the contrasts, seeds as paired lines, arms as a table."""
+    """Forest plot of the contrasts, seeds as paired lines, arms as a table, curves.
+
+    Raises:
+        InputError: a run of it is damaged.
+    """
     metrics = tuple(dict.fromkeys(each.metric for each in study.contrasts))
     metrics = metrics or tuple(dict.fromkeys(key for run in study.runs for key in run.metrics))
     arms = tuple(dict.fromkeys(run.arm for run in study.runs))
@@ -54,7 +79,38 @@ def study_section(study: Study) -> StudySection:
         ),
         metrics=tuple(map(metric_name, metrics)),
         arms=tuple(_arm_row(arm, study.runs, metrics) for arm in arms),
+        curves=study_curves(study, arms),
     )
+
+
+def study_curves(study: Study, arms: Sequence[str]) -> StudyCurves:
+    """Read the runs that lie beside study.json, and draw their means.
+
+    Args:
+        study: with the folders of its runs.
+        arms: in the order of their colours.
+
+    Raises:
+        InputError: a run is damaged, or a folder lies elsewhere.
+    """
+    by_arm: dict[str, list[Run]] = {}
+    absent = 0
+    for each in study.runs:
+        folder = None if each.directory is None else study.path.parent / each.directory
+        if folder is None or not is_run(folder):
+            absent += 1
+            continue
+        if not folder.resolve().is_relative_to(study.path.parent.resolve()):
+            raise InputError(
+                f"{study.path}: the run {each.directory} lies outside the folder of the study, "
+                "expected one inside; run the study again"
+            )
+        by_arm.setdefault(each.arm, []).append(read_run(folder))
+    means = {arm: _mean_of(runs) for arm, runs in by_arm.items()}
+    drawn = [(number, arm) for number, arm in enumerate(arms) if arm in means]
+    runs = [means[arm] for _, arm in drawn]
+    charts = curve_charts(runs, [arm for _, arm in drawn], [number for number, _ in drawn])
+    return StudyCurves(tuple(charts), has_related(runs), means, absent)
 
 
 def label_budget_chart(worth: Worth) -> LineChart | None:
@@ -137,3 +193,22 @@ def _arm_row(arm: str, runs: Sequence[StudyRun], metrics: Sequence[str]) -> ArmR
         squares = sum((value - mean) ** 2 for value in values)
         cells.append((mean, (squares / (len(values) - 1)) ** 0.5 if len(values) > 1 else None))
     return ArmRow(arm, len(own), tuple(cells))
+
+
+def _mean_of(runs: Sequence[Run]) -> Run:
+    """Of the steps and numbers that all of them logged; a number that one has not is left out."""
+    by_step = [_by_step(run) for run in runs]
+    lines = []
+    for step in sorted(set.intersection(*map(set, by_step))):
+        found = [each[step] for each in by_step]
+        names = set.intersection(*map(set, found))
+        lines.append({name: sum(line[name] for line in found) / len(found) for name in names})
+    return replace(runs[0], lines=tuple(lines))
+
+
+def _by_step(run: Run) -> dict[int, dict[str, float]]:
+    """The monitor has a line of its own, of a step that others have as well."""
+    found: dict[int, dict[str, float]] = {}
+    for line in run.lines:
+        found.setdefault(int(line["step"]), {}).update(line)
+    return found

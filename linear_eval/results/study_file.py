@@ -18,12 +18,16 @@ STUDY_FILE = "study.json"
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRun:
-    """One run of a study, judged; `seconds` is None where it does not say."""
+    """One run of a study, judged.
+
+    `seconds` and `directory`, which is relative to the study's, are None where it does not say.
+    """
 
     arm: str
     seed: int
     metrics: dict[str, float]
     seconds: float | None
+    directory: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +97,7 @@ def _not_a_study(path: Path, problem: str) -> InputError:
 
 
 def _run(found: dict[str, Any]) -> StudyRun:
-    seconds = found.get("seconds")
+    seconds, directory = found.get("seconds"), found.get("directory")
     return StudyRun(
         arm=str(found["arm"]),
         seed=int(found["seed"]),
@@ -103,6 +107,7 @@ def _run(found: dict[str, Any]) -> StudyRun:
             if value is not None and math.isfinite(value)
         },
         seconds=None if seconds is None else float(seconds),
+        directory=None if directory is None else str(directory),
     )
 
 

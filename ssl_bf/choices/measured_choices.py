@@ -28,6 +28,7 @@ from linear_eval.system.distributed import broadcast_from_main, is_main, world_s
 from linear_eval.system.errors import InputError
 from ssl_bf.choices.allocator import keep_freed_memory
 from ssl_bf.config import PretrainConfig
+from ssl_bf.parts.frozen_stages import freeze_stages
 from ssl_bf.run.checkpoint import load_newest
 
 Precision = Literal["float32", "bf16"]
@@ -219,6 +220,7 @@ def _trial(config: PretrainConfig, precision: Precision) -> tuple[Callable[[int]
     most = config.batch_size // world_size() // config.accumulate
     with torch.random.fork_rng(devices=[]):
         network = config.backbone.build()
+        freeze_stages(network, config.backbone.frozen_stages)
         views = torch.randn(most, 3, config.views.size, config.views.size)
     if precision == "bf16":
         # Autocast does this at each step: for few images it would take more than their share.

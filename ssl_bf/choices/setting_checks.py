@@ -159,6 +159,11 @@ def setting_notes(config: PretrainConfig, device: torch.device) -> list[str]:
     notes, views = [], config.views
     if config.backbone.init is not None and not is_timm(config.backbone.init):
         notes += backbone_notes(Path(config.backbone.init))
+    if config.backbone.init is None and config.backbone.frozen_stages:
+        notes.append(
+            f"warning: backbone.frozen_stages={config.backbone.frozen_stages} keeps random values; "
+            "set backbone.init=FILE, or frozen_stages to 0"
+        )
     if views.short_side is not None and views.short_side < views.size:
         notes.append(
             f"warning: views.short_side={views.short_side} is less than views.size={views.size}: "

@@ -5,7 +5,7 @@ batch. `groups:G` gives every G-th part of the batch its own statistics, as G de
 `frozen` keeps those of an earlier training.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,10 +124,23 @@ def set_batch_norm_mode(module: nn.Module, mode: str) -> None:
             set_batch_norm_mode(child, mode)
 
 
+def freeze_batch_norm(module: nn.Module, weights: Container[str]) -> None:
+    """Mode `frozen` for the BatchNorms whose weight is named; other modes leave these alone.
+
+    Args:
+        module: changed in place; must not be a BatchNorm itself.
+        weights: names of parameters, as `module` names them.
+    """
+    for name, norm in list(module.named_modules()):
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and f"{name}.weight" in weights:
+            owner, _, own = name.rpartition(".")
+            setattr(module.get_submodule(owner), own, _converted(norm, "frozen"))
+
+
 def notes_on_frozen(module: nn.Module) -> list[str]:
     """What a user should know where frozen statistics come from no training."""
-    frozen = [each for each in module.modules() if isinstance(each, FrozenBatchNorm)]
-    if not frozen or not all(each.is_untrained for each in frozen):
+    norms = [each for each in module.modules() if isinstance(each, _BatchNorm)]
+    if not norms or not all(isinstance(n, FrozenBatchNorm) and n.is_untrained for n in norms):
         return []
     return [
         "warning: method.batch_norm=frozen keeps the running statistics of a backbone that was "

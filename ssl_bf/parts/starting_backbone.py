@@ -5,6 +5,7 @@ from torch import nn
 from linear_eval.backbones.configs import BackboneConfig
 from linear_eval.backbones.opened import open_backbone
 from linear_eval.system.errors import InputError
+from ssl_bf.parts.frozen_stages import freeze_stages
 from ssl_bf.parts.initial_values import initial_values
 
 
@@ -12,7 +13,8 @@ def starting_backbone(config: BackboneConfig, seed: int) -> nn.Module:
     """Make it; its values are a function of the seed, or those of `backbone.init`.
 
     Raises:
-        InputError: that file cannot be read, or holds another architecture.
+        InputError: that file cannot be read, or holds another architecture; or
+            `backbone.frozen_stages` leaves nothing to train.
     """
     with initial_values(seed, "backbone"):
         backbone = config.build()
@@ -25,4 +27,5 @@ def starting_backbone(config: BackboneConfig, seed: int) -> nn.Module:
                 "(backbone.model of timm's) to match"
             )
         backbone.load_state_dict(given.network.state_dict())
+    freeze_stages(backbone, config.frozen_stages)
     return backbone

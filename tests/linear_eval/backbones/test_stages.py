@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from linear_eval.backbones.architectures import ARCHITECTURES, SmallConv, build_backbone
 from linear_eval.backbones.cifar_resnet import CIFAR_BLOCKS
-from linear_eval.backbones.stages import parameters_by_stage, stages
+from linear_eval.backbones.stages import parameters_by_stage, places, stages
 from linear_eval.backbones.timm_models import build_timm
 from linear_eval.backbones.vision_transformers import VISION_TRANSFORMERS
 from linear_eval.system.errors import InputError
@@ -100,6 +100,34 @@ def test_the_stages_of_timms_vision_transformers_are_the_network(architecture: s
     check_equal(build_timm(architecture), size)
 
 
+EFFICIENT = [
+    "timm:test_efficientnet",
+    pytest.param("timm:tf_efficientnet_lite0", marks=pytest.mark.slow),
+    pytest.param("timm:efficientnet_b0", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("architecture", EFFICIENT)
+def test_the_stages_of_an_efficientnet_are_the_network(architecture: str) -> None:
+    pytest.importorskip("timm", reason="models of timm need the extra timm")
+    backbone = build_timm(architecture)
+    for each in backbone.modules():
+        if hasattr(each, "drop_prob"):
+            each.drop_prob = 0.0  # type: ignore[assignment]  # its random numbers would differ
+    check_equal(backbone, 64)
+    check_parameters(backbone, 64)
+    widths = []
+    with torch.no_grad():
+        value = torch.zeros(2, 3, 64, 64)
+        for stage in stages(backbone.eval())[:-1]:
+            value = stage(value)
+            widths.append(value.shape[1])
+    found = places(backbone)
+    assert [(n, p.stages, p.width) for n, p in found.items()] == [
+        (number, number, width) for number, width in enumerate(widths, start=1)
+    ]
+
+
 def test_between_the_stages_are_grids_or_tokens() -> None:
     pytest.importorskip("timm", reason="vision transformers need the extra timm")
     shapes = {}
@@ -138,7 +166,7 @@ def test_images_of_a_wrong_size_are_refused_by_the_first_stage() -> None:
         stages(build_timm("timm:test_vit"))[0](torch.zeros(1, 3, 32, 32))
 
 
-@pytest.mark.parametrize("name", ["resnet26", "test_efficientnet", "beit_base_patch16_224"])
+@pytest.mark.parametrize("name", ["resnet26", "test_convnext", "beit_base_patch16_224"])
 def test_a_network_without_stages_is_refused_in_one_line(name: str) -> None:
     timm = pytest.importorskip("timm", reason="models of timm need the extra timm")
     with torch.device("meta"):
