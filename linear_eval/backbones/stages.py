@@ -68,8 +68,8 @@ def stages(backbone: nn.Module) -> list[Stage]:
 def places(backbone: nn.Module) -> dict[int, Place]:
     """Places between stages, by how many layers or blocks are before them.
 
-    Layers count from 1 (ResNets and `small_conv` have four, CIFAR's ResNets three, EfficientNets
-    seven), blocks too; 0 is behind the embedding.
+    Layers count from 1 (ResNets and `small_conv` have four, CIFAR's ResNets three, EfficientNets as
+    many as they have groups of blocks), blocks too; 0 is behind the embedding.
 
     Raises:
         InputError: the backbone has no stages.
@@ -79,10 +79,13 @@ def places(backbone: nn.Module) -> dict[int, Place]:
         width: Any = network.embed_dim
         return {number: Place(number + 1, width) for number in range(len(cut) - 1)}
     layers = _layers(network)
-    widths = [
-        [each.out_channels for each in layer.modules() if isinstance(each, nn.Conv2d)][-1]
-        for layer in layers
-    ]
+    if _is_plain(network, "EfficientNet"):  # whose last convolution may be of several branches
+        widths = [grid[0] for grid in shapes_between(network, range(1, 1 + len(layers)), 64)]
+    else:
+        widths = [
+            [each.out_channels for each in layer.modules() if isinstance(each, nn.Conv2d)][-1]
+            for layer in layers
+        ]
     return {number: Place(number, width) for number, width in enumerate(widths, start=1)}
 
 

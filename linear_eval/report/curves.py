@@ -62,14 +62,14 @@ def curve_charts(
         values = [y for line in lines for _, y in line.points if math.isfinite(y)]
         if not values:
             continue
-        epochs = [x for line in lines for x, _ in line.points]
+        epochs = [x for line in lines for x, _ in line.points if math.isfinite(x)]
         is_loss = subject.metric == "loss"
         fill = _queue_fill(runs) if is_loss else None
         charts.append(
             line_chart(
                 subject.title,
                 lines,
-                tight_axis(max(epochs) or 1.0),
+                tight_axis(max(epochs, default=0.0) or 1.0),
                 linear_axis(values if is_loss else [0.0, *values]),
                 x_label="epoch",
                 note=_loss_note(runs, fill) if is_loss else subject.note,
@@ -116,7 +116,7 @@ def _lines(run: Run, name: str, colour: int, metric: str) -> list[Line]:
 
 
 def _points(run: Run, metric: str) -> list[Point]:
-    return [(line["epoch"], line[metric]) for line in run.lines if metric in line]
+    return [(line["epoch"], line[metric]) for line in run.lines if {"epoch", metric} <= line.keys()]
 
 
 def _loss_note(runs: Sequence[Run], fill: tuple[int, float] | None) -> str:
@@ -130,7 +130,13 @@ def _queue_fill(runs: Sequence[Run]) -> tuple[int, float] | None:
     fills = []
     for run in runs:
         method, batch = run.config.get("method") or {}, run.config.get("batch_size")
-        if "queue_size" not in method or not batch or not run.lines or not run.lines[-1]["step"]:
+        if (
+            "queue_size" not in method
+            or not isinstance(batch, int)
+            or not batch
+            or not run.lines
+            or not run.lines[-1]["step"]
+        ):
             continue
         if method.get("queue_streams") == "both":
             return None  # filled by as many streams as the relation has

@@ -17,6 +17,7 @@ from linear_eval.system.user_text import TextError, read_text
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 BACKBONE = "backbone.safetensors"
 _TIMING = "timing"
+_LARGEST = 2**63
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,6 +87,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise _damaged(path, "the config of a run", error) from error
     if not isinstance(found, dict):
         raise _damaged(path, "the config of a run", "no mapping")
+    if not isinstance(found.get("method") or {}, dict):
+        raise _damaged(path, "the config of a run", "method is no mapping")
     return found
 
 
@@ -105,6 +108,8 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
             raise _damaged(path, "lines of metrics", f"line {number}: {error}") from error
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             raise _damaged(path, "lines of metrics", f"line {number}: no 'step'")
+        if any(isinstance(value, int) and abs(value) >= _LARGEST for value in line.values()):
+            raise _damaged(path, "lines of metrics", f"line {number}: a number beyond 64 bits")
         lines.append(line)
     return lines
 
@@ -112,7 +117,7 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
 def _numbers(line: dict[str, Any]) -> dict[str, float]:
     """All but the timing; a null stands for what was not finite."""
     return {
-        name: math.nan if value is None else float(value)
+        name: float(value) if value is not None and math.isfinite(value) else math.nan
         for name, value in line.items()
         if value is None or (isinstance(value, (int, float)) and name != _TIMING)
     }

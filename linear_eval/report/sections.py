@@ -222,9 +222,12 @@ def _add_neighbourhood(
 
 def _add_how(page: Page, sources: Sources, paths: Sequence[Path]) -> None:
     """What it takes to do it again."""
-    arms = [pair for each in page.sections["studies"] for pair in each.curves.runs.items()]
-    names = [*run_names(sources.runs), *(arm for arm, _ in arms)]
-    runs = [*sources.runs, *(run for _, run in arms)]
+    studies = page.sections["studies"]
+    names, runs = run_names(sources.runs), list(sources.runs)
+    for each in studies:
+        place = f"{_folder(each.study.path).name}: " if len(studies) > 1 else ""
+        names += [f"{place}{arm}" for arm in each.curves.runs]
+        runs += each.curves.runs.values()
     page.sections |= {
         "configs": [
             (name, config_text(run.config), pretrain_command(run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -36,13 +37,15 @@ class StudyCurves:
     Attributes:
         charts: as of single runs.
         has_related: whether any has lines of a related stream.
-        runs: of each arm that is drawn its first, with the mean lines.
-        absent: how many runs of the study are not there to be drawn.
+        runs: of each arm that is there its first, with the mean lines.
+        command: that shows a run by itself; "" where none is there.
+        absent: how many runs of the study are not there, or have logged nothing.
     """
 
     charts: tuple[LineChart, ...]
     has_related: bool
     runs: dict[str, Run]
+    command: str
     absent: int
 
 
@@ -94,7 +97,7 @@ def study_curves(study: Study, arms: Sequence[str]) -> StudyCurves:
         InputError: a run is damaged, or a folder lies elsewhere.
     """
     by_arm: dict[str, list[Run]] = {}
-    absent = 0
+    absent, command = 0, ""
     for each in study.runs:
         folder = None if each.directory is None else study.path.parent / each.directory
         if folder is None or not is_run(folder):
@@ -105,12 +108,18 @@ def study_curves(study: Study, arms: Sequence[str]) -> StudyCurves:
                 f"{study.path}: the run {each.directory} lies outside the folder of the study, "
                 "expected one inside; run the study again"
             )
-        by_arm.setdefault(each.arm, []).append(read_run(folder))
+        run = read_run(folder)
+        if not run.lines:
+            absent += 1
+            continue
+        by_arm.setdefault(each.arm, []).append(run)
+        shown = f"{study.path.parent.absolute().name}/{each.directory}"
+        command = command or f"linear-eval report {shlex.quote(shown)}"
     means = {arm: _mean_of(runs) for arm, runs in by_arm.items()}
     drawn = [(number, arm) for number, arm in enumerate(arms) if arm in means]
     runs = [means[arm] for _, arm in drawn]
     charts = curve_charts(runs, [arm for _, arm in drawn], [number for number, _ in drawn])
-    return StudyCurves(tuple(charts), has_related(runs), means, absent)
+    return StudyCurves(tuple(charts), has_related(runs), means, command, absent)
 
 
 def label_budget_chart(worth: Worth) -> LineChart | None:

@@ -157,6 +157,10 @@ def has_runs(folder: Path) -> bool:
     )
 
 
+# keys that came after studies could be begun, with what they were until then
+_CAME_LATER = {"backbone.frozen_stages": 0}
+
+
 def _refuse_changes(
     found: Record,
     now: dict[str, Any],
@@ -170,6 +174,13 @@ def _refuse_changes(
         f"{key}={_said(then, key)}, now {_said(new, key)}"
         for key in then
         if _said(then, key) != _said(new, key) and not key.startswith(on_one_side)
+    ]
+    changes += [
+        f"{key} not set, now {_said(new, key)}"
+        for key in new.keys() - then.keys()
+        if not key.startswith(on_one_side)
+        for later, value in _CAME_LATER.items()
+        if key.endswith(f".{later}") and new[key] != value
     ]
     gone = [f"arm {name}, now missing" for name in found.study["arms"] if name not in now["arms"]]
     gone += [f"seed {seed}, now missing" for seed in found.seeds if seed not in seeds]

@@ -128,6 +128,18 @@ def test_the_stages_of_an_efficientnet_are_the_network(architecture: str) -> Non
     ]
 
 
+@pytest.mark.parametrize("name", ["mixnet_s", "efficientnet_cc_b0_4e", "efficientnetv2_rw_t"])
+def test_places_of_efficientnets_are_as_wide_as_what_is_there(name: str) -> None:
+    timm = pytest.importorskip("timm", reason="models of timm need the extra timm")
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=0).eval()
+        value, widths = torch.zeros(2, 3, 64, 64), []
+        for stage in stages(network)[:-1]:
+            value = stage(value)
+            widths.append(value.shape[1])
+    assert [place.width for place in places(network).values()] == widths
+
+
 def test_between_the_stages_are_grids_or_tokens() -> None:
     pytest.importorskip("timm", reason="vision transformers need the extra timm")
     shapes = {}

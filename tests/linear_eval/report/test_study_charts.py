@@ -66,6 +66,59 @@ def test_a_line_is_the_mean_of_the_steps_that_all_seeds_logged(study: Path) -> N
     assert found.absent == 0
 
 
+def test_the_command_for_one_run_names_one_that_is_there_and_is_quoted(tmp_path: Path) -> None:
+    own = tmp_path / "a study"
+    save_run(own / "runs/$(x)", [6, 5])
+    path = save_study(own, [None, "runs/gone", "runs/$(x)", None])
+    command = study_curves(read_study(path), ARMS).command
+    assert command == "linear-eval report 'a study/runs/$(x)'"
+
+
+def test_a_run_that_has_logged_nothing_is_not_there(study: Path) -> None:
+    (study.parent / "runs/1/metrics.jsonl").write_text("")
+    found = study_curves(read_study(study), ARMS)
+    assert found.absent == 1
+    loss = next(chart for chart in found.charts if chart.title == "Loss")
+    assert len(loss.lines[0].line.points) == 3
+
+
+def test_two_studies_on_a_page_are_told_apart(study: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    save_run(other / "runs/0", [5, 4])
+    save_study(other, ["runs/0", None, None, None])
+    parts = page(study, other, "--output", tmp_path / "a.html")
+    assert "Train other: none" in parts.words
+    assert f"Train {tmp_path.name}: none" in parts.words
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 1, "loss": 1}',
+        '{"step": 1, "epoch": 1e400, "loss": 2}',
+        '{"step": 1, "epoch": null}',
+    ],
+)
+def test_lines_without_an_epoch_draw_nothing(study: Path, line: str) -> None:
+    for number in range(4):
+        (study.parent / f"runs/{number}/metrics.jsonl").write_text(f"{line}\n")
+    assert "Training" in page(study, "--output", study.parent / "a.html").words
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("metrics.jsonl", '{"step": 1' + "0" * 400 + '}\n{"step": 2}\n', "beyond 64 bits"),
+        ("metrics.jsonl", '{"step": 1, "loss": 1' + "0" * 400 + "}\n", "beyond 64 bits"),
+        ("config.yaml", "method: 5\n", "method is no mapping"),
+    ],
+)
+def test_a_damaged_run_is_named(study: Path, file: str, content: str, says: str) -> None:
+    (study.parent / "runs/2" / file).write_text(content)
+    with pytest.raises(InputError, match=rf"runs/2/{file}: is damaged .*{says}"):
+        study_curves(read_study(study), ARMS)
+
+
 def test_runs_that_are_not_there_are_counted_and_an_arm_keeps_its_colour(tmp_path: Path) -> None:
     save_run(tmp_path / "runs/2", [6, 5])
     path = save_study(tmp_path, ["runs/0", None, "runs/2", "runs/3"])
