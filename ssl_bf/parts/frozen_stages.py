@@ -25,7 +25,7 @@ def freeze_stages(backbone: nn.Module, count: int) -> None:
     if count >= len(by_stage):
         raise InputError(
             f"backbone.frozen_stages: {count} of the {len(by_stage)} stages of this backbone, "
-            f"expected fewer; lower it, or judge the backbone as it is with `linear-eval run`"
+            "expected fewer; lower it, or judge the backbone as it is with `linear-eval run`"
         )
     frozen = {name for names in by_stage[:count] for name in names}
     for name in frozen:
