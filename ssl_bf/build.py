@@ -44,6 +44,7 @@ from ssl_bf.run.build_method import build_method, check_room
 from ssl_bf.samplers.sampler import Pool, Sampler
 from ssl_bf.schedules import Plan
 from ssl_bf.shards.shard import computing
+from ssl_bf.shards.turns import HeldShards
 from ssl_bf.views.loader import ViewLoader
 
 
@@ -117,13 +118,8 @@ def build_run(
     check_whole_backbone(config, method)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
-    local_batch = config.batch_size // shards.count
-    with computing(shards.first()):
-        method.check_batch(local_batch, shards.count)
-        method.relation.make_room(local_batch, config.views.size)
-        method.compute_in_parts(config.accumulate, local_batch)
+    fit_to_shards(method, config, shards)
     check_captured(config, method)
-    method.backward_per_view = config.speed.per_view_backward
     if config.speed.compile:
         method.compile_backbones()
 
@@ -150,21 +146,22 @@ def build_run(
     torch.set_num_threads(choices.threads)
     notes += choices.notes
     notes += time_needed(config, plan.total_steps, choices.seconds_per_view)
-    is_sharded = shards.count != world_size() or config.speed.reduction == "ordered"
-    sharded = ShardedStep(
-        method,
-        optimizer,
-        shards,
-        in_bf16=choices.precision == "bf16",
-        is_ordered=config.speed.reduction == "ordered",
-    )
+    sharded = None
+    if shards.count != world_size() or config.speed.reduction == "ordered":
+        sharded = ShardedStep(
+            method,
+            optimizer,
+            shards,
+            in_bf16=choices.precision == "bf16",
+            is_ordered=config.speed.reduction == "ordered",
+        )
     return Run(
         config=config,
         device=device,
         choices=choices,
         method=method,
-        model=method if is_sharded else distribute(method, device),
-        sharded=sharded if is_sharded else None,
+        model=distribute(method, device) if sharded is None else method,
+        sharded=sharded,
         optimizer=optimizer,
         plan=plan,
         loader=loader,
@@ -172,6 +169,20 @@ def build_run(
         images=train,
         notes=notes,
     )
+
+
+def fit_to_shards(method: Method, config: PretrainConfig, shards: HeldShards) -> None:
+    """Tell a method how large its steps are.
+
+    Raises:
+        InputError: the rows of a shard are too few, or do not fit the relation or `accumulate`.
+    """
+    local_batch = config.batch_size // shards.count
+    with computing(shards.first()):
+        method.check_batch(local_batch, shards.count)
+        method.relation.make_room(local_batch, config.views.size)
+        method.compute_in_parts(config.accumulate, local_batch)
+    method.backward_per_view = config.speed.per_view_backward
 
 
 def split_data(config: PretrainConfig, source: Source) -> tuple[ImageSplit, ImageSplit]:

@@ -79,9 +79,8 @@ def train(
     left = partial(what_is_left, directory)
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals(left))
-        for each in (log, run.loader, saver, recorder):
+        for each in (log, run.loader, saver, naming_the_lost(heartbeats, left), recorder):
             stack.enter_context(each)
-        stack.enter_context(naming_the_lost(heartbeats, left))
         for line in run.notes:
             log.note(line)
         run.model.train()
@@ -151,7 +150,9 @@ def _begin(log: RunLog, begin: Callable[[], None]) -> None:
 
 def make_step(trained: Trained, step: int, batch: Batch) -> Tensor:
     """Step number `step`, counted from 0; returns the loss."""
-    return _update(trained, batch, *prepare(trained, step))
+    sharded = trained.sharded
+    update = partial(_update, trained) if sharded is None else sharded.update
+    return update(batch, *prepare(trained, step))
 
 
 def prepare(run: Trained, step: int) -> tuple[StepContext, Elapsed]:

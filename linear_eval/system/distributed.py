@@ -70,6 +70,20 @@ def all_gather_rows(x: Tensor) -> Tensor:
     return torch.cat(gathered)
 
 
+def rows_for_main(x: Tensor) -> Tensor:
+    """The rows of all processes on the CPU of the main one, in rank order; elsewhere its own.
+
+    Args:
+        x: (N, ...); every process must hold the same shape, and calls it at once.
+    """
+    if world_size() == 1:
+        return x
+    rows = x.detach().contiguous()
+    parts = [torch.empty_like(rows) for _ in range(world_size())] if is_main() else None
+    torch.distributed.gather(rows, parts)
+    return x if parts is None else torch.cat([part.cpu() for part in parts])
+
+
 def broadcast_from_main(x: Tensor) -> Tensor:
     """Overwrite `x`, of the same shape in every process, with that of the main process."""
     if world_size() > 1:

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+Phase = Literal["forward", "backward", "update"]
 _PACKAGE = Path(__file__).resolve().parents[1]
 _UNSET = ("empty", "new_empty", "empty_like", "empty_strided", "resize_")  # hold anything
 
@@ -28,19 +29,20 @@ def is_broken(value: Any) -> bool:
 
 
 class FirstWrong(TorchDispatchMode):
-    """Inside, remembers the first operation that makes a broken number of sound ones.
+    """Inside, finds the first operation that makes a broken number of sound ones."""
 
-    Attributes:
-        says: where it was, or None.
-        phase: what is being done: `forward`, `backward`, `update`; set by the caller.
-    """
+    def __init__(self, network: nn.Module, found: list[str], phase: Phase) -> None:
+        """Begin.
 
-    says: str | None = None
-    phase = "forward"
-
-    def __init__(self, network: nn.Module) -> None:
-        """`network` names the modules."""
+        Args:
+            network: names the modules.
+            found: where it was is added to it, if it is empty; those who watch other parts of a
+                step share it.
+            phase: what is done; after the forward of the whole network it is the backward.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
+        self.phase = phase
+        self._network, self._found = network, found
         self._names = {module: name for name, module in network.named_modules()}
         self._inside: list[str] = []
 
@@ -49,13 +51,13 @@ class FirstWrong(TorchDispatchMode):
     ) -> Any:
         """Run an operation, and look at what goes in and comes out until something is found."""
         kwargs = kwargs or {}
-        if self.says is not None:
+        if self._found:
             return function(*args, **kwargs)
         was_sound = not any(map(is_broken, tree_leaves((args, kwargs))))
         result = function(*args, **kwargs)
         name = function.overloadpacket.__name__
         if was_sound and name not in _UNSET and any(map(is_broken, tree_leaves(result))):
-            self.says = self._place(name)
+            self._found.append(self._place(name))
         return result
 
     @contextmanager
@@ -67,6 +69,8 @@ class FirstWrong(TorchDispatchMode):
 
         def leave(module: nn.Module, *_: Any) -> None:
             self._inside.pop()
+            if module is self._network:
+                self.phase = "backward"
 
         handles = [m.register_forward_pre_hook(enter) for m in self._names]
         handles += [m.register_forward_hook(leave, always_call=True) for m in self._names]

@@ -13,7 +13,14 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from linear_eval.system.distributed import world_size
+from linear_eval.system.distributed import (
+    all_gather_rows,
+    barrier,
+    broadcast_from_main,
+    is_main,
+    rows_for_main,
+    world_size,
+)
 from ssl_bf.build import Run
 from ssl_bf.captured.run_health import UnhealthyRun
 from ssl_bf.captured.step_file import StepFacts, StepFile, digest, write
@@ -28,9 +35,10 @@ MakeStep = Callable[[int, Batch], Tensor]  # from the number of a step and its b
 
 
 class Recorder:
-    """Captures steps of one run; of several processes or shards, or CUDA graphs, none.
+    """Captures steps of one run, but none of a CUDA graph.
 
-    A context manager around the steps, which writes the step of a failure that ends them.
+    A context manager around the steps, which writes the step of a failure that ends them. All
+    processes call it at once; the main one writes.
     """
 
     def __init__(self, run: Run, directory: Path, log: RunLog, make_step: MakeStep) -> None:
@@ -38,10 +46,8 @@ class Recorder:
         self._run, self._directory, self._make_step = run, directory, make_step
         self._log = log
         settings = run.config
-        is_one = world_size() == 1 and run.sharded is None
-        self._is_able = is_one and not settings.speed.cuda_graph
-        self._keeps = self._is_able and settings.run.capture_failures
-        self._wanted = settings.run.capture_step if self._is_able else None
+        self._keeps = settings.run.capture_failures and not settings.speed.cuda_graph
+        self._wanted = settings.run.capture_step
         self._reason = "run.capture_step asks for it"
         self._before: dict[str, Tensor] | None = None
         self._kept: tuple[int, dict[str, Tensor]] | None = None
@@ -65,9 +71,13 @@ class Recorder:
             self._kept = done, self._state()
 
     def want_after(self, done: int, found: Sequence[Finding]) -> None:
-        """Capture the step after `done` steps, where something was found."""
-        if self._keeps and found:
-            self._wanted, self._reason = done + 1, found[0].says
+        """Capture the step after `done` steps, where the main process found something."""
+        if not self._keeps:
+            return
+        says = torch.tensor(len(found), device=self._run.device)
+        if int(broadcast_from_main(says)):
+            self._wanted = done + 1
+            self._reason = found[0].says if found else "the main process found something"
 
     def before(self, number: int) -> None:
         """Keep the state before step `number`, counted from 1, where it is wanted."""
@@ -101,7 +111,9 @@ class Recorder:
             batch, before = self._run.loader.batch(step), self._state()
             loss = self._make_step(step, batch)
             after = training_tensors(self._run.method, self._run.optimizer).values()
-            if not all(bool(value.isfinite().all()) for value in (loss, *after)):
+            is_sound = all(bool(value.isfinite().all()) for value in (loss, *after))
+            said = torch.tensor([is_sound], device=self._run.device)
+            if not bool(all_gather_rows(said).all()):
                 why = "numbers that are not finite"
                 return self._write(self._captured(step, batch, before, loss, why))
         return None
@@ -117,20 +129,28 @@ class Recorder:
         with torch.no_grad():
             for name, value in training_tensors(self._run.method, optimizer).items():
                 value.copy_(state[name])
+        if self._run.sharded is not None:
+            self._run.sharded.forget_copies()
 
     def _write(self, captured: StepFile) -> Path:
         path = self._directory / "captured" / f"step-{captured.facts.step + 1:09d}.safetensors"
-        write(path, captured)
+        if is_main():
+            write(path, captured)
+        barrier()  # who ends first has torchrun end the others
         return path
 
     def _captured(
         self, step: int, batch: Batch, before: dict[str, Tensor], loss: Tensor, reason: str
     ) -> StepFile:
         run = self._run
+        if run.sharded is None:
+            loss = all_gather_rows(loss.detach()[None]).mean()
         facts = StepFacts(
             config=config_to_share(run.config),
             step=step,
             steps_per_epoch=run.plan.steps_per_epoch,
+            shards=run.num_shards,
+            processes=world_size(),
             class_counts=list(Classes.of(run.images.class_names, run.images.labels).counts),
             reason=reason,
             precision=run.choices.precision,
@@ -140,4 +160,4 @@ class Recorder:
             loss=float(loss.detach()).hex(),
             outcome=digest(training_tensors(run.method, run.optimizer)),
         )
-        return StepFile(facts, before, batch)
+        return StepFile(facts, before, batch.map(rows_for_main))

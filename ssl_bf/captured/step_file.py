@@ -16,7 +16,7 @@ from linear_eval.system.atomic_file import atomic_file
 from linear_eval.system.errors import InputError
 from ssl_bf.methods.batch import Batch
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEY, _DIGEST = "ssl_bf_step", "sha256"
 
 
@@ -28,6 +28,8 @@ class StepFacts:
         config: of the run, as YAML without places of the machine.
         step: as the schedules count, from 0.
         steps_per_epoch: of the run.
+        shards: into which its batch is cut.
+        processes: that made it.
         class_counts: of each class, how many images are trained on.
         reason: why it was captured.
         precision: of its steps.
@@ -41,6 +43,8 @@ class StepFacts:
     config: str
     step: int
     steps_per_epoch: int
+    shards: int
+    processes: int
     class_counts: list[int]
     reason: str
     precision: str
@@ -53,7 +57,11 @@ class StepFacts:
 
 @dataclass(frozen=True, eq=False)
 class StepFile:
-    """A captured step: the state before it, by the names of `training_tensors`, and its batch."""
+    """A captured step: the state before it, by the names of `training_tensors`, and its batch.
+
+    The state is that of the first shard. What the others have of their own, running statistics,
+    no step looks at.
+    """
 
     facts: StepFacts
     before: dict[str, Tensor]
@@ -111,7 +119,9 @@ def read(path: Path) -> StepFile:
             "it again with run.capture_step"
         )
     facts = json.loads(text)
-    if (version := facts.pop("version")) != FORMAT_VERSION:
+    if (version := facts.pop("version")) == 1:
+        facts |= {"shards": 1, "processes": 1}  # it knew no others
+    elif version != FORMAT_VERSION:
         raise InputError(
             f"{path}: has format {version}, expected {FORMAT_VERSION}; read it with the version "
             "that wrote it"

@@ -57,10 +57,18 @@ def replay_step(path: Path) -> None:
     print(f"step {facts.step + 1}, captured because: {facts.reason}")
     print(f"loss {done.loss:.6g}, {facts.precision}, {facts.threads} thread(s), {facts.device}")
     print(f"first went wrong: {done.first_wrong or 'nowhere, every number is finite'}")
-    if not done.is_same:
+    if facts.shards > 1:
+        print(f"{facts.shards} shards, of {facts.processes} process(es) then and one now")
+    if done.is_same:
+        print("repeated bit for bit: loss, weights and optimizer")
+    elif done.is_close and not done.promises_bits:
+        print(
+            f"repeated up to rounding (loss {float.fromhex(facts.loss):.6g} then): processes add "
+            "in an order of their own; speed.reduction=ordered keeps the bits"
+        )
+    else:
         raise RunFailed(
             f"{path}: came out otherwise than in its run (loss {float.fromhex(facts.loss):.6g}), "
             f"expected the same bits on the same processor, torch {facts.torch} (here "
             f"{torch.__version__}) and {facts.threads} thread(s); replay it where it ran"
         )
-    print("repeated bit for bit: loss, weights and optimizer")

@@ -53,17 +53,25 @@ class ShardedStep:
     def update(self, batch: Batch, context: StepContext, progress: Elapsed) -> Tensor:
         """Change everything that is trained; returns the mean of the losses of all shards."""
         self._copy_methods()
-        losses = self.shards.each(partial(self._compute, batch, context))
-        average(self._gradients(), self.shards.count, is_ordered=self._is_ordered)
-        self._optimizer.step()
-        self.shards.each(lambda place: self._methods[place].after_step(progress))
+        losses = self.shards.each(partial(self.compute, batch, context))
+        self.change()
+        self.shards.each(partial(self.after_step, progress))
         return add_in_order(all_gather_rows(torch.stack(losses))) / self.shards.count
+
+    def forget_copies(self) -> None:
+        """After a state was put into the method of the first shard: the others copy it anew."""
+        del self._methods[1:]
 
     def measurements(self) -> dict[str, float]:
         """Those of the first shard that this process holds; all processes ask together."""
         return self.shards.each(lambda place: self._methods[place].measurements())[0]
 
-    def _compute(self, batch: Batch, context: StepContext, place: int) -> Tensor:
+    def method(self, place: int) -> Method:
+        """Of the shard at a place among those held."""
+        return self._methods[place]
+
+    def compute(self, batch: Batch, context: StepContext, place: int) -> Tensor:
+        """Forward and backward of one shard; returns its loss."""
         method, number = self._methods[place], self.shards.numbers[place]
         for parameter in method.parameters():
             parameter.grad = None
@@ -77,6 +85,15 @@ class ShardedStep:
             loss: Tensor = method(part, replace(context, shard=number))
         torch.autograd.backward(loss)
         return loss.detach()
+
+    def change(self) -> None:
+        """Add up the gradients, and update what is trained."""
+        average(self._gradients(), self.shards.count, is_ordered=self._is_ordered)
+        self._optimizer.step()
+
+    def after_step(self, progress: Elapsed, place: int) -> None:
+        """Move the slow copies of one shard."""
+        self._methods[place].after_step(progress)
 
     def _gradients(self) -> list[list[Tensor]]:
         found = [[p.grad for p in method.parameters()] for method in self._methods]

@@ -55,11 +55,10 @@ def check_shards(config: PretrainConfig, shards: HeldShards) -> None:
                 f"speed.{key}: needs one shard in each process and speed.reduction=fast, and this "
                 f"run has {shards.held} and {speed.reduction}; set speed.{key}=false"
             )
-    is_alone = is_plain and shards.count == 1 and not speed.cuda_graph
-    if config.run.capture_step is not None and not is_alone:
+    if config.run.capture_step is not None and speed.cuda_graph:
         raise InputError(
-            "run.capture_step: needs one process, one shard, speed.reduction=fast and no "
-            "speed.cuda_graph; leave it out, or start the run like that"
+            "run.capture_step: a CUDA graph cannot be repeated, expected speed.cuda_graph=false; "
+            "set it, or leave run.capture_step out"
         )
 
 

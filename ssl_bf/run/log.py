@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from linear_eval.system.atomic_file import atomic_file
-from linear_eval.system.distributed import is_main
+from linear_eval.system.distributed import all_gather_rows, is_main
 from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal
 from ssl_bf.health.memory import memory_in_use
 from ssl_bf.health.rules import Finding
@@ -133,12 +133,15 @@ class RunLog:
     def check_losses(self) -> None:
         """Look at the losses watched since the last time; call it before a checkpoint is saved.
 
+        All processes call it at once, and find the same: what is looked at is their mean.
+
         Raises:
             NonFiniteLoss: naming the first step whose loss is NaN or infinite.
         """
         if not self._watched:
             return
-        losses = torch.stack([loss for _, loss in self._watched]).tolist()
+        own = torch.stack([loss for _, loss in self._watched])
+        losses = all_gather_rows(own[None]).mean(dim=0).tolist()
         steps = [step for step, _ in self._watched]
         self._watched.clear()
         for step, loss in zip(steps, losses, strict=True):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -11,17 +16,23 @@ from torch import Tensor
 
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
-from ssl_bf.build import Trained
-from ssl_bf.captured.first_wrong import FirstWrong, broken_names
+from ssl_bf.build import Trained, fit_to_shards
+from ssl_bf.captured.first_wrong import FirstWrong, Phase, broken_names
 from ssl_bf.captured.step_file import StepFacts, StepFile, digest, read
 from ssl_bf.choices.measured_choices import Choices
 from ssl_bf.config import PretrainConfig
+from ssl_bf.keyed_random import StepContext
+from ssl_bf.methods.batch import Batch
 from ssl_bf.methods.classes import Classes
 from ssl_bf.optimizers import build_optimizer, peak_learning_rate
+from ssl_bf.ranks.sharded_step import ShardedStep
 from ssl_bf.run.build_method import build_method, without_init
 from ssl_bf.run.training_state import restore, training_tensors
-from ssl_bf.schedules import Plan
-from ssl_bf.train import make_step, prepare
+from ssl_bf.schedules import Elapsed, Plan
+from ssl_bf.shards.turns import HeldShards
+from ssl_bf.train import make_step
+
+_ROUNDING = 1e-3  # of a loss, where the order of sums is not that of the run
 
 
 @dataclass(frozen=True)
@@ -32,17 +43,23 @@ class Replayed:
         facts: of the capture.
         loss: of this time.
         is_same: whether loss and state after it equal those of the run, bit for bit.
+        is_close: whether the loss at least is that of the run, up to rounding.
+        promises_bits: False: several processes added as their backend likes.
         first_wrong: where a number first broke; None: nowhere.
     """
 
     facts: StepFacts
     loss: float
     is_same: bool
+    is_close: bool
+    promises_bits: bool
     first_wrong: str | None
 
 
 def replay(path: Path) -> Replayed:
     """Make the step of a file twice: as the run did, and looking at every operation.
+
+    The shards of several processes are computed by this one.
 
     Raises:
         InputError: it is no captured step, or one of a GPU where there is none.
@@ -56,32 +73,39 @@ def replay(path: Path) -> Replayed:
         )
     device = torch.device(facts.device)
     torch.set_num_threads(facts.threads)
-    trained = _rebuilt(captured, device)
-    batch = captured.batch.map(lambda tensor: tensor.to(device))
-    if trained.config.speed.channels_last:
-        batch = replace(
-            batch, views=tuple(v.to(memory_format=torch.channels_last) for v in batch.views)
-        )
-    state = captured.before
-    restore(trained.method, trained.optimizer, state)
-    trained.model.train()
-    loss = make_step(trained, facts.step, batch)
-    is_same = float(loss.item()).hex() == facts.loss and facts.outcome == digest(
+    trained = _rebuilt(captured, device, ShardedStep)
+    loss = float(make_step(trained, facts.step, _batch(captured, trained)).detach())
+    is_same = loss.hex() == facts.loss and facts.outcome == digest(
         training_tensors(trained.method, trained.optimizer)
     )
-    return Replayed(facts, loss.item(), is_same, _first_wrong(captured, device))
+    expected = float.fromhex(facts.loss)
+    both_broken = not (math.isfinite(loss) or math.isfinite(expected))
+    is_ordered = trained.config.speed.reduction == "ordered"
+    return Replayed(
+        facts,
+        loss,
+        is_same,
+        is_close=both_broken or math.isclose(loss, expected, rel_tol=_ROUNDING),
+        promises_bits=facts.processes == 1 or is_ordered,
+        first_wrong=_first_wrong(captured, device),
+    )
 
 
-def _rebuilt(captured: StepFile, device: torch.device) -> Trained:
-    """Network, optimizer and schedules as `build_run` makes them, of no images."""
+def _rebuilt(captured: StepFile, device: torch.device, kind: Callable[..., ShardedStep]) -> Trained:
+    """Network, optimizer and schedules as `build_run` makes them of no images, before the step.
+
+    Args:
+        captured: the step.
+        device: where it is made again.
+        kind: what makes it where a shard is not a process, or where it is not `ShardedStep`.
+    """
     facts = captured.facts
     config = without_init(parse_config(PretrainConfig, yaml.safe_load(facts.config)).value)
     method = build_method(config, Classes.unnamed(facts.class_counts)).to(device)
     if config.speed.channels_last:
         method = method.to(memory_format=torch.channels_last)
-    method.relation.make_room(config.batch_size, config.views.size)
-    method.compute_in_parts(config.accumulate, config.batch_size)
-    method.backward_per_view = config.speed.per_view_backward
+    shards = HeldShards(facts.shards)
+    fit_to_shards(method, config, shards)
     plan = Plan(
         steps_per_epoch=facts.steps_per_epoch,
         epochs=config.epochs,
@@ -89,16 +113,31 @@ def _rebuilt(captured: StepFile, device: torch.device) -> Trained:
         peak_learning_rate=peak_learning_rate(config.optimizer, config.batch_size),
     )
     method.relation.check_steps(plan.steps_per_epoch, plan.total_steps)
+    optimizer = build_optimizer(config.optimizer, method.parameter_groups())
+    restore(method, optimizer, captured.before)
+    method.train()
+    is_ordered = config.speed.reduction == "ordered"
+    in_bf16 = facts.precision == "bf16"
+    sharded = kind(method, optimizer, shards, in_bf16=in_bf16, is_ordered=is_ordered)
+    is_plain = kind is ShardedStep and facts.shards == 1 and not is_ordered
     return Trained(
         config=config,
         device=device,
         choices=Choices("bf16" if facts.precision == "bf16" else "float32", facts.threads),
         method=method,
         model=method,
-        optimizer=build_optimizer(config.optimizer, method.parameter_groups()),
+        optimizer=optimizer,
         plan=plan,
-        sharded=None,
+        sharded=None if is_plain else sharded,
     )
+
+
+def _batch(captured: StepFile, trained: Trained) -> Batch:
+    batch = captured.batch.map(lambda tensor: tensor.to(trained.device))
+    if not trained.config.speed.channels_last:
+        return batch
+    views = [view.to(memory_format=torch.channels_last) for view in batch.views]
+    return replace(batch, views=tuple(views))
 
 
 def _first_wrong(captured: StepFile, device: torch.device) -> str | None:
@@ -107,32 +146,42 @@ def _first_wrong(captured: StepFile, device: torch.device) -> str | None:
     for what, tensors in (("before the step", captured.before), ("in the batch", views)):
         if broken := broken_names(tensors):
             return f"{what}: {broken[0]}" + _and_more(broken)
-    trained = _rebuilt(captured, device)
-    restore(trained.method, trained.optimizer, captured.before)
-    trained.model.train()
-    watch = FirstWrong(trained.method)
-    batch = captured.batch.map(lambda tensor: tensor.to(device))
-    context, progress = prepare(trained, captured.facts.step)
-    with watch.watching_modules(), watch:
-        trained.optimizer.zero_grad()
-        in_bf16 = trained.choices.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
-            loss: Tensor = trained.model(batch, context)
-        watch.phase = "backward"
-        loss.backward()
-        found = watch.says
-        if found is not None and watch.phase == "backward" and "in backward" in found:
-            named = dict(trained.method.named_parameters())
-            broken = [n for n, p in named.items() if p.grad is not None and _bad(p.grad)]
-            found += f"; first gradient: {broken[-1]}{_and_more(broken)}" if broken else ""
-        watch.phase = "update"
-        trained.optimizer.step()
-        trained.method.after_step(progress)
-    return found or watch.says
+    found: list[str] = []
+    trained = _rebuilt(captured, device, partial(_WatchedStep, found))
+    make_step(trained, captured.facts.step, _batch(captured, trained))
+    return found[0] if found else None
 
 
-def _bad(value: Tensor) -> bool:
-    return not bool(value.isfinite().all())
+class _WatchedStep(ShardedStep):
+    """Looks at every operation of a step, and remembers the first that broke something."""
+
+    def __init__(self, found: list[str], *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.found = found
+
+    def compute(self, batch: Batch, context: StepContext, place: int) -> Tensor:
+        with self._watching("forward", place) as watch:
+            loss = super().compute(batch, context, place)
+        if self.found and watch.phase == "backward" and "in backward" in self.found[0]:
+            named = self.method(place).named_parameters()
+            broken = [n for n, p in named if p.grad is not None and not p.grad.isfinite().all()]
+            if broken and "first gradient" not in self.found[0]:
+                self.found[0] += f"; first gradient: {broken[-1]}{_and_more(broken)}"
+        return loss
+
+    def change(self) -> None:
+        with self._watching("update", 0):
+            super().change()
+
+    def after_step(self, progress: Elapsed, place: int) -> None:
+        with self._watching("update", place):
+            super().after_step(progress, place)
+
+    @contextmanager
+    def _watching(self, phase: Phase, place: int) -> Iterator[FirstWrong]:
+        watch = FirstWrong(self.method(place), self.found, phase)
+        with watch.watching_modules(), watch:
+            yield watch
 
 
 def _and_more(names: list[str]) -> str:

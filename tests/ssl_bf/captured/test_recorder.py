@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import ssl_bf.methods.moco_v2
@@ -15,7 +17,7 @@ import ssl_bf.train
 import ssl_bf.verify.replay
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Run
-from ssl_bf.captured.step_file import read
+from ssl_bf.captured.step_file import _seal, read
 from ssl_bf.cli import main
 from ssl_bf.keyed_random import StepContext
 from ssl_bf.losses.info_nce import info_nce
@@ -61,6 +63,89 @@ def test_a_step_that_is_asked_for_is_repeated_bit_for_bit(
     out = capsys.readouterr().out
     assert "first went wrong: nowhere" in out
     assert "repeated bit for bit" in out
+
+
+@pytest.mark.parametrize("reduction", ["fast", "ordered"])
+@pytest.mark.parametrize("method", [[], MOCO_V3], ids=["moco_v2", "moco_v3"])
+def test_so_is_one_of_several_shards(
+    method: list[str], reduction: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = ["shards=2", f"speed.reduction={reduction}", "relation.context=local"]
+    train(build(*method, *shards, "run.capture_step=5", "epochs=2"), tmp_path)
+    capsys.readouterr()
+    assert main(["replay", str(tmp_path / "captured" / LAST.format(5))]) == 0
+    out = capsys.readouterr().out
+    assert "2 shards, of 1 process(es)" in out
+    assert "repeated bit for bit" in out
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_steps_made_again_are_those_of_the_run(
+    shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the state that is written would be none that the run ever had."""
+    asked, failing = tmp_path / "asked", tmp_path / "failing"
+    for directory in (asked, failing):
+        directory.mkdir()
+    given = ["method.symmetric=true", f"shards={shards}", "relation.context=local"]
+    train(build(*given, "run.capture_step=7"), asked)
+
+    sound = ssl_bf.methods.moco_v2.MoCoV2.forward
+
+    def breaking(self: Any, batch: Batch, context: StepContext) -> Tensor:
+        loss = sound(self, batch, context)
+        return loss * float("nan") if context.step >= 6 else loss
+
+    monkeypatch.setattr(ssl_bf.methods.moco_v2.MoCoV2, "forward", breaking)
+    with pytest.raises(NonFiniteLoss, match="at step 7"):
+        train(build(*given), failing)
+    before, again = (read(place / "captured" / LAST.format(7)) for place in (asked, failing))
+    assert before.before.keys() == again.before.keys()
+    for name, value in before.before.items():
+        assert torch.equal(value, again.before[name]), name
+    assert torch.equal(before.batch.views[0], again.batch.views[0])
+
+
+@pytest.mark.parametrize("where", ["forward", "backward", "update"])
+def test_what_broke_in_a_shard_is_found(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(build("shards=2", "relation.context=local", "run.capture_step=5"), tmp_path)
+    forward, after = ssl_bf.methods.moco_v2.MoCoV2.forward, ssl_bf.methods.moco_v2.MoCoV2.after_step
+
+    def broken_forward(self: Any, batch: Batch, context: StepContext) -> Tensor:
+        loss = forward(self, batch, context)
+        if context.shard == 0 or where == "update":
+            return loss
+        if where == "forward":
+            return loss * 3e38 * 10
+        loss.register_hook(lambda gradient: gradient * 3e38 * 10)
+        return loss
+
+    def broken_after(self: Any, progress: Elapsed) -> None:
+        after(self, progress)
+        if where == "update":
+            with torch.no_grad():
+                next(self.projector.parameters()).mul_(3e38).mul_(3e38)
+
+    monkeypatch.setattr(ssl_bf.methods.moco_v2.MoCoV2, "forward", broken_forward)
+    monkeypatch.setattr(ssl_bf.methods.moco_v2.MoCoV2, "after_step", broken_after)
+    found = replay(tmp_path / "captured" / LAST.format(5)).first_wrong
+    assert found is not None
+    assert f"in {where}, operation mul" in found
+    assert ("first gradient: " in found) == (where == "backward")
+
+
+def test_a_step_of_the_first_format_is_read(tmp_path: Path) -> None:
+    train(build("run.capture_step=2", "epochs=1"), tmp_path)
+    path = tmp_path / "captured" / LAST.format(2)
+    captured = read(path)
+    facts = {**asdict(captured.facts), "version": 1}
+    for later in ("shards", "processes"):
+        del facts[later]
+    text, tensors = json.dumps(facts), load_file(path)
+    save_file(tensors, path, {"ssl_bf_step": text, "sha256": _seal(text, tensors)})
+    assert replay(path).is_same
 
 
 def test_capturing_leaves_the_run_alone(tmp_path: Path) -> None:
