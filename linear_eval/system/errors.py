@@ -47,7 +47,10 @@ class ProcessLost(Exception):  # noqa: N818 - named after what happened
 
 
 class RunFailed(Exception):  # noqa: N818 - named after what happened
-    """The work cannot go on, and no input is wrong for sure; one line says what may help."""
+    """The work cannot go on, and no input is wrong for sure; one line says what may help.
+
+    All processes of a run raise it at once, and one speaks.
+    """
 
 
 def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
@@ -80,7 +83,7 @@ def run_command(command: Callable[[], None], *, if_interrupted: str) -> int:
         say(f"error: {line}")
         return EXIT_WRONG_INPUT
     except RunFailed as failure:
-        say(f"error: {one_line(str(failure))}")
+        _say_once(f"error: {one_line(str(failure))}")
         return EXIT_FAILED
     except ProcessLost as lost:
         say(f"error: {one_line(str(lost))}")

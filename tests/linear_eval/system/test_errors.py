@@ -14,6 +14,7 @@ import pytest
 from linear_eval.system.errors import (
     ConfigError,
     InputError,
+    RunFailed,
     StoppedBySignal,
     require_matching_torch,
     run_command,
@@ -50,16 +51,25 @@ def test_a_saved_stop_is_exit_code_75(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "stopped at step 7\n"
 
 
-@pytest.mark.parametrize(("rank", "said"), [("0", "stopped\n"), ("1", "")])
-def test_one_process_of_torchruns_says_that_it_stopped(
-    rank: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(StoppedBySignal("stopped"), 75, "stopped\n"), (RunFailed("nan"), 1, "error: nan\n")],
+)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_process_of_torchruns_says_that_they_ended(
+    rank: int,
+    error: Exception,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("RANK", rank)
-    assert ended(raises(StoppedBySignal("stopped"))) == 75
-    assert capsys.readouterr().err == "stopped\n"  # it is alone
+    monkeypatch.setenv("RANK", str(rank))
+    assert ended(raises(error)) == code
+    assert capsys.readouterr().err == said  # it is alone
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert ended(raises(StoppedBySignal("stopped"))) == 75
-    assert capsys.readouterr().err == said
+    assert ended(raises(error)) == code
+    assert capsys.readouterr().err == ("" if rank else said)
 
 
 def test_a_disk_that_fails_and_a_name_that_is_too_long_are_one_line(
