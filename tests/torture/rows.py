@@ -12,11 +12,13 @@ from tests.torture import (
     lost_ranks,
     mutated_files,
     mutated_images,
+    walks,
 )
 
 ROWS = (
     kills.ROW,
     checkpoint_entries.ROW,
+    walks.ROW,
     failing_calls.ROW,
     drilled_signals.ROW,
     lost_ranks.KILLED,
