@@ -11,6 +11,7 @@ import yaml
 from linear_eval.backbones.architectures import feature_dim
 from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.strict_config.reader import load_config, parse_config, to_yaml
+from linear_eval.system.errors import ConfigError
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.classes import Classes
@@ -90,8 +91,21 @@ def test_a_pretraining_config_says_what_was_measured_with_it(path: Path) -> None
 
 @pytest.mark.parametrize("path", EVALUATE, ids=name_of)
 def test_every_evaluation_config_loads(path: Path) -> None:
-    loaded = load_config(EvaluateConfig, str(path), ["backbone=random"], packaged="evaluate")
+    given = ["backbone=random", *(["data.test_domain=one"] if path.stem == "domains" else [])]
+    loaded = load_config(EvaluateConfig, str(path), given, packaged="evaluate")
     assert not loaded.notes
+
+
+def test_a_judge_of_domains_is_told_which_one() -> None:
+    with pytest.raises(ConfigError, match="data.test_domain: missing"):
+        load_config(EvaluateConfig, "domains", ["backbone=random"], packaged="evaluate")
+
+
+def test_a_loss_of_another_name_has_its_own_temperature() -> None:
+    for name, temperature in (("pairs", 0.2), ("info_nce", 0.1)):
+        given = [f"method.loss.name={name}", "data.root=x"]
+        loaded = load_config(PretrainConfig, "metric_grocery", given, packaged="pretrain")
+        assert loaded.value.method.loss.temperature == temperature  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("path", STUDY, ids=name_of)

@@ -13,7 +13,10 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import yaml
+
 from linear_eval.backbones.architectures import CUSTOM, feature_dim
+from linear_eval.strict_config.source import parse_yaml
 
 FORMAT_VERSION = 1
 MAX_IMAGE_SIZE = 4096
@@ -54,6 +57,16 @@ class BackboneInfo:
         """`seed` of the provenance; None where it does not say."""
         seed = self.provenance.get("seed")
         return seed if type(seed) is int else None
+
+    @property
+    def pretraining_data(self) -> dict[str, Any]:
+        """Section `data` of the config in the provenance; empty where there is none."""
+        try:
+            config = parse_yaml(str(self.provenance.get("config")))
+        except yaml.YAMLError:
+            return {}
+        data = config.get("data") if isinstance(config, dict) else None
+        return data if isinstance(data, dict) else {}
 
 
 @dataclass(frozen=True)

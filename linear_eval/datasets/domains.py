@@ -12,6 +12,7 @@ from linear_eval.datasets.class_folders import (
     class_folder_split,
     class_names_of,
     file_split,
+    holds_instead,
     refuse_empty_folders,
     refuse_loose_images,
     refuse_other_case,
@@ -48,16 +49,24 @@ class DomainsConfig(ImageFileSettings):
 
         Raises:
             InputError: there is no such domain, or none beside it; an image lies outside a class
-                folder, or a class folder of some domain holds none.
+                folder, a domain has no class folder, or a class folder holds no image.
         """
         root = existing_folder(self.root)
+        beside = scan_images(root, only=())
+        refuse_loose_images(root, beside)
         images: list[FoundImage] = []
         classes: list[str] = []
         domains: list[int] = []
-        notes: list[str] = []
+        notes = [*beside.unread.notes(root)]
         for number, domain in enumerate(self._train_domains(root)):
             scan = scan_images(root / domain)
             refuse_loose_images(root / domain, scan)
+            if not scan.folders:
+                raise InputError(
+                    f"{printable(str(root / domain))}: holds no class folders"
+                    f"{holds_instead(scan)}, expected root/DOMAIN/CLASS; move it out of data.root,"
+                    " if it is no domain"
+                )
             refuse_empty_folders(root / domain, scan)
             name_of = class_names_of(root / domain, scan.folders)
             refuse_other_case(root / domain, set(name_of.values()) - set(classes), set(classes))
@@ -67,11 +76,6 @@ class DomainsConfig(ImageFileSettings):
                 domains.append(number)
             notes += scan.unread.notes(root / domain)
         names = tuple(sorted(set(classes)))
-        if not names:
-            raise InputError(
-                f"{printable(str(root))}: no training domain holds a class folder with images, "
-                "expected root/DOMAIN/CLASS; check data.root"
-            )
         label_of = {name: label for label, name in enumerate(names)}
         labels = [label_of[name] for name in classes]
         decoding = self.decoding

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
+from linear_eval.datasets.bad_images import check_bad_images
 from linear_eval.datasets.dataset import ImageSplit, MemoryReader, fingerprint_of
+from linear_eval.datasets.decode import BadImageError
 from linear_eval.datasets.given_images import as_pixels, as_pixels_of_all, kind_of
+from linear_eval.datasets.given_labels import class_names_of, label_of, said_labels
 from linear_eval.system.errors import InputError
 from linear_eval.system.screen import progress_bar
 
@@ -29,7 +32,10 @@ _SOURCES = "a torch Dataset with a length, a sequence of images, or a tensor (N,
 
 
 def given_split(
-    images: Images, name: str = "dataset", fingerprint: str | None = None
+    images: Images,
+    name: str = "dataset",
+    fingerprint: str | None = None,
+    max_bad: float | None = None,
 ) -> ImageSplit:
     """All of the images as a split whose labels and identity are known.
 
@@ -43,6 +49,8 @@ def given_split(
         name: how messages call it.
         fingerprint: text that is another one for other images; None: the attribute, or the images
             are hashed.
+        max_bad: share of the images, of those that are hashed, that may be left out where reading
+            raises BadImageError; None: that error is raised.
 
     Raises:
         InputError: it is no such thing, is empty, or holds something else than images and labels.
@@ -56,17 +64,17 @@ def given_split(
         raise InputError(f"{name}: its fingerprint is {said!r}, expected text; give another one")
     if isinstance(images, torch.Tensor):
         split = split_of_tensor(images, name)
-        content = said or _digest(split, name)
+        content = said or _looked_at(split, name)[0]
     else:
         split = split_on_demand(images, name)
-        targets = _targets(images, len(split), name)
+        targets = said_labels(images, len(split), name)
         if targets is not None:
             split.labels.copy_(targets)
         if said is not None and targets is not None:
             content = said
             _check_first(split, name)
         else:  # the labels are noted on the way
-            digest = _digest(split, name)
+            digest, split = _looked_at(split, name, max_bad)
             content = said or digest
     split = replace(split, class_names=class_names_of(images, split.labels, name))
     return replace(
@@ -120,44 +128,6 @@ def split_of_tensor(images: Tensor, name: str) -> ImageSplit:
     )
 
 
-def class_names_of(images: Any, labels: Tensor, name: str) -> tuple[str, ...]:
-    """The names that the data set gives (`classes`), or else the numbers of the labels.
-
-    Raises:
-        InputError: there are more labels than names.
-    """
-    if isinstance(images, ImageSplit):
-        return images.class_names
-    count = int(labels.max()) + 1
-    classes = getattr(images, "classes", None)
-    is_named = isinstance(classes, Sequence) and not isinstance(classes, str)
-    names = tuple(map(str, classes)) if is_named and classes else _numbers(count)
-    if count > len(names):
-        raise InputError(
-            f"{name}: has the label {count - 1} and {len(names)} classes, expected labels of 0 to "
-            f"{len(names) - 1}; correct its labels or its attribute classes"
-        )
-    return names
-
-
-def with_common_classes(first: ImageSplit, second: ImageSplit) -> tuple[ImageSplit, ImageSplit]:
-    """Both, where classes have only numbers, with as many as the larger of them has."""
-    longer = max(first.class_names, second.class_names, key=len)
-    if longer != _numbers(len(longer)):
-        return first, second
-    first, second = (
-        replace(each, class_names=longer)
-        if each.class_names == _numbers(len(each.class_names))
-        else each
-        for each in (first, second)
-    )
-    return first, second
-
-
-def _numbers(count: int) -> tuple[str, ...]:
-    return tuple(map(str, range(count)))
-
-
 def _not_empty(split: ImageSplit, name: str) -> ImageSplit:
     if not len(split):
         raise InputError(f"{name}: holds no images, expected at least one; give another one")
@@ -175,46 +145,34 @@ def _check_first(split: ImageSplit, name: str) -> None:
         )
 
 
-def _targets(images: Any, count: int, name: str) -> Tensor | None:
-    """The labels (M,) that the data set tells without its images; None if it does not."""
-    said = getattr(images, "targets", None)
-    if said is None:
-        return None
-    try:
-        found = [_label(each, f"{name}.targets") for each in said]
-    except TypeError:
-        found = []
-    if len(found) != count:
-        raise InputError(
-            f"{name}: its targets are {len(found)} labels for {count} images, expected one for "
-            "each; correct the attribute targets, or remove it"
-        )
-    return torch.tensor(found, dtype=torch.int64)
+def _looked_at(
+    split: ImageSplit, name: str, max_bad: float | None = None
+) -> tuple[str, ImageSplit]:
+    """Look at every image once, which notes its label as well.
 
-
-def _label(value: Any, where: str) -> int:
-    try:
-        label = int(value.item() if hasattr(value, "item") else value.__index__())
-        is_whole = label == value
-    except (AttributeError, TypeError, ValueError, RuntimeError):
-        label, is_whole = -2, False
-    if not is_whole or label < -1:
-        raise InputError(
-            f"{where}: the label is {str(value)[:60]!r}, expected an integer >= 0, or -1 for none; "
-            "correct the data set"
-        )
-    return label
-
-
-def _digest(split: ImageSplit, name: str) -> str:
-    """Look at every image once, which notes its label as well; SHA-256 (hex) of the pixels."""
+    Returns:
+        SHA-256 (hex) of the pixels, and the split without what could not be read.
+    """
     digest = hashlib.sha256()
+    bad: dict[int, str] = {}
     with progress_bar(range(len(split)), f"hashing {name}", len(split), unit="image") as rows:
         for row in rows:
-            image = split.read(row)
+            try:
+                image = split.read(row)
+            except BadImageError as error:
+                if max_bad is None:
+                    raise
+                bad[row] = str(error)
+                continue
             digest.update(repr(tuple(image.shape)).encode())
             digest.update(image.contiguous().numpy().data)
-    return digest.hexdigest()
+    if bad:
+        assert max_bad is not None, name
+        check_bad_images(list(bad.values()), len(split), max_bad)
+        note = f"{name}: {len(bad)} of {len(split)} images cannot be read and are left out"
+        good = torch.tensor([row for row in range(len(split)) if row not in bad])
+        split = replace(_not_empty(split.select(good), name), notes=(*split.notes, note))
+    return digest.hexdigest(), split
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,5 +196,5 @@ class _Reader:
                     " correct the data set"
                 )
             item, label = item
-            self.labels[index] = _label(label, where)
+            self.labels[index] = label_of(label, where)
         return as_pixels(item, where)

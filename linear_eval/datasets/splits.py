@@ -127,9 +127,10 @@ def open_splits(data: DatasetConfig) -> EvaluationSplits:
         )
     both = sorted(set(train.class_names) & set(test.class_names))
     if both and not data.shares_classes:
+        or_shared = ", or set data.classes=shared" if hasattr(data, "classes") else ""
         raise InputError(
             f"data: {len(both)} classes are in train and in test ({few(both)}), expected none "
-            "in both; move them to one side, or set data.classes=shared"
+            f"in both; move them to one side{or_shared}"
         )
     rest, holdout = split_holdout(train, data.holdout)
     return EvaluationSplits(

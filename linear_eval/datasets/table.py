@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from linear_eval.datasets.class_folders import file_split
@@ -125,19 +125,20 @@ class TableConfig(ImageFileSettings):
 
 
 def _read(file: Path, columns: list[str]) -> list[dict[str, str]]:
-    """The rows; each has a value in each of the columns."""
+    """The rows; each has a value in each of the columns, of which the first is the path."""
     delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else ","
     expected = f"expected a line per image with columns {', '.join(map(printable, columns))}"
     try:
         lines = read_text(file).split("\n")
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         header = [name.strip() for name in next(rows, [])]
-        missing = [name for name in columns if header.count(name) != 1]
-        if missing:
+        wrong = [name for name in columns if header.count(name) != 1]
+        if wrong:
+            has = "has twice the" if wrong[0] in header else "lacks the"
             raise InputError(
-                f"{printable(str(file))}: has not one column '{printable(missing[0])}' (its first"
-                f" line says {few(header, 10) or 'nothing'}), {expected}; correct it, or set"
-                " data.path, data.label and data.split"
+                f"{printable(str(file))}: {has} column '{printable(wrong[0])}' (its first line, at"
+                f" each {'tab' if delimiter == chr(9) else 'comma'}: {_shown(header)}), {expected};"
+                " correct it, or set data.path, data.label and data.split"
             )
         places = {name: header.index(name) for name in columns}
         found = []
@@ -150,6 +151,7 @@ def _read(file: Path, columns: list[str]) -> list[dict[str, str]]:
                     f" {len(header)} columns, or an empty one, {expected}; correct it"
                 )
             found.append({name: row[place].strip() for name, place in places.items()})
+            found[-1][columns[0]] = str(PurePosixPath(found[-1][columns[0]]))  # ./a//b is a/b
     except TextError as error:
         raise InputError(
             f"{printable(str(file))}: {error}, {expected}; correct data.table or the file"
@@ -164,11 +166,16 @@ def _read(file: Path, columns: list[str]) -> list[dict[str, str]]:
     return found
 
 
+def _shown(header: list[str]) -> str:
+    names = [printable(name) for name in header[:10]]
+    return " | ".join([*names, "..."] if len(header) > 10 else names) or "nothing"
+
+
 def _refuse_repeated(file: Path, paths: list[str]) -> None:
     times = Counter(map(one_form, paths))
     repeated = [path for path, count in times.items() if count > 1]
     if repeated:
         raise InputError(
             f"{printable(str(file))}: names {len(repeated)} images twice ({few(repeated)}),"
-            " expected each once; remove one of the lines"
+            " expected each once; remove all but one line of each"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
+from linear_eval.datasets.decode import OR_SKIP, PILLOW_FAILURES, BadImageError
 from linear_eval.datasets.given_split import given_split
 from linear_eval.datasets.image_files import existing_folder
 from linear_eval.system.errors import InputError
@@ -77,5 +78,33 @@ class TorchvisionConfig(DatasetSettings):
                 f" ({one_line(str(error))}), expected it as torchvision keeps it; correct"
                 " data.root, or set data.download=true"
             ) from error
-        opened = given_split(found, f"torchvision's {self.dataset}")
+        name = f"torchvision's {self.dataset}"
+        max_bad = self.max_bad if self.on_bad_image == "skip" else None
+        readable = _Readable(
+            found, name, getattr(found, "targets", None), getattr(found, "classes", None)
+        )
+        opened = given_split(readable, name, max_bad=max_bad)
         return replace(opened, ids=tuple(f"{self.dataset}/{split}/{each}" for each in opened.ids))
+
+
+@dataclass(frozen=True, eq=False)
+class _Readable:
+    """A data set of torchvision that says in one line which image it cannot read."""
+
+    images: Any
+    name: str
+    targets: Any
+    classes: Any
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.images[index]
+        except PILLOW_FAILURES as error:
+            reason = one_line(str(error)) or type(error).__name__
+            raise BadImageError(
+                f"{self.name}: image {index} cannot be read ({reason}), expected a whole image"
+                f" file; fetch the data set again{OR_SKIP}"
+            ) from error

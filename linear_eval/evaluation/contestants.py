@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -48,6 +48,7 @@ class Contestant:
         path: of the backbone file; None where there is none.
         image_size: that it was trained at, in pixels; None where there is no file.
         pretraining_seed: None where the file does not say.
+        pretraining_data: section `data` of the run's config; empty where the file does not say.
         width: of its features; None: that of its architecture.
     """
 
@@ -61,6 +62,7 @@ class Contestant:
     path: Path | None = None
     image_size: int | None = None
     pretraining_seed: int | None = None
+    pretraining_data: dict[str, Any] = field(default_factory=dict)
     width: int | None = None
 
     @property
@@ -163,6 +165,7 @@ def _pretrained(name: str, opened: OpenedBackbone) -> Contestant:
         path=opened.path,
         image_size=info.image_size,
         pretraining_seed=info.pretraining_seed,
+        pretraining_data=info.pretraining_data,
         width=info.feature_dim,
     )
 

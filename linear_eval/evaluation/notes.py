@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from linear_eval.datasets.dataset import DatasetSettings
+from linear_eval.datasets.domains import DomainsConfig
+from linear_eval.evaluation.contestants import Contestant
 from linear_eval.evaluation.row import Row
 from linear_eval.evaluation.tables import SPREAD
 from linear_eval.evaluators.evaluation import note_text
@@ -29,6 +32,24 @@ def run_notes(rows: list[Row], skipped: Mapping[str, int]) -> list[str]:
         }
         lines += note_lines(key, said, len(rows))
     return lines
+
+
+def domain_notes(data: DatasetSettings, contestants: Sequence[Contestant]) -> list[str]:
+    """A line for each backbone that may have been trained on the domain that judges."""
+    if not isinstance(data, DomainsConfig):
+        return []
+    left_out = {
+        each.title: each.pretraining_data.get("test_domain")
+        for each in contestants
+        if each.pretraining_data.get("name") == data.name
+    }
+    return [
+        f"data.test_domain: {title} was trained on all domains but {domain}, and so on "
+        f"{data.test_domain} if it lay in that folder; for a domain never seen set "
+        f"data.test_domain={domain}"
+        for title, domain in left_out.items()
+        if isinstance(domain, str) and domain != data.test_domain
+    ]
 
 
 def read_from(rows: list[Row]) -> list[str]:

@@ -18,7 +18,7 @@ from linear_eval.datasets.splits import EvaluationSplits, open_splits, tell_note
 from linear_eval.evaluation.config import PIXELS, RANDOM, EvaluateConfig
 from linear_eval.evaluation.contestants import Contestant, open_contestants
 from linear_eval.evaluation.judge import judge
-from linear_eval.evaluation.notes import read_from, run_notes
+from linear_eval.evaluation.notes import domain_notes, read_from, run_notes
 from linear_eval.evaluation.outcome import answers_of, judged_of, results_of
 from linear_eval.evaluation.plan import check_stages, needed_parts
 from linear_eval.evaluation.row import Row
@@ -142,6 +142,7 @@ def _finished(
     kept = [line for store in stores for line in store.remarks()]
     skipped = {name: len(splits.parts[name]) - n for name, n in rows[-1].num_images.items()}
     first = [note for note in (splits.overlap_note(), splits.absent_note()) if note]
+    first = [*domain_notes(config.data, asked.contestants), *first]
     files = [each.path for each in asked.contestants if each.path is not None]
     older = [note for path in files for note in backbone_notes(path)]
     notes = [*first, *notes, *run_notes(rows, skipped), *older]

@@ -23,7 +23,8 @@ from linear_eval.backbones.tensors_digest import tensors_sha256
 from linear_eval.backbones.timm_models import is_timm
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.given_images import kind_of, require
-from linear_eval.datasets.given_split import Images, class_names_of, split_on_demand
+from linear_eval.datasets.given_labels import class_names_of
+from linear_eval.datasets.given_split import Images, split_on_demand
 from linear_eval.datasets.image_folder import ImageFolderConfig
 from linear_eval.datasets.selection import open_selected_train
 from linear_eval.evaluation.config import SpeedConfig

@@ -13,7 +13,8 @@ import torch
 from linear_eval.datasets.dataset import ImageSplit
 from linear_eval.datasets.given import GivenConfig, GivenImages
 from linear_eval.datasets.given_images import require
-from linear_eval.datasets.given_split import Images, given_split, with_common_classes
+from linear_eval.datasets.given_labels import with_common_classes
+from linear_eval.datasets.given_split import Images, given_split
 from linear_eval.evaluation.config import EvaluateConfig
 from linear_eval.evaluation.run import evaluate as evaluate_given
 from linear_eval.features.store import AUTO, NONE

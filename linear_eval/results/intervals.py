@@ -37,7 +37,8 @@ def metric_intervals(
     """The interval of every metric that is a mean over test images, in percent.
 
     Args:
-        metrics: keys; those that rest on no scores are left out.
+        metrics: keys; those that rest on no scores are left out, and those of which every resample
+            gives the same.
         scores: per metric, (M,) in [0, 1], NaN where the image was not asked.
         labels: (M,) int64.
         by_class: metrics whose images are not independent of each other, such as class-disjoint
@@ -56,7 +57,9 @@ def metric_intervals(
     for (unit, per_class), keys in resampled.items():
         table = np.stack([scores[scores_key(key)] for key in keys], axis=1)
         bounds = bootstrap_intervals(table, labels, unit=unit, per_class=per_class)
-        found |= {key: bound for key, bound in zip(keys, bounds, strict=True) if bound is not None}
+        drawn = zip(keys, bounds, strict=True)
+        # without width: in each class all images are alike, and what is drawn tells nothing
+        found |= {key: bound for key, bound in drawn if bound is not None and bound[0] < bound[1]}
     return {key: (100 * found[key][0], 100 * found[key][1]) for key in wanted if key in found}
 
 

@@ -37,8 +37,8 @@ def add(commands: Commands) -> None:
         says="train a backbone",
         example=EXAMPLE,
         # One that makes steps is asked to stop, saves and says so itself.
-        if_interrupted="run.directory is as it was, or the run is done; what is packed is kept, "
-        "but for its last 64 MiB at most; the same command begins again",
+        if_interrupted="run.directory is as it was, or the run is done; the same command begins "
+        "again, and goes on with a store that it was packing",
     )
     add_config(parser, "pretrain", "a YAML file or a packaged name")
     parser.add_argument(

@@ -12,7 +12,7 @@ from linear_eval.system.atomic_file import atomic_file, check_new
 from linear_eval.system.errors import InputError, RunFailed, StoppedBySignal
 from linear_eval.system.folder_lock import InUseError, sole_use
 from linear_eval.system.screen import say
-from ssl_bf.study.arms import Arm, open_arms
+from ssl_bf.study.arms import Arm, check_networks, open_arms
 from ssl_bf.study.budget import equal_seconds, run_overrides, shared_choices
 from ssl_bf.study.holdout import (
     chosen_factors,
@@ -96,6 +96,7 @@ def ablate(config: StudyConfig, place: Place, *, pilot: bool = False) -> None:
         StoppedBySignal: a signal asked for it; the same command goes on.
     """
     arms, judge = open_arms(config), open_judge(config)
+    check_networks(arms)
     place.check(config, arms)
     settings = {arm.name: arm.settings for arm in arms}
     folder = Path(config.directory)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from linear_eval.strict_config.from_source import defined
 from linear_eval.strict_config.reader import LoadedConfig, load_config
 from linear_eval.strict_config.types import nearest
-from linear_eval.system.errors import ConfigError
+from linear_eval.system.errors import ConfigError, InputError
 from ssl_bf.study.study_file import KEYS, ArmConfig, StudyConfig
 
 if TYPE_CHECKING:
@@ -89,6 +90,31 @@ def check_arms(study: StudyConfig) -> None:
     for arm in study.arms:
         _check_own_overrides(arm)
         _load(whole, arm, study)
+
+
+def check_networks(arms: Sequence[Arm]) -> None:
+    """Make the network of each arm once: what does not fit is found before the first run.
+
+    What depends on the images is found by the first run, which all arms share it with.
+
+    Raises:
+        ConfigError: naming the arm and the key.
+    """
+    import torch
+
+    from ssl_bf.build import fit_to_shards
+    from ssl_bf.methods.classes import Classes
+    from ssl_bf.ranks.shards_of_run import shards_of
+    from ssl_bf.run.build_method import build_method, check_room, without_init
+
+    stand_in = Classes.unnamed((1, 1))
+    for arm in arms:
+        try:
+            check_room(arm.config, stand_in, torch.device("cpu"))
+            method = build_method(without_init(arm.config), stand_in)
+            fit_to_shards(method, arm.config, shards_of(arm.config))
+        except InputError as error:
+            raise ConfigError(f"arms: {arm.name}: {error}") from error
 
 
 def _check_own_overrides(arm: ArmConfig) -> None:

@@ -365,3 +365,17 @@ def test_a_mean_that_is_no_number_is_refused(tmp_path: Path) -> None:
     assert "not finite" in _error(
         _write(tmp_path / "b", build_backbone("small_conv").state_dict(), header)
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("data: {name: domains, test_domain: a b}", {"name": "domains", "test_domain": "a b"}),
+        ("data: 3", {}),
+        ("[1, 2", {}),
+        ("[" * 5000, {}),
+        (None, {}),
+    ],
+)
+def test_what_a_backbone_was_trained_on_is_read_and_nothing_else(config: Any, said: Any) -> None:
+    assert replace(INFO, provenance={"config": config}).pretraining_data == said

@@ -68,7 +68,17 @@ def test_what_is_wrong_is_one_line(make_tree: MakeTree, one_line: OneLine) -> No
     (root / "art" / "empty").rmdir()
     Image.new("RGB", (4, 3)).save(root / "art" / "loose.png")
     assert "1 images lie directly in it" in said("photo")
-    (root / "art" / "loose.png").unlink()
+    (root / "art" / "loose.png").rename(root / "loose.png")
+    assert "1 images lie directly in it (loose.png)" in said("photo")
+    (root / "loose.png").unlink()
+    (root / "paint").mkdir()
+    assert "paint: holds no class folders, expected root/DOMAIN/CLASS" in said("photo")
+    (root / "paint" / "list.txt").touch()
+    assert "paint: holds no class folders (1 .txt)" in said("photo")
+    (root / "paint" / "list.txt").rename(root / "list.txt")
+    (root / "paint").rmdir()
+    (note,) = DomainsConfig(root=str(root), test_domain="photo").open_train().notes
+    assert "1 .txt" in note
     (root / "art" / "cat").rename(root / "art" / "Cat")
     assert "holds 'cat' where train has 'Cat'" in said("photo")
     (root / "art" / "Cat").rename(root / "art" / "cat")

@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from linear_eval.datasets import TexturesConfig
-from linear_eval.datasets.given_split import given_split, split_on_demand, with_common_classes
+from linear_eval.datasets.given_labels import with_common_classes
+from linear_eval.datasets.given_split import given_split, split_on_demand
 from linear_eval.system.errors import InputError
 
 PIXELS = torch.randint(

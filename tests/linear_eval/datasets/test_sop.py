@@ -42,6 +42,15 @@ def test_train_and_test_have_other_classes_and_retrieval_takes_them(tmp_path: Pa
         assert split.read(0).shape == (3, 3, 4)
 
 
+def test_advice_names_no_key_that_sop_lacks(tmp_path: Path, one_line: OneLine) -> None:
+    root = sop(tmp_path)
+    train = (root / "Ebay_train.txt").read_text()
+    (root / "Ebay_test.txt").write_text(train)
+    with pytest.raises(InputError, match="1 classes are in train and in test") as caught:
+        open_splits(SopConfig(root=str(root)))
+    assert "data.classes" not in one_line(caught.value)
+
+
 def test_sop_follows_its_lists(tmp_path: Path) -> None:
     config = SopConfig(root=str(sop(tmp_path)))
     assert config.open_train().class_names == ("1",)

@@ -71,9 +71,15 @@ def test_disjoint_classes_are_for_retrieval(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "header", "said"),
     [
-        (ROWS, "path,class,split", "has not one column 'label' (its first line says class, path"),
-        (ROWS, "path,label,label", "has not one column 'label'"),
+        (
+            ROWS,
+            "path,class,split",
+            "lacks the column 'label' (its first line, at each comma: path | class | split)",
+        ),
+        (ROWS, "path;label;split", "lacks the column 'path' (its first line, at each comma: path;"),
+        (ROWS, "path,label,label", "has twice the column 'label'"),
         ([*ROWS, ROWS[0]], None, "names 1 images twice (a/1.png)"),
+        ([*ROWS, ("./a//1.png", "owl", "test")], None, "names 1 images twice (a/1.png)"),
         ([*ROWS, ("c.png", "cat", "train")], None, "lacks 1 of 3 images of list.csv (c.png)"),
         ([*ROWS, ("c.png", "", "train")], None, "line 6 has 3 values for 3 columns, or an empty"),
         ([*ROWS, ("c.png", "cat")], None, "line 6 has 2 values for 3 columns"),

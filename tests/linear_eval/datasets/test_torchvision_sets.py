@@ -3,6 +3,7 @@
 import gzip
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -79,3 +80,30 @@ def test_what_torchvision_does_not_find_is_one_line(tmp_path: Path, one_line: On
         with pytest.raises(InputError, match=f"torchvision cannot read {dataset}") as caught:
             config.open_train()
         one_line(caught.value)
+
+
+@pytest.mark.parametrize("is_absent", [True, False])
+def test_an_image_that_cannot_be_read_is_one_line_or_left_out(
+    tmp_path: Path, one_line: OneLine, *, is_absent: bool
+) -> None:
+    root = pets(tmp_path)
+    config = TorchvisionConfig(root=root, dataset="OxfordIIITPet", holdout=0)
+    whole = config.open_train()
+    image = tmp_path / "oxford-iiit-pet" / "images" / "Bengal_2.jpg"
+    image.unlink()
+    if not is_absent:
+        image.write_text("no picture")
+    with pytest.raises(InputError, match="OxfordIIITPet: image 1 cannot be read") as caught:
+        config.open_train()
+    assert "data.on_bad_image=skip" in one_line(caught.value)
+
+    skipping = replace(config, on_bad_image="skip", max_bad=0.25)
+    train = skipping.open_train()
+    assert train.ids == tuple(f"OxfordIIITPet/trainval/{row}" for row in (0, 2, 3))
+    assert train.labels.tolist() == [0, 1, 1]
+    assert torch.equal(train.read(1), whole.read(2))
+    assert train.notes == (
+        "torchvision's OxfordIIITPet: 1 of 4 images cannot be read and are left out",
+    )
+    with pytest.raises(InputError, match="1 of 4 images cannot be read"):
+        replace(skipping, max_bad=0.2).open_train()

@@ -1,5 +1,6 @@
+from linear_eval.datasets.domains import DomainsConfig
 from linear_eval.evaluation.contestants import Contestant
-from linear_eval.evaluation.notes import note_lines, run_notes
+from linear_eval.evaluation.notes import domain_notes, note_lines, run_notes
 from linear_eval.evaluation.row import Row
 
 
@@ -40,3 +41,17 @@ def test_notes_are_short_where_contestants_agree() -> None:
         "w (a): too small",
         "w (b): at the edge",
     ]
+
+
+def test_a_backbone_that_saw_the_domain_which_judges_is_named() -> None:
+    def trained_without(domain: str, data: str = "domains") -> Contestant:
+        said = {"name": data, "test_domain": domain}
+        return Contestant(key=domain, title=domain, architecture="", pretraining_data=said)
+
+    photo = DomainsConfig(root="", test_domain="photo")
+    nothing = Contestant(key="r", title="random", architecture="")
+    assert domain_notes(photo, [nothing, trained_without("photo")]) == []
+    assert domain_notes(photo, [trained_without("sketch", "image_folder")]) == []
+    (line,) = domain_notes(photo, [trained_without("sketch"), trained_without("photo")])
+    assert line.startswith("data.test_domain: sketch was trained on all domains but sketch, and so")
+    assert line.endswith("set data.test_domain=sketch")

@@ -163,6 +163,13 @@ def test_every_metric_gets_the_interval_of_its_kind_in_percent() -> None:
     assert 40 < found["retrieval/map"][0] < 50 < found["retrieval/map"][1] < 60
 
 
+def test_classes_all_right_or_all_wrong_give_no_interval_of_their_mean() -> None:
+    labels = np.arange(8) % 4
+    scores = {"probe/top1": (labels == 0).astype(float)}
+    found = metric_intervals(["probe/top1", "probe/mean_per_class"], scores, labels)
+    assert list(found) == ["probe/top1"]
+
+
 def test_images_not_asked_do_not_widen_a_share() -> None:
     scores = torch.tensor([1.0, 0.0, 1.0, NAN, NAN])
     found = metric_intervals(["r@1"], {"r@1": scores.numpy()}, np.zeros(5, np.int64))

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 STORED = "only files named above were written; stored features are read the next time"
 PRETRAIN = (
     "run.directory is as it was, or the run is done; "
-    "what is packed is kept, but for its last 64 MiB at most; the same command begins again"
+    "the same command begins again, and goes on with a store that it was packing"
 )
 
 

@@ -132,6 +132,14 @@ def test_wrong_data_stop_the_study_in_one_line(go: Ablate) -> None:
         go("batch_size=64")
 
 
+def test_an_arm_that_cannot_be_built_stops_the_study_before_the_first_run(go: Ablate) -> None:
+    arms = [{"name": "none", "overrides": ["relation.name=none"]}]
+    arms += [{"name": "copy", "overrides": ["relation.name=bgformer", "relation.top_k=30"]}]
+    with pytest.raises(InputError, match=r"^arms: copy: relation.top_k: 30 is above the \d+ rows"):
+        go(f"arms={json.dumps(arms)}")
+    assert not Path("study").exists()
+
+
 def test_the_pilot_says_how_many_seeds_and_looks_at_no_test_image(
     go: Ablate, capsys: pytest.CaptureFixture[str]
 ) -> None:
