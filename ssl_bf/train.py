@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from linear_eval.system.distributed import barrier, is_main, rank, world_size
-from linear_eval.system.errors import StoppedBySignal
+from linear_eval.system.errors import RunFailed, StoppedBySignal
 from ssl_bf.build import Run, Trained
 from ssl_bf.captured.cuda_graph import CapturedStep, Update
 from ssl_bf.captured.recorder import Recorder
@@ -77,7 +77,7 @@ def train(
     recorder = Recorder(run, directory, log, lambda step, batch: update(batch, *prepare(run, step)))
     saver = Saver(directory, run.config.run, run.plan)
     left = partial(what_is_left, directory)
-    with ExitStack() as stack:
+    with _leaving_together(), ExitStack() as stack:
         signals = stack.enter_context(StopSignals(left))
         for each in (log, run.loader, saver, naming_the_lost(heartbeats, left), recorder):
             stack.enter_context(each)
@@ -112,7 +112,6 @@ def train(
                 _save(run, saver, done, log)
             if asked.stop and done < total_steps:
                 saver.wait()
-                barrier()  # who left first would have torchrun end the others before they saved
                 raise StoppedBySignal(
                     f"stopped at step {done} of {total_steps} and saved; "
                     f"go on with: {start_command()} resume {directory}"
@@ -121,8 +120,18 @@ def train(
         _hand_over(run, directory, log)
 
 
+@contextmanager
+def _leaving_together() -> Iterator[None]:
+    """Who left first would have torchrun end the others before they saved."""
+    try:
+        yield
+    except (RunFailed, StoppedBySignal):  # raised by all processes at once
+        barrier()
+        raise
+
+
 def _judge(monitor: Monitor, backbone: nn.Module, done: int, log: RunLog) -> None:
-    log.check_losses()  # or the monitor would meet the broken network first
+    log.check_losses()  # or the monitor would meet a broken network; `write` finds all looked at
     if is_main():
         log.write(done, {"monitor/knn_top1": monitor(backbone)})
         for line in monitor.new_notes():

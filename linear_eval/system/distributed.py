@@ -73,6 +73,8 @@ def all_gather_rows(x: Tensor) -> Tensor:
 def rows_for_main(x: Tensor) -> Tensor:
     """The rows of all processes on the CPU of the main one, in rank order; elsewhere its own.
 
+    With one process `x` itself, where it is.
+
     Args:
         x: (N, ...); every process must hold the same shape, and calls it at once.
     """

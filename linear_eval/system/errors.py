@@ -49,7 +49,7 @@ class ProcessLost(Exception):  # noqa: N818 - named after what happened
 class RunFailed(Exception):  # noqa: N818 - named after what happened
     """The work cannot go on, and no input is wrong for sure; one line says what may help.
 
-    All processes of a run raise it at once, and one speaks.
+    All processes of a run raise it at once, wait for each other's files, and one speaks.
     """
 
 

@@ -9,6 +9,7 @@ import linecache
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,10 +29,31 @@ def is_broken(value: Any) -> bool:
     return bool(value.isnan().any()) or bool((value == float("inf")).any())
 
 
+@dataclass
+class Wrong:
+    """Where a number first broke.
+
+    Attributes:
+        phase: of the step.
+        shard: its place among those that are computed.
+        says: operation, module and line.
+        gradients: the first that are broken, once a backward is done.
+    """
+
+    phase: Phase
+    shard: int
+    says: str
+    gradients: str = ""
+
+    def __str__(self) -> str:
+        """In one line."""
+        return f"in {self.phase}, {self.says}{self.gradients}"
+
+
 class FirstWrong(TorchDispatchMode):
     """Inside, finds the first operation that makes a broken number of sound ones."""
 
-    def __init__(self, network: nn.Module, found: list[str], phase: Phase) -> None:
+    def __init__(self, network: nn.Module, found: list[Wrong], phase: Phase, shard: int) -> None:
         """Begin.
 
         Args:
@@ -39,10 +61,11 @@ class FirstWrong(TorchDispatchMode):
             found: where it was is added to it, if it is empty; those who watch other parts of a
                 step share it.
             phase: what is done; after the forward of the whole network it is the backward.
+            shard: of which shard.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.phase = phase
-        self._network, self._found = network, found
+        self._network, self._found, self._shard = network, found, shard
         self._names = {module: name for name, module in network.named_modules()}
         self._inside: list[str] = []
 
@@ -57,7 +80,7 @@ class FirstWrong(TorchDispatchMode):
         result = function(*args, **kwargs)
         name = function.overloadpacket.__name__
         if was_sound and name not in _UNSET and any(map(is_broken, tree_leaves(result))):
-            self._found.append(self._place(name))
+            self._found.append(Wrong(self.phase, self._shard, self._place(name)))
         return result
 
     @contextmanager
@@ -82,7 +105,7 @@ class FirstWrong(TorchDispatchMode):
 
     def _place(self, operation: str) -> str:
         module = next((name for name in reversed(self._inside) if name), None)
-        where = f"in {self.phase}, operation {operation}"
+        where = f"operation {operation}"
         if module is not None:
             where += f", module {module}"
         line = _line_of(lambda path: _room(path) in ("losses", "relations", "parts", "methods"))

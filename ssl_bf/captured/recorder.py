@@ -15,7 +15,6 @@ from torch import Tensor
 
 from linear_eval.system.distributed import (
     all_gather_rows,
-    barrier,
     broadcast_from_main,
     is_main,
     rows_for_main,
@@ -23,7 +22,7 @@ from linear_eval.system.distributed import (
 )
 from ssl_bf.build import Run
 from ssl_bf.captured.run_health import UnhealthyRun
-from ssl_bf.captured.step_file import StepFacts, StepFile, digest, write
+from ssl_bf.captured.step_file import StepFacts, StepFile, changes, digest, write
 from ssl_bf.config import config_to_share
 from ssl_bf.health.rules import Finding
 from ssl_bf.methods.batch import Batch
@@ -86,7 +85,7 @@ class Recorder:
     def after(self, step: int, batch: Batch, loss: Tensor) -> None:
         """Write step `step`, counted from 0, where it was wanted; its directory is ready now."""
         if self._before is not None:
-            self._write(self._captured(step, batch, self._before, loss, self._reason))
+            self._write(step, batch, self._before, loss, self._reason)
             self._before = None
 
     def _next(self, done: int, reason: str) -> Path | None:
@@ -95,7 +94,7 @@ class Recorder:
             return None
         batch, before = self._run.loader.batch(done), self._state()
         loss = self._make_step(done, batch)
-        return self._write(self._captured(done, batch, before, loss, reason))
+        return self._write(done, batch, before, loss, reason)
 
     def find(self, failed: int) -> Path | None:
         """Make the steps up to number `failed` again; write the first that leaves numbers broken.
@@ -115,7 +114,7 @@ class Recorder:
             said = torch.tensor([is_sound], device=self._run.device)
             if not bool(all_gather_rows(said).all()):
                 why = "numbers that are not finite"
-                return self._write(self._captured(step, batch, before, loss, why))
+                return self._write(step, batch, before, loss, why)
         return None
 
     def _state(self) -> dict[str, Tensor]:
@@ -132,19 +131,17 @@ class Recorder:
         if self._run.sharded is not None:
             self._run.sharded.forget_copies()
 
-    def _write(self, captured: StepFile) -> Path:
-        path = self._directory / "captured" / f"step-{captured.facts.step + 1:09d}.safetensors"
-        if is_main():
-            write(path, captured)
-        barrier()  # who ends first has torchrun end the others
-        return path
-
-    def _captured(
+    def _write(
         self, step: int, batch: Batch, before: dict[str, Tensor], loss: Tensor, reason: str
-    ) -> StepFile:
+    ) -> Path:
         run = self._run
+        path = self._directory / "captured" / f"step-{step + 1:09d}.safetensors"
         if run.sharded is None:
             loss = all_gather_rows(loss.detach()[None]).mean()
+        whole = batch.map(rows_for_main)
+        if not is_main():
+            return path
+        after = training_tensors(run.method, run.optimizer)
         facts = StepFacts(
             config=config_to_share(run.config),
             step=step,
@@ -158,6 +155,8 @@ class Recorder:
             device=run.device.type,
             torch=torch.__version__,
             loss=float(loss.detach()).hex(),
-            outcome=digest(training_tensors(run.method, run.optimizer)),
+            outcome=digest(after),
+            changes=changes(before, after),
         )
-        return StepFile(facts, before, batch.map(rows_for_main))
+        write(path, StepFile(facts, before, whole))
+        return path

@@ -38,6 +38,7 @@ class StepFacts:
         torch: version.
         loss: of the step as hexadecimal text, `nan` or `inf`: every bit of it.
         outcome: digest of the state after the step.
+        changes: see `changes`; empty in the first format.
     """
 
     config: str
@@ -53,6 +54,7 @@ class StepFacts:
     torch: str
     loss: str
     outcome: str
+    changes: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,29 @@ def digest(tensors: dict[str, Tensor]) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def changes(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, str]:
+    """How far a step moved the weights, what the optimizer keeps, and the rest (L2 norms).
+
+    Where sums are added in another order these stay the same up to rounding, as the bits do not.
+
+    Args:
+        before: by the names of `training_tensors`; what is not in it was zero.
+        after: likewise.
+
+    Returns:
+        Hexadecimal texts, `nan` where a number is broken.
+    """
+    trained = {name.removeprefix("optimizer/").rpartition("/")[0] for name in after}
+    squares = dict.fromkeys(("weights", "optimizer", "rest"), 0.0)
+    for name, value in after.items():
+        start = before.get(name)
+        moved = value.double() if start is None else value.double() - start.to(value.device)
+        kind = "optimizer" if name.startswith("optimizer/") else "rest"
+        kind = "weights" if name.removeprefix("method/") in trained else kind
+        squares[kind] += float(moved.square().sum())
+    return {kind: (square**0.5).hex() for kind, square in squares.items()}
 
 
 def write(path: Path, captured: StepFile) -> None:
@@ -120,7 +145,7 @@ def read(path: Path) -> StepFile:
         )
     facts = json.loads(text)
     if (version := facts.pop("version")) == 1:
-        facts |= {"shards": 1, "processes": 1}  # it knew no others
+        facts |= {"shards": 1, "processes": 1, "changes": {}}  # it knew no others
     elif version != FORMAT_VERSION:
         raise InputError(
             f"{path}: has format {version}, expected {FORMAT_VERSION}; read it with the version "

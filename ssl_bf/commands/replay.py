@@ -63,8 +63,9 @@ def replay_step(path: Path) -> None:
         print("repeated bit for bit: loss, weights and optimizer")
     elif done.is_close and not done.promises_bits:
         print(
-            f"repeated up to rounding (loss {float.fromhex(facts.loss):.6g} then): processes add "
-            "in an order of their own; speed.reduction=ordered keeps the bits"
+            f"repeated up to rounding: loss ({float.fromhex(facts.loss):.6g} then), and how far "
+            "weights, optimizer and the rest moved; processes add in an order of their own, and "
+            "speed.reduction=ordered keeps the bits"
         )
     else:
         raise RunFailed(

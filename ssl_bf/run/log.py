@@ -32,10 +32,14 @@ class NonFiniteLoss(RunFailed):
     """The loss became NaN or infinite; the message is one line that names the step."""
 
     def __init__(self, step: int, loss: float, run_directory: Path) -> None:
-        self.step = step
-        saved = any(run_directory.glob("checkpoints/step-*"))
-        super().__init__(
-            f"loss: is {loss} at step {step}, expected a finite number; lower "
+        super().__init__(step, loss)
+        self.step, self._loss, self._directory = step, loss, run_directory
+
+    def __str__(self) -> str:
+        """Asked when all is written: a checkpoint may be under way when the loss is met."""
+        saved = any(self._directory.glob("checkpoints/step-*"))
+        return (
+            f"loss: is {self._loss} at step {self.step}, expected a finite number; lower "
             "optimizer.base_learning_rate, raise optimizer.warmup_epochs or set precision=float32 "
             f"({'checkpoints saved before are untouched' if saved else 'no checkpoint was saved'})"
         )
@@ -133,7 +137,8 @@ class RunLog:
     def check_losses(self) -> None:
         """Look at the losses watched since the last time; call it before a checkpoint is saved.
 
-        All processes call it at once, and find the same: what is looked at is their mean.
+        All processes call it at once, and find the same: what is looked at is their mean. Where
+        nothing was watched since, one may call it alone.
 
         Raises:
             NonFiniteLoss: naming the first step whose loss is NaN or infinite.
@@ -163,8 +168,6 @@ class RunLog:
         if not is_main():
             return
         numbers = {name: _number(value) for name, value in values.items()}
-        if "loss" in numbers and numbers["loss"] is None:
-            raise NonFiniteLoss(step, float(values["loss"]), self._directory)
         now = time.monotonic()
         done = step - self._last_step
         seconds_per_step = max(now - self._last_time, 1e-9) / max(done, 1)

@@ -17,8 +17,8 @@ from torch import Tensor
 from linear_eval.strict_config.reader import parse_config
 from linear_eval.system.errors import InputError
 from ssl_bf.build import Trained, fit_to_shards
-from ssl_bf.captured.first_wrong import FirstWrong, Phase, broken_names
-from ssl_bf.captured.step_file import StepFacts, StepFile, digest, read
+from ssl_bf.captured.first_wrong import FirstWrong, Phase, Wrong, broken_names
+from ssl_bf.captured.step_file import StepFacts, StepFile, changes, digest, read
 from ssl_bf.choices.measured_choices import Choices
 from ssl_bf.config import PretrainConfig
 from ssl_bf.keyed_random import StepContext
@@ -32,7 +32,9 @@ from ssl_bf.schedules import Elapsed, Plan
 from ssl_bf.shards.turns import HeldShards
 from ssl_bf.train import make_step
 
-_ROUNDING = 1e-3  # of a loss, where the order of sums is not that of the run
+# Of a loss and of how far the state moved, where the order of sums is not that of the run: seen
+# are 1e-6; a step without its update, or of another learning rate, is far off.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Replayed:
         facts: of the capture.
         loss: of this time.
         is_same: whether loss and state after it equal those of the run, bit for bit.
-        is_close: whether the loss at least is that of the run, up to rounding.
-        promises_bits: False: several processes added as their backend likes.
+        is_close: whether the loss, and how far weights, optimizer and the rest moved, are those of
+            the run up to rounding.
+        promises_bits: False: several processes added as their backend likes, or a compiler did.
         first_wrong: where a number first broke; None: nowhere.
     """
 
@@ -59,7 +62,8 @@ class Replayed:
 def replay(path: Path) -> Replayed:
     """Make the step of a file twice: as the run did, and looking at every operation.
 
-    The shards of several processes are computed by this one.
+    The shards of several processes are computed by this one. The second time may round otherwise:
+    the looking is that of `ShardedStep`, also where the run had no need of it.
 
     Raises:
         InputError: it is no captured step, or one of a GPU where there is none.
@@ -75,20 +79,25 @@ def replay(path: Path) -> Replayed:
     torch.set_num_threads(facts.threads)
     trained = _rebuilt(captured, device, ShardedStep)
     loss = float(make_step(trained, facts.step, _batch(captured, trained)).detach())
-    is_same = loss.hex() == facts.loss and facts.outcome == digest(
-        training_tensors(trained.method, trained.optimizer)
-    )
-    expected = float.fromhex(facts.loss)
-    both_broken = not (math.isfinite(loss) or math.isfinite(expected))
-    is_ordered = trained.config.speed.reduction == "ordered"
+    after = training_tensors(trained.method, trained.optimizer)
+    moved = changes(captured.before, after)
+    speed = trained.config.speed
     return Replayed(
         facts,
         loss,
-        is_same,
-        is_close=both_broken or math.isclose(loss, expected, rel_tol=_ROUNDING),
-        promises_bits=facts.processes == 1 or is_ordered,
+        is_same=loss.hex() == facts.loss and facts.outcome == digest(after),
+        is_close=_are_close(facts.loss, loss.hex(), abs_tol=_ROUNDING**2)
+        and all(_are_close(then, moved[kind]) for kind, then in facts.changes.items()),
+        promises_bits=(facts.processes == 1 or speed.reduction == "ordered") and not speed.compile,
         first_wrong=_first_wrong(captured, device),
     )
+
+
+def _are_close(then: str, now: str, *, abs_tol: float = 0.0) -> bool:
+    one, other = float.fromhex(then), float.fromhex(now)
+    if math.isnan(one) or math.isnan(other):
+        return math.isnan(one) and math.isnan(other)
+    return math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=abs_tol)
 
 
 def _rebuilt(captured: StepFile, device: torch.device, kind: Callable[..., ShardedStep]) -> Trained:
@@ -146,27 +155,28 @@ def _first_wrong(captured: StepFile, device: torch.device) -> str | None:
     for what, tensors in (("before the step", captured.before), ("in the batch", views)):
         if broken := broken_names(tensors):
             return f"{what}: {broken[0]}" + _and_more(broken)
-    found: list[str] = []
+    found: list[Wrong] = []
     trained = _rebuilt(captured, device, partial(_WatchedStep, found))
     make_step(trained, captured.facts.step, _batch(captured, trained))
-    return found[0] if found else None
+    return str(found[0]) if found else None
 
 
 class _WatchedStep(ShardedStep):
     """Looks at every operation of a step, and remembers the first that broke something."""
 
-    def __init__(self, found: list[str], *given: Any, **named: Any) -> None:
+    def __init__(self, found: list[Wrong], *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.found = found
 
     def compute(self, batch: Batch, context: StepContext, place: int) -> Tensor:
-        with self._watching("forward", place) as watch:
+        with self._watching("forward", place):
             loss = super().compute(batch, context, place)
-        if self.found and watch.phase == "backward" and "in backward" in self.found[0]:
+        first = self.found[0] if self.found else None
+        if first is not None and (first.phase, first.shard) == ("backward", place):
             named = self.method(place).named_parameters()
             broken = [n for n, p in named if p.grad is not None and not p.grad.isfinite().all()]
-            if broken and "first gradient" not in self.found[0]:
-                self.found[0] += f"; first gradient: {broken[-1]}{_and_more(broken)}"
+            if broken:
+                first.gradients = f"; first gradient: {broken[-1]}{_and_more(broken)}"
         return loss
 
     def change(self) -> None:
@@ -178,10 +188,10 @@ class _WatchedStep(ShardedStep):
             super().after_step(progress, place)
 
     @contextmanager
-    def _watching(self, phase: Phase, place: int) -> Iterator[FirstWrong]:
-        watch = FirstWrong(self.method(place), self.found, phase)
+    def _watching(self, phase: Phase, place: int) -> Iterator[None]:
+        watch = FirstWrong(self.method(place), self.found, phase, place)
         with watch.watching_modules(), watch:
-            yield watch
+            yield
 
 
 def _and_more(names: list[str]) -> str:

@@ -65,13 +65,23 @@ def test_a_step_that_is_asked_for_is_repeated_bit_for_bit(
     assert "repeated bit for bit" in out
 
 
-@pytest.mark.parametrize("reduction", ["fast", "ordered"])
-@pytest.mark.parametrize("method", [[], MOCO_V3], ids=["moco_v2", "moco_v3"])
+OF_SHARDS = {
+    "moco_v2": ["speed.reduction=fast"],
+    "moco_v3 ordered": [*MOCO_V3, "speed.reduction=ordered"],
+    "accumulate bf16": ["accumulate=2", "precision=bf16", "speed.reduction=ordered"],
+    "per view": ["method.symmetric=true", "speed.per_view_backward=true"],
+    "channels_last": ["speed.channels_last=true"],
+    "global": ["relation.name=bgformer", "relation.context=global", "relation.top_k=4"],
+    "foreign": ["relation.name=foreign"],
+}
+
+
+@pytest.mark.parametrize("given", OF_SHARDS.values(), ids=OF_SHARDS)
 def test_so_is_one_of_several_shards(
-    method: list[str], reduction: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shards = ["shards=2", f"speed.reduction={reduction}", "relation.context=local"]
-    train(build(*method, *shards, "run.capture_step=5", "epochs=2"), tmp_path)
+    shards = ["shards=2", "relation.context=local", *given]
+    train(build(*shards, "run.capture_step=5", "epochs=2"), tmp_path)
     capsys.readouterr()
     assert main(["replay", str(tmp_path / "captured" / LAST.format(5))]) == 0
     out = capsys.readouterr().out
@@ -136,15 +146,24 @@ def test_what_broke_in_a_shard_is_found(
     assert ("first gradient: " in found) == (where == "backward")
 
 
-def test_a_step_of_the_first_format_is_read(tmp_path: Path) -> None:
+def test_steps_of_the_first_format_are_read_and_those_of_a_later_one_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(build("run.capture_step=2", "epochs=1"), tmp_path)
     path = tmp_path / "captured" / LAST.format(2)
-    captured = read(path)
-    facts = {**asdict(captured.facts), "version": 1}
-    for later in ("shards", "processes"):
+    facts, tensors = asdict(read(path).facts), load_file(path)
+
+    def rewrite(version: int) -> None:
+        text = json.dumps({**facts, "version": version})
+        save_file(tensors, path, {"ssl_bf_step": text, "sha256": _seal(text, tensors)})
+
+    rewrite(3)
+    capsys.readouterr()
+    assert main(["replay", str(path)]) == 2
+    assert f"{path}: has format 3, expected 2; read it with" in capsys.readouterr().err
+    for later in ("shards", "processes", "changes"):
         del facts[later]
-    text, tensors = json.dumps(facts), load_file(path)
-    save_file(tensors, path, {"ssl_bf_step": text, "sha256": _seal(text, tensors)})
+    rewrite(1)
     assert replay(path).is_same
 
 
