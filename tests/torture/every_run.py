@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
+from typing import Any
 
+import ssl_bf.train
 from linear_eval.strict_config.reader import load_config
 from linear_eval.system.errors import InputError
+from ssl_bf.commands.pretrain import start
 from ssl_bf.config import PretrainConfig
 from ssl_bf.methods import MethodConfig
 from ssl_bf.methods.classes import Classes
 from ssl_bf.relations import RelationConfig
 from ssl_bf.run.build_method import method_without_memory
+from ssl_bf.run.environment import git_commit
 from tests import combinations
 from tests.unions import LABELLED, members_of
 
@@ -35,6 +41,24 @@ def overrides(method: str, relation: str) -> list[str]:
     words = [*keys, *_METHODS[method], *_RELATIONS[relation], *_SMALL]
     takes = {"copy", "dropout_only", "self_only", "uniform", "batchformer", "bgformer", "foreign"}
     return [*words, *_AT_BACKBONE] if method in LABELLED and relation in takes else words
+
+
+def command_of(words: Sequence[str]) -> Callable[[Path], None]:
+    """What trains the quickstart with these overrides into a folder."""
+
+    def command(directory: Path) -> None:
+        texts = [*words, f"run.directory={directory}"]
+        loaded = load_config(PretrainConfig, "quickstart", texts, packaged="pretrain")
+        start(loaded.value, loaded.notes)
+
+    return command
+
+
+def keep_commit() -> None:
+    """Else whoever commits to this checkout meanwhile changes what a backbone's header says."""
+    train: Any = ssl_bf.train
+    commit = git_commit()
+    train.git_commit = lambda: commit
 
 
 def _has(method: str, key: str) -> bool:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-import ssl_bf.train
-from linear_eval.strict_config.reader import load_config
-from ssl_bf.commands.pretrain import start
 from ssl_bf.commands.verify_resume import FIXED
-from ssl_bf.config import PretrainConfig
-from ssl_bf.run.environment import git_commit
 from ssl_bf.verify.lives import Kills, Lives
 from ssl_bf.verify.same_runs import differences
-from tests.torture.every_run import combined, overrides
+from tests.torture.every_run import combined, command_of, keep_commit, overrides
 from tests.torture.row import Row, Trials, Tried, chance_of
 
 _KILLS = 5  # of one run
@@ -22,23 +16,15 @@ _STEP = 29  # through the combinations, so that a few trials meet every method a
 
 
 def _prepare(folder: Path) -> Trials:
-    pairs, commit = combined(), git_commit()
-    # whoever commits to this checkout meanwhile changes what the backbone's header says
-    train: Any = ssl_bf.train
-    train.git_commit = lambda: commit
+    pairs = combined()
+    keep_commit()
 
     def trial(number: int) -> Tried:
         method, relation = pairs[number * _STEP % len(pairs)]
         words = [*overrides(method, relation), *FIXED, "run.save_every=1steps"]
-
-        def command(directory: Path) -> None:
-            texts = [*words, f"run.directory={directory}"]
-            loaded = load_config(PretrainConfig, "quickstart", texts, packaged="pretrain")
-            start(loaded.value, loaded.notes)
-
         place, kills, chance = folder / str(number), Kills(), chance_of("kills", number)
         place.mkdir()
-        with Lives(command, place / "printed") as lives:
+        with Lives(command_of(words), place / "printed") as lives:
             seconds = lives.whole(place / "whole")
             while kills.total < _KILLS and lives.killed(place / "killed", seconds, chance, kills):
                 pass

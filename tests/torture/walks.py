@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import ssl_bf.train
-from linear_eval.strict_config.reader import load_config
 from linear_eval.system.errors import RunFailed
-from ssl_bf.commands.pretrain import start
 from ssl_bf.commands.verify_resume import FIXED
-from ssl_bf.config import PretrainConfig
-from ssl_bf.run.environment import git_commit
 from ssl_bf.verify.walk import try_walk
-from tests.torture.every_run import combined, overrides
+from tests.torture.every_run import combined, command_of, keep_commit, overrides
 from tests.torture.row import Row, Trials, Tried, chance_of
 
 _SIZES = (1, 2, 4)
@@ -26,10 +20,8 @@ _LONG = (  # 4 shards of 8 rows, and steps enough for all legs
 
 def _prepare(folder: Path) -> Trials:
     del folder
-    pairs, commit = combined(), git_commit()
-    # whoever commits to this checkout meanwhile changes what the backbone's header says
-    train: Any = ssl_bf.train
-    train.git_commit = lambda: commit
+    pairs = combined()
+    keep_commit()
 
     def trial(number: int) -> Tried:
         method, relation = pairs[number * _STEP % len(pairs)]
@@ -37,14 +29,8 @@ def _prepare(folder: Path) -> Trials:
         chance = chance_of("walks", number)
         sizes = chance.sample(_SIZES, 3)
         sizes.append(chance.choice([size for size in _SIZES if size != sizes[-1]]))
-
-        def command(directory: Path) -> None:
-            texts = [*words, f"run.directory={directory}"]
-            loaded = load_config(PretrainConfig, "quickstart", texts, packaged="pretrain")
-            start(loaded.value, loaded.notes)
-
         try:
-            try_walk(command, sizes)
+            try_walk(command_of(words), sizes)
         except RunFailed as failure:
             return Tried((f"{method}, {relation}, {sizes}: {failure}",))
         return Tried(facts={"changes of their number": len(sizes) - 1, f"runs of {method}": 1})
