@@ -38,7 +38,7 @@ def pooled(studies: Sequence[Values]) -> Values:
         SystemExit: a run is missing in one of them, such as one that failed.
     """
     runs = [{(arm, seed) for arm, seeds in study.items() for seed in seeds} for study in studies]
-    if missing := sorted(set().union(*runs) - set.intersection(*runs)):
+    if missing := sorted({run for each in runs for run in each if any(run not in o for o in runs)}):
         raise SystemExit(f"not in every file: {missing}, expected the same runs in all")
     return {
         arm: {

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch.utils.data import Dataset
+
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.decode import OR_SKIP, PILLOW_FAILURES, BadImageError
 from linear_eval.datasets.given_split import given_split
@@ -88,7 +90,7 @@ class TorchvisionConfig(DatasetSettings):
 
 
 @dataclass(frozen=True, eq=False)
-class _Readable:
+class _Readable(Dataset[Any]):
     """A data set of torchvision that says in one line which image it cannot read."""
 
     images: Any
