@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch.utils.data import Dataset
-
 from linear_eval.datasets.dataset import DatasetSettings, ImageSplit
 from linear_eval.datasets.decode import OR_SKIP, PILLOW_FAILURES, BadImageError
 from linear_eval.datasets.given_split import given_split
@@ -85,12 +83,12 @@ class TorchvisionConfig(DatasetSettings):
         readable = _Readable(
             found, name, getattr(found, "targets", None), getattr(found, "classes", None)
         )
-        opened = given_split(readable, name, max_bad=max_bad)
+        opened = given_split(readable, name, max_bad=max_bad)  # type: ignore[arg-type]  # no torch here
         return replace(opened, ids=tuple(f"{self.dataset}/{split}/{each}" for each in opened.ids))
 
 
 @dataclass(frozen=True, eq=False)
-class _Readable(Dataset[Any]):
+class _Readable:
     """A data set of torchvision that says in one line which image it cannot read."""
 
     images: Any
