@@ -49,7 +49,7 @@ def pooled(studies: Sequence[Values]) -> Values:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def print_pooled(argv: Sequence[str] | None = None) -> None:
     """Print, of the mean over all files, mean and spread of each arm, and the contrasts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="STUDY.json")
@@ -68,4 +68,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print_pooled()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.pooled_studies import main
+from bench.pooled_studies import print_pooled
 
 CONTRAST = {"arm": "b", "against": "a", "metric": "top1", "margin": 1.0, "stated_before": True}
 
@@ -27,7 +27,7 @@ def test_a_seed_counts_by_its_mean_over_the_files(
 ) -> None:
     one = write(tmp_path / "one", runs={"a": [10, 20, 30], "b": [11, 21, 34]})
     two = write(tmp_path / "two", runs={"a": [30, 40, 50], "b": [33, 43, 50]})
-    main([one, two])
+    print_pooled([one, two])
     first, second, contrast = capsys.readouterr().out.splitlines()
     assert first.split() == ["a", "top1", "30.0", "+-", "10.0"]
     assert second.split() == ["b", "top1", "32.0", "+-", "10.0"]
@@ -37,6 +37,6 @@ def test_a_seed_counts_by_its_mean_over_the_files(
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     one = write(tmp_path / "one", runs={"a": [1, 2], "b": [1, 2]})
     with pytest.raises(SystemExit, match=r"not in every file: \[\('b', 1\)\]"):
-        main([one, write(tmp_path / "two", runs={"a": [1, 2], "b": [1]})])
+        print_pooled([one, write(tmp_path / "two", runs={"a": [1, 2], "b": [1]})])
     with pytest.raises(SystemExit, match="margins differ"):
-        main([one, write(tmp_path / "three", runs={"a": [1, 2], "b": [1, 2]}, margin=2.0)])
+        print_pooled([one, write(tmp_path / "three", runs={"a": [1, 2], "b": [1, 2]}, margin=2.0)])
