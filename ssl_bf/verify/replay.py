@@ -32,8 +32,8 @@ from ssl_bf.schedules import Elapsed, Plan
 from ssl_bf.shards.turns import HeldShards
 from ssl_bf.train import make_step
 
-# Of a loss and of how far the state moved, where the order of sums is not that of the run: seen
-# are 1e-6; a step without its update, or of another learning rate, is far off.
+# Of a loss and of how far the state moved, where the order of sums is not that of the run; a step
+# without its update is far off.
 _ROUNDING = 1e-3
 
 
